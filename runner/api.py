@@ -1,0 +1,19 @@
+"""The whole door for plugins: what a reward, a loss-scale rule or a format may import. Nothing else of runner.
+
+    # plugins/rewards/brief.py: the file's name is the reward's name
+    def brief(completions: list[str], *, limit: int = 100) -> list[float | None]: ...
+
+Positional: the data. A keyword without default: a column of the dataset, or one of `prompts`, `messages`,
+`completion_ids`, `finish_reason`. A keyword with default: a parameter from YAML. `**columns`: every column.
+`async def` is welcome. A score of None means "no score".
+
+    # plugins/loss_scales/think.py
+    def think(span: Span, *, weight: float = 0.5) -> list[tuple[str, float]]: ...
+
+The pieces joined must be the span's text; each piece's number multiplies its weight.
+"""
+
+from runner.core.errors import ConfigError, DataError
+from runner.core.types import Completion, Example, Message, Span
+
+__all__ = ["Completion", "ConfigError", "DataError", "Example", "Message", "Span"]

@@ -1,0 +1,44 @@
+"""What a finished stage leaves: `artifact.json`, written last, so that its presence means complete."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+FILE = "artifact.json"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """kind: model | adapter | completions | scores | none. `path` is the file or folder that the stage made."""
+
+    kind: str
+    path: str
+    base: str | None = None  # for an adapter: the model it belongs to
+    fingerprint: str = ""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read(folder: Path) -> Artifact | None:
+    """The artifact of a stage folder, or None when the stage is not complete."""
+    file = folder / FILE
+    if not file.is_file():
+        return None
+    return Artifact(**json.loads(file.read_text(encoding="utf-8")))
+
+
+def write(folder: Path, artifact: Artifact) -> None:
+    """Write `artifact.json` whole or not at all."""
+    write_whole(folder / FILE, json.dumps(asdict(artifact), indent=2, ensure_ascii=False) + "\n")
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a small file so that a reader, or a crash, sees the old or the new text and nothing between."""
+    side = file.with_name(f".{file.name}.{os.getpid()}")
+    with open(side, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(side, file)

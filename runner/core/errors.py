@@ -1,0 +1,72 @@
+"""Every error a user can meet, as one tree. The sentence is written where the mistake is known.
+
+    RunnerError
+    ├── ConfigError    a key, value or option of the recipe or the command line   exit 2
+    ├── PlanError      the graph: a cycle, a dangling name, work that must not be overwritten   exit 2
+    ├── DataError      a file, a row, a label   exit 2
+    ├── ModelError     a model folder, an adapter, a tokenizer   exit 2
+    ├── PluginError    a reward or a rule of the user's   exit 2
+    ├── Interrupted    Ctrl-C or SIGTERM   exit 130
+    └── StageError     a stage that failed while it worked   exit 1
+
+Form: ``<file or key path>: <what is wrong with which value>. <choices or fix>.``
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class RunnerError(Exception):
+    """A sentence for the user. `exit_code` is the status that the command ends with."""
+
+    exit_code = 2
+
+
+class ConfigError(RunnerError):
+    """A wrong key or value. `key` is the dotted path, so that the command line can add file and line."""
+
+    def __init__(self, key: str, problem: str, fix: str = "") -> None:
+        self.key, self.problem, self.fix = key, problem, fix
+        super().__init__(self.sentence())
+
+    def sentence(self, origin: str = "") -> str:
+        """The whole sentence; `origin` is a file with its line, or "command line"."""
+        place = ": ".join(part for part in (origin, self.key) if part)
+        return f"{place}: {self.problem}. {self.fix}".rstrip() if place else f"{self.problem}. {self.fix}".rstrip()
+
+
+class PlanError(RunnerError):
+    """The run graph cannot be made or must not be run."""
+
+
+class DataError(RunnerError):
+    """Data that cannot be trained on or read."""
+
+
+class ModelError(RunnerError):
+    """A model, adapter or tokenizer that cannot be used."""
+
+
+class PluginError(RunnerError):
+    """A plugin that cannot be read, or whose signature does not fit."""
+
+
+class Interrupted(RunnerError):
+    """The user, or the cluster, asked to stop."""
+
+    exit_code = 130
+
+
+class StageError(RunnerError):
+    """A stage failed while it worked."""
+
+    exit_code = 1
+
+
+def near_miss(word: str, choices: Iterable[str]) -> str:
+    """Return "Did you mean x?" for the nearest choice, or the choices themselves when few, or nothing."""
+    known = sorted(set(choices))
+    match = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if match:
+        return f"Did you mean {match[0]}?"
+    return f"Choices: {', '.join(known)}." if known and len(known) <= 40 else ""

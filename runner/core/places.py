@@ -1,0 +1,24 @@
+"""Where things are looked for: the user's folder in front, the package behind it.
+
+A root holds `conf/`, `recipes/` and `plugins/`. The package's own root is the checkout, or, once installed
+from a wheel, the package folder itself, which carries the three folders as data.
+"""
+
+import os
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def package_root() -> Path:
+    """The folder that holds the shipped conf/, recipes/ and plugins/."""
+    return PACKAGE if (PACKAGE / "conf").is_dir() else PACKAGE.parent
+
+
+def roots(config_dir: str | None = None, plugins_path: str | None = None) -> list[Path]:
+    """Search roots, first one wins: --config-dir or the working directory, plugins_path, the package."""
+    found: list[Path] = []
+    for place in (config_dir or os.getcwd(), plugins_path, package_root()):
+        if place and Path(place).resolve() not in found:
+            found.append(Path(place).resolve())
+    return found

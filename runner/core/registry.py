@@ -1,0 +1,128 @@
+"""Finds components by file name: `plugins/rewards/accuracy.py` is the reward `accuracy`, nothing else to register.
+
+A kind is a folder: stages, formats, algorithms, backends, engines, rewards, loss_scales. The user's `plugins/KIND`
+is looked in first, then the shipped `plugins/KIND`, then `runner/KIND`. Signatures of plugin functions are read
+from their source text, so that planning never imports what a plugin imports.
+"""
+
+import ast
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.core.errors import ConfigError, PluginError, near_miss
+from runner.core.places import PACKAGE, roots
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a plugin function asks for.
+
+    columns: keywords without default, each a column of the data. params: keywords with default, as source text.
+    """
+
+    name: str
+    description: str
+    columns: tuple[str, ...]
+    params: tuple[tuple[str, str], ...]
+    takes_all_columns: bool
+    is_async: bool
+
+
+def names(kind: str, places: Sequence[Path] = ()) -> dict[str, Path]:
+    """Every component of a kind with its file; a user's file hides a shipped one of the same name."""
+    found: dict[str, Path] = {}
+    folders = [root / "plugins" / kind for root in (places or roots())] + [PACKAGE / kind]
+    for folder in folders:
+        for file in sorted(folder.glob("*.py")):
+            if not file.name.startswith("_"):
+                found.setdefault(file.stem, file)
+    return dict(sorted(found.items()))
+
+
+def find(kind: str, name: str, places: Sequence[Path] = (), key: str = "") -> Path:
+    """The file of a component.
+
+    Raises:
+        ConfigError: no file of that name; the nearest name is told.
+    """
+    known = names(kind, places)
+    if name not in known:
+        raise ConfigError(key or kind, f"no {kind.rstrip('s').replace('_', ' ')} named {name!r}", near_miss(name, known))
+    return known[name]
+
+
+def load(kind: str, name: str, places: Sequence[Path] = (), key: str = "") -> Any:
+    """Import the file of a component and return the component: the function or class that bears the file's name."""
+    file = find(kind, name, places, key)
+    module = _import(kind, name, file)
+    wanted = {name, "".join(part.capitalize() for part in name.split("_"))}
+    for member in wanted:
+        if hasattr(module, member):
+            return getattr(module, member)
+    raise PluginError(f"{file}: defines neither {' nor '.join(sorted(wanted))}. Name it like the file.")
+
+
+def _import(kind: str, name: str, file: Path) -> Any:
+    if file.parent == PACKAGE / kind:
+        return importlib.import_module(f"runner.{kind}.{name}")
+    title = f"runner_plugins.{kind}.{name}"
+    spec = importlib.util.spec_from_file_location(title, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[title] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything while it is imported
+        raise PluginError(f"{file}: cannot be imported: {type(error).__name__}: {error}.") from error
+    return module
+
+
+def signature(kind: str, name: str, places: Sequence[Path] = (), key: str = "") -> Signature:
+    """Read a plugin function's signature without importing it.
+
+    Raises:
+        PluginError: the file does not parse, or has no function of its name.
+    """
+    file = find(kind, name, places, key)
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+    except (SyntaxError, ValueError) as error:
+        raise PluginError(f"{file}:{getattr(error, 'lineno', 0) or 0}: is not Python: {error}.") from None
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
+            return _signature(node, tree)
+    raise PluginError(f"{file}: has no function named {name}. Name it like the file.")
+
+
+def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, tree: ast.Module) -> Signature:
+    pairs = list(zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True))
+    described = ast.get_docstring(node) or ast.get_docstring(tree) or ""
+    return Signature(
+        name=node.name,
+        description=described.strip().split("\n")[0],
+        columns=tuple(arg.arg for arg, default in pairs if default is None),
+        params=tuple((arg.arg, ast.unparse(default)) for arg, default in pairs if default is not None),
+        takes_all_columns=node.args.kwarg is not None,
+        is_async=isinstance(node, ast.AsyncFunctionDef),
+    )
+
+
+def check_params(kind: str, name: str, params: dict[str, Any], places: Sequence[Path], key: str) -> None:
+    """Refuse a parameter that the plugin's function does not take, or of another type than its default."""
+    known = dict(signature(kind, name, places, key).params)
+    for param, value in params.items():
+        if param not in known:
+            raise ConfigError(f"{key}.{param}", f"{name} takes no such parameter (value {value!r})", near_miss(param, known))
+        try:
+            default = ast.literal_eval(known[param])
+        except ValueError:
+            continue
+        number = isinstance(default, int | float) and not isinstance(default, bool)
+        fits = isinstance(value, int | float) and not isinstance(value, bool) if number else isinstance(value, type(default))
+        if default is not None and value is not None and not fits:
+            raise ConfigError(f"{key}.{param}", f"should be like its default {default!r}, not {value!r}")

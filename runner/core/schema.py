@@ -1,0 +1,217 @@
+"""A component is its own schema: a dataclass whose fields are its YAML keys, checked by pydantic.
+
+`@component` marks the dataclass, `build` makes one from a mapping or refuses with the full key path, the wrong
+value and a near miss. Nothing unknown is ever ignored, at any depth. pydantic is imported only when building.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar, dataclass_transform, get_args, get_origin
+
+from runner.core.errors import ConfigError, near_miss
+
+T = TypeVar("T")
+MISSING = "???"  # OmegaConf's mark of a value that must be given
+EXECUTION = "execution"  # Annotated mark: changes how a run is executed, never what it makes
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def component(cls: type[T]) -> type[T]:
+    """Turn a class into a frozen keyword-only dataclass that refuses unknown keys and loose types."""
+    made = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+    made.__pydantic_config__ = {"extra": "forbid", "strict": True}
+    return made
+
+
+def build(cls: type[T], values: Mapping[str, Any], key: str = "") -> T:
+    """Make a component from its YAML mapping.
+
+    Args:
+        values: as composed; "???" counts as absent.
+        key: dotted path of the mapping, for messages.
+
+    Raises:
+        ConfigError: unknown key, wrong type, out of range, missing or empty value.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    given = {name: value for name, value in values.items() if value != MISSING}
+    try:
+        # through JSON, because pydantic's strict mode makes nested dataclasses of mappings there and nowhere else
+        return TypeAdapter(cls).validate_json(json.dumps(given))
+    except ValidationError as error:
+        raise _translate(cls, key, error.errors(), given) from None
+
+
+def _translate(cls: type, key: str, errors: list[Any], given: Mapping[str, Any]) -> ConfigError:
+    """Turn pydantic's list into one sentence about the mistake that is told most precisely."""
+    precise = ("extra_forbidden", "unexpected_keyword_argument")
+    first = min(errors, key=lambda e: (e["type"] not in precise, -len(_steps(e["loc"], given)), e["type"] == "missing"))
+    steps = _steps(first["loc"], given)
+    path = ".".join(([key] if key else []) + steps)
+    value = first.get("input")
+    if first["type"] in precise:
+        return ConfigError(path, f"no such key (value {value!r})", _key_hint(cls, key, steps))
+    if first["type"] == "missing":
+        return ConfigError(path, "missing", f"Give it a value: {path}=...")
+    if value == "":
+        return ConfigError(path, "empty", "Give it a value, or leave the key out.")
+    beside = [error for error in errors if _steps(error["loc"], given) == steps]
+    reason = " or ".join(dict.fromkeys(_reason(error) for error in beside))
+    return ConfigError(path, f"{reason}, not {value!r}", _value_hint(beside, value))
+
+
+def _steps(loc: tuple[Any, ...], given: Any) -> list[str]:
+    """The keys of an error's place. pydantic puts names of union members between them: the data tells them apart."""
+    steps: list[str] = []
+    for position, step in enumerate(loc):
+        if isinstance(given, Mapping) and step in given:
+            given = given[step]
+        elif isinstance(given, list) and isinstance(step, int) and step < len(given):
+            given = given[step]
+        elif not (isinstance(given, Mapping) and position == len(loc) - 1 and str(step).isidentifier()):
+            continue
+        steps.append(str(step))
+    return steps
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    text = str(error["msg"]).removeprefix("Input ").removeprefix("Value error, ")
+    return text[:1].lower() + text[1:]
+
+
+def _value_hint(errors: list[Any], value: Any) -> str:
+    for error in errors:
+        expected = error.get("ctx", {}).get("expected")
+        if isinstance(expected, str) and isinstance(value, str):
+            hint = near_miss(value, [word.strip(" '") for word in expected.replace(" or ", ", ").split(",")])
+            return hint if hint.startswith("Did") else ""
+    return ""
+
+
+def _key_hint(cls: type, key: str, steps: list[str]) -> str:
+    """A near miss among the keys beside the wrong one, else the place where a key of that name does exist."""
+    wrong, parents = steps[-1], steps[:-1]
+    inside: list[Any] = [cls]
+    for step in parents:
+        inside = [inner for hint in inside for inner in _below(hint, step)]
+    beside = [field.name for part in inside if dataclasses.is_dataclass(part) for field in dataclasses.fields(part)]
+    prefix = ".".join(([key] if key else []) + parents)
+    hint = near_miss(wrong, beside)
+    if hint.startswith("Did you mean"):
+        name = hint.removeprefix("Did you mean ").rstrip("?")
+        return f"Did you mean {prefix}.{name}?" if prefix else hint
+    elsewhere = [path for path in key_paths(cls) if path.rsplit(".", 1)[-1] == wrong]
+    if elsewhere:
+        return f"It exists as {(key + '.' if key else '') + elsewhere[0]}."
+    return hint
+
+
+def _below(hint: Any, step: str) -> list[Any]:
+    """The types that lie under a key or an index of a type."""
+    if dataclasses.is_dataclass(hint):
+        return _members(hints(hint)[step]) if step in hints(hint) else []
+    if get_origin(hint) in (list, dict):
+        return _members(get_args(hint)[-1])
+    return []
+
+
+def hints(cls: Any) -> dict[str, Any]:
+    """The types of a component's fields, ClassVars left out, Annotated kept."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    return {name: hint for name, hint in typing.get_type_hints(cls, include_extras=True).items() if name in names}
+
+
+def _parts(hint: Any) -> Iterator[Any]:
+    """Every class inside a type: the members of unions, the items of lists, through Annotated."""
+    if hint is None:
+        return
+    if get_origin(hint) is typing.Annotated:
+        yield from _parts(get_args(hint)[0])
+    elif get_origin(hint) in (typing.Union, types.UnionType, list, dict):
+        for argument in get_args(hint):
+            yield from _parts(argument)
+    else:
+        yield hint
+
+
+def key_paths(cls: Any, prefix: str = "") -> Iterator[str]:
+    """Every dotted key of a component, nested components included."""
+    for name, hint in hints(cls).items():
+        yield prefix + name
+        if get_origin(_bare(hint)) not in (list, dict):
+            for part in _parts(hint):
+                if dataclasses.is_dataclass(part):
+                    yield from key_paths(part, f"{prefix}{name}.")
+
+
+def open_keys(cls: Any, prefix: str = "") -> Iterator[str]:
+    """The dotted keys under which a user may write names of their own."""
+    for name, hint in hints(cls).items():
+        if any(get_origin(part) is dict or part is dict for part in _members(hint)):
+            yield prefix + name
+        for part in _members(hint):
+            if dataclasses.is_dataclass(part):
+                yield from open_keys(part, f"{prefix}{name}.")
+
+
+def _members(hint: Any) -> list[Any]:
+    bare = _bare(hint)
+    if get_origin(bare) in (typing.Union, types.UnionType):
+        return [_bare(argument) for argument in get_args(bare)]
+    return [bare]
+
+
+def _bare(hint: Any) -> Any:
+    return get_args(hint)[0] if get_origin(hint) is typing.Annotated else hint
+
+
+def is_execution(hint: Any) -> bool:
+    """Whether a field is marked as execution only."""
+    return get_origin(hint) is typing.Annotated and EXECUTION in get_args(hint)[1:]
+
+
+def defaults(cls: Any) -> dict[str, Any]:
+    """The default of every key as plain data; a required key is "???"."""
+    found: dict[str, Any] = {}
+    types_of = hints(cls)
+    for field in dataclasses.fields(cls):
+        nested = [part for part in _members(types_of[field.name]) if dataclasses.is_dataclass(part)]
+        if field.default is not dataclasses.MISSING:
+            found[field.name] = plain(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            made = field.default_factory()
+            found[field.name] = defaults(type(made)) if dataclasses.is_dataclass(made) else plain(made)
+        else:
+            found[field.name] = defaults(nested[0]) if nested else MISSING
+    return found
+
+
+def plain(value: Any) -> Any:
+    """A component as mappings, lists and scalars."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def identity(value: Any) -> Any:
+    """As `plain`, without the keys that are execution only."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        types_of = hints(type(value))
+        return {
+            field.name: identity(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if not is_execution(types_of[field.name])
+        }
+    if isinstance(value, Mapping):
+        return {key: identity(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [identity(item) for item in value]
+    return value

@@ -1,0 +1,246 @@
+"""The config layers as dataclasses: every key of a recipe, its type, its range and its default, in one place.
+
+Stages take these layers as fields of the same names (`model`, `mix`, `optim`, ...) and so inherit them.
+A key marked EXECUTION changes how a run is executed and never what it makes.
+"""
+
+from dataclasses import field
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Interval
+
+from runner.core.schema import EXECUTION, component
+
+Count = Annotated[int, Ge(1)]
+Share = Annotated[float, Interval(ge=0.0, le=1.0)]
+
+
+@component
+class Model:
+    """Which model: a hub id, a folder, a run, a stage, a checkpoint, `stage:NAME`, or `package:MODULE/FILE`."""
+
+    id: str
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    attention: Literal[
+        "auto", "eager", "sdpa", "varlen", "flash_attention_2", "flash_attention_3", "flash_attention_4"
+    ] = "auto"
+    adapter: str | None = None
+    trust_remote_code: bool = False
+
+
+@component
+class Dataset:
+    """One source of rows. The string form `id:subset#take` says the same in one line."""
+
+    dataset: str
+    subset: str | None = None
+    split: str | None = None
+    take: Count | None = None
+    weight: Annotated[float, Gt(0)] | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    format: str | None = None
+    filter: str | None = None
+    loss_scale: list[str | dict[str, Any]] | None = None
+    turns: Literal["faithful", "all", "last"] | None = None
+
+
+@component
+class Validation:
+    """Rows kept aside for evaluation: a fraction or a number of the mix, or datasets of their own."""
+
+    fraction: Annotated[float, Interval(ge=0.0, lt=1.0)] = 0.0
+    rows: Annotated[int, Ge(0)] = 0
+    datasets: list[str | Dataset] = field(default_factory=list)
+
+
+@component
+class Mix:
+    """The blend of datasets, and the variables that fill `{{NAME}}` in their text."""
+
+    datasets: list[str | Dataset] = field(default_factory=list)
+    validation: Validation = field(default_factory=Validation)
+    interleave: bool = False
+    variables: dict[str, str | list[str] | dict[str, str]] = field(default_factory=dict)
+
+
+@component
+class Template:
+    """How conversations become text, around the chat template of the model."""
+
+    thinking: Literal["auto", "on", "off"] = "auto"
+    response_prefix: str = ""
+    empty_think: Literal["add", "keep", "strip"] = "keep"
+    system: str | None = None
+    turns: Literal["faithful", "all", "last"] = "faithful"
+
+
+@component
+class Lora:
+    """Low-rank adapters, Hu et al. 2021 (arXiv 2106.09685); names follow peft."""
+
+    rank: Count = 8
+    alpha: Annotated[float, Gt(0)] = 32
+    dropout: Annotated[float, Interval(ge=0.0, lt=1.0)] = 0.05
+    targets: str | list[str] = "all-linear"
+    dora: bool = False
+    rslora: bool = False
+    modules_to_save: list[str] = field(default_factory=list)
+
+
+@component
+class TrainType:
+    """Which weights learn. `patterns`: regular expressions of parameter names that learn under `freeze`."""
+
+    kind: Literal["lora", "full", "freeze", "qlora"] = "lora"
+    lora: Lora = field(default_factory=Lora)
+    patterns: list[str] = field(default_factory=list)
+
+
+@component
+class Batch:
+    """What makes one update, over all devices: rows, or packs of max_length, or tokens. Rows when none is said.
+
+    tokens_per_device: how many tokens a micro-batch holds; it never changes the gradient.
+    """
+
+    rows: Count | None = None
+    packs: Count | None = None
+    tokens: Count | None = None
+    tokens_per_device: Annotated[Literal["auto"] | Count, EXECUTION] = "auto"
+
+
+@component
+class Optim:
+    """Optimizer and schedule. lr: 1e-4 for adapters and 1e-5 for full weights when not given.
+
+    warmup: below 1 a share of all updates, from 1 on a number of updates.
+    """
+
+    name: Literal["adamw", "adamw_8bit", "adafactor", "sgd"] = "adamw"
+    lr: Annotated[float, Gt(0)] | None = None
+    schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
+    min_lr: Annotated[float, Ge(0)] = 0.0
+    warmup: Annotated[float, Ge(0)] = 0.0
+    weight_decay: Annotated[float, Ge(0)] = 0.1
+    betas: list[Annotated[float, Interval(ge=0.0, lt=1.0)]] = field(default_factory=lambda: [0.9, 0.95])
+    max_grad_norm: Annotated[float, Ge(0)] = 1.0
+
+
+@component
+class Eval:
+    """Evaluation while training: every so many updates, on at most `max_rows` rows."""
+
+    every: Count | None = None
+    max_rows: Count | None = None
+    batch_tokens: Count | None = None
+
+
+@component
+class Save:
+    """Checkpoints: every so many updates, at most `keep` of them, the best one among them."""
+
+    every: Annotated[Count | None, EXECUTION] = None
+    keep: Annotated[Count, EXECUTION] = 2
+    weights_only: Annotated[bool, EXECUTION] = False
+
+
+@component
+class Log:
+    """A line of metrics every so many updates; trackers beside metrics.jsonl."""
+
+    every: Annotated[Count, EXECUTION] = 5
+    trackers: Annotated[list[Literal["tensorboard", "trackio", "mlflow", "wandb", "swanlab"]], EXECUTION] = field(
+        default_factory=list
+    )
+
+
+@component
+class Data:
+    """How data is prepared: loader workers, processes that encode, and how many rows may be dropped unsaid."""
+
+    workers: Annotated[Annotated[int, Ge(0)], EXECUTION] = 0
+    processes: Annotated[Count, EXECUTION] = 1
+    max_dropped: Share = 0.05
+
+
+@component
+class Sampling:
+    """How answers are drawn. What is None follows the model's generation config. temperature 0 is greedy."""
+
+    max_new_tokens: Count = 512
+    temperature: Annotated[float, Ge(0)] | None = None
+    top_p: Annotated[float, Interval(gt=0.0, le=1.0)] | None = None
+    top_k: int | None = None
+    min_p: Share | None = None
+    repetition_penalty: Annotated[float, Gt(0)] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    stop: list[str] = field(default_factory=list)
+    seed: int | None = None
+    n: Count = 1
+    logprobs: bool = False
+
+
+@component
+class Backend:
+    """Which engine answers. `engine` goes to it as it is."""
+
+    name: Literal["auto", "transformers", "vllm", "openai"] = "auto"
+    batch_tokens: Annotated[Count, EXECUTION] = 4096
+    engine: dict[str, Any] = field(default_factory=dict)
+
+
+@component
+class Parallelism:
+    """How the work is spread over devices. Never changes what is learned."""
+
+    preset: Annotated[
+        Literal["single", "ddp", "zero1", "zero2", "zero3", "zero3_offload", "fsdp2"], EXECUTION
+    ] = "single"
+    gpus: Annotated[Count, EXECUTION] = 1
+    nodes: Annotated[Count, EXECUTION] = 1
+
+
+@component
+class Reward:
+    """One reward of a run: its weight in the sum, and the keywords of its function."""
+
+    weight: float = 1.0
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+Rules = list[str | dict[str, Any]] | dict[str, dict[str, Any] | None]
+
+
+@component
+class Recipe:
+    """The whole config. `stages` is the run graph: each entry has a `kind` and that kind's keys."""
+
+    name: str
+    seed: int = 42
+    output_dir: Annotated[str, EXECUTION] = "outputs/${name}"
+    hub: Literal["modelscope", "huggingface"] = "modelscope"
+    plugins_path: Annotated[str | None, EXECUTION] = None
+    on_change: Annotated[Literal["refuse", "replace", "new"], EXECUTION] = "refuse"
+    objective: Annotated[str | None, EXECUTION] = None
+    model: Model
+    mix: Mix = field(default_factory=Mix)
+    max_length: Count | None = None
+    overlong: Literal["drop", "truncate_left", "truncate_right", "split"] = "drop"
+    template: Template = field(default_factory=Template)
+    train_type: TrainType = field(default_factory=TrainType)
+    batch: Batch = field(default_factory=Batch)
+    epochs: Annotated[float, Gt(0)] = 1.0
+    max_updates: Count | None = None
+    optim: Optim = field(default_factory=Optim)
+    eval: Eval = field(default_factory=Eval)
+    save: Save = field(default_factory=Save)
+    log: Log = field(default_factory=Log)
+    data: Data = field(default_factory=Data)
+    sampling: Sampling = field(default_factory=Sampling)
+    backend: Backend = field(default_factory=Backend)
+    parallelism: Parallelism = field(default_factory=Parallelism)
+    reward: dict[str, Reward] = field(default_factory=dict)
+    loss_scale: Rules = field(default_factory=lambda: ["default"])
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
