@@ -1,0 +1,63 @@
+"""The command line: `python -m runner`, also installed as `runner`. A verb is the first word, and only if it is one."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from runner.core.errors import Interrupted, RunnerError
+
+VERBS = ("plan", "inspect", "explain", "list", "cache", "reward", "schema", "diff", "worker")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 done, 2 the user's mistake, 1 a stage failed, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(words)
+    except RunnerError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return Interrupted.exit_code
+
+
+def _dispatch(words: list[str]) -> int:
+    verb = words.pop(0) if words and words[0] in VERBS else "run"
+    if not words and verb == "run" or any(word in ("--help", "-h") for word in words):
+        from runner.cli.argv import option
+        from runner.cli.help import text
+        from runner.core.places import roots
+
+        print(text(roots(option(words, "--config-dir", "-cd"), option(words, "plugins_path"))))
+        return 0
+    if verb == "list":
+        from runner.cli.list import main as list_main
+        from runner.core.places import roots
+
+        return list_main(words, roots())
+    return _composed(verb, words)
+
+
+def _composed(verb: str, words: list[str]) -> int:
+    from runner.cli.compose import composer, told
+
+    made = composer(words)
+    try:
+        if verb == "plan":
+            from runner.cli.app import planned
+            from runner.cli.show_plan import show
+
+            show(planned(made, made.values()))
+            return 0
+        from runner.cli.app import run
+
+        return run(made)
+    except Exception as error:
+        sentence = told(error, made)
+        if sentence is error or os.environ.get("RUNNER_DEBUG"):
+            raise
+        raise sentence from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""Makes the command line kind before Hydra reads it, and touches nothing that Hydra understands already.
+
+- `recipe=x` becomes `+recipe=x`.
+- Flags may stand anywhere: they go in front, `-m` in the middle included.
+- Values with `#`, `<`, `=`, spaces and the like are quoted; a backslash-n in a prefix becomes a newline.
+- `model=X` where X is no option of the group means `model.id=X`; likewise `against` and `teacher`.
+- `stages.a.b=v` and other keys under which names are free become `++...`: our schema checks them.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+
+VALUE_FLAGS = {"--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--package", "-p"}
+VALUE_FLAGS |= {"--cfg", "-c", "--experimental-rerun"}
+OPTIONAL_VALUE_FLAGS = {"--info", "-i"}
+MODEL_KEYS = ("model", "against", "teacher")
+_KEY = re.compile(r"^(?P<sign>\+\+|\+|~)?(?P<key>[^=\s'\"]+?)=(?P<value>.*)$", re.DOTALL)
+_PLAIN = re.compile(r"^[\w./\-+$%*@?|\\:]+$")
+_CALL = re.compile(r"^[a-z_]+\(.*\)$", re.DOTALL)
+
+
+def kind(arguments: Sequence[str], models: Collection[str] = (), free: Collection[str] = ("stages",)) -> list[str]:
+    """Rewrite the arguments.
+
+    Args:
+        models: options of the group `model`.
+        free: dotted keys under which the user may write names of their own.
+    """
+    flags, overrides = split(arguments)
+    return flags + [_override(text, models, free) for text in overrides]
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Flags with their values, and overrides, each in the order given."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-"):
+            overrides.append(word)
+            continue
+        flags.append(word)
+        wants = word in VALUE_FLAGS or (word in OPTIONAL_VALUE_FLAGS and rest[:1] and "=" not in rest[0])
+        if wants and rest and not rest[0].startswith("-"):
+            flags.append(rest.pop(0))
+    return flags, overrides
+
+
+def option(arguments: Sequence[str], *names: str) -> str | None:
+    """The value of a flag (`--config-dir DIR` or `--config-dir=DIR`), or of a plain override (`plugins_path=DIR`)."""
+    for position, word in enumerate(arguments):
+        if word in names and position + 1 < len(arguments):
+            return arguments[position + 1]
+        for name in names:
+            if word.startswith(name + "="):
+                return word.split("=", 1)[1]
+    return None
+
+
+def _override(text: str, models: Collection[str], free: Collection[str]) -> str:
+    match = _KEY.match(text)
+    if match is None:
+        return text
+    sign, key, value = match["sign"] or "", match["key"], match["value"]
+    if sign == "~":
+        return text
+    if key == "recipe" and not sign:
+        sign = "+"
+    if key in MODEL_KEYS and _is_model_id(value, models):
+        key = f"{key}.id"
+    if not sign and any(key.startswith(name + ".") for name in free):
+        sign = "++"
+    if key.rsplit(".", 1)[-1].endswith("prefix"):
+        value = value.replace("\\n", "\n")
+    return f"{sign}{key}={quoted(value)}"
+
+
+def _is_model_id(value: str, options: Collection[str]) -> bool:
+    """An option of the group, or a word near one, stays a choice; a path, a hub id or a source is an id."""
+    if not value or value in options or value[0] in "[{'\"" or "," in value:
+        return False
+    return any(mark in value for mark in "/:.") or value.startswith("~")
+
+
+def quoted(value: str) -> str:
+    """Quote what Hydra's grammar cannot read, element by element in lists and sweeps."""
+    if not value or value[0] in "'\"{" or "${" in value or _CALL.match(value):
+        return value
+    if value[0] == "[" and value[-1] == "]":
+        return "[" + ",".join(quoted(part.strip()) for part in _elements(value[1:-1])) + "]"
+    parts = _elements(value)
+    if len(parts) > 1 and all(_PLAIN.match(part) for part in parts):
+        return value
+    if len(parts) > 1 and not any(" " in part for part in parts):
+        return ",".join(quoted(part) for part in parts)
+    return value if _PLAIN.match(value) else _quote(value)
+
+
+def _quote(text: str) -> str:
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    trailing = len(escaped) - len(escaped.rstrip("\\"))
+    return f"'{escaped}{chr(92) * trailing}'"
+
+
+def _elements(text: str) -> list[str]:
+    """Split at commas that stand outside of brackets and quotes."""
+    parts, depth, quote, start = [], 0, "", 0
+    for position, letter in enumerate(text):
+        if quote:
+            quote = "" if letter == quote and text[position - 1] != "\\" else quote
+        elif letter in "'\"" and not text[start:position].strip():
+            quote = letter
+        elif letter in "[{(":
+            depth += 1
+        elif letter in "]})":
+            depth -= 1
+        elif letter == "," and depth == 0:
+            parts.append(text[start:position])
+            start = position + 1
+    parts.append(text[start:])
+    return parts if text else []

@@ -1,0 +1,70 @@
+"""`runner list [KIND]`: what there is to choose from, where it lies, and what hides what."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from runner.core import registry
+from runner.core.errors import ConfigError, near_miss
+
+GROUPS = ("models", "mixes", "datasets", "train_types", "parallelisms", "backends")
+PLUGINS = ("rewards", "loss_scales", "formats", "stages")
+FOLDERS = {"mixes": "mix", "recipes": "recipe"}
+KINDS = ("recipes", *GROUPS, *PLUGINS)
+
+
+def entries(kind: str, places: Sequence[Path]) -> list[tuple[str, str, str]]:
+    """(name, description, note) of every choice; the note tells of a file that is hidden by one in front."""
+    found: dict[str, tuple[str, str]] = {}
+    for place in places:
+        for name, file in _files(kind, place).items():
+            if name in found:
+                front = found[name]
+                found[name] = (front[0], f"hides {file}")
+            else:
+                found[name] = (_description(kind, name, file, places), "")
+    return [(name, *found[name]) for name in sorted(found)]
+
+
+def _files(kind: str, place: Path) -> dict[str, Path]:
+    if kind == "recipes":
+        folders = [place / "recipes"]
+    elif kind in GROUPS:
+        folders = [place / "conf" / FOLDERS.get(kind, kind.removesuffix("s"))]
+    else:
+        return {name: file for name, file in registry.names(kind, [place]).items()}
+    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
+
+
+def _description(kind: str, name: str, file: Path, places: Sequence[Path]) -> str:
+    if file.suffix == ".yaml":
+        return first_comment(file)
+    if kind in ("rewards", "loss_scales"):
+        return registry.signature(kind, name, places).description
+    text = file.read_text(encoding="utf-8").lstrip()
+    return text[3:].split("\n")[0].strip('"') if text.startswith('"""') else ""
+
+
+def first_comment(file: Path) -> str:
+    """The first comment line of a YAML file that is not a directive."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        text = line.lstrip("#").strip()
+        if line.startswith("#") and text and not text.startswith(("@", "yaml-language-server")):
+            return text
+        if line and not line.startswith("#"):
+            break
+    return ""
+
+
+def main(words: Sequence[str], places: Sequence[Path]) -> int:
+    """Print one kind, or all of them."""
+    for word in words:
+        if word not in KINDS:
+            raise ConfigError("list", f"no kind named {word!r}", near_miss(word, KINDS))
+    for kind in words or KINDS:
+        listed = entries(kind, places)
+        print(kind if listed else f"{kind}: none")
+        width = max((len(name) for name, _, _ in listed), default=0)
+        for name, description, note in listed:
+            sys.stdout.write(f"  {name:<{width}}  {description}{f'  ({note})' if note else ''}".rstrip() + "\n")
+    return 0

@@ -1,0 +1,114 @@
+"""Walks a plan: reuses finished stages, runs each other one in its own process, stops at the first failure.
+
+Writes the run folder's own files (config.yaml, plan.json, provenance.json), each stage's job.yaml and log.txt.
+A batch stage's output goes to its log and to the terminal; an interactive stage owns the terminal.
+"""
+
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner import folder as run_folder
+from runner import worker
+from runner.core import artifact
+from runner.core.errors import Interrupted, RunnerError, StageError
+from runner.plan import JOB_FILE, Plan, Step, work_order
+from runner.process import Process
+from runner.terminal import Terminal
+
+TAIL = 15  # lines of a failed stage's log that are shown
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a step ended. seconds: 0 when reused."""
+
+    step: Step
+    state: str
+    seconds: float
+    made: artifact.Artifact | None
+
+
+def execute(plan: Plan, in_process: bool = False) -> list[Done]:
+    """Run what the plan says.
+
+    Args:
+        in_process: run each stage in this process instead of its own; for tests.
+
+    Raises:
+        StageError: a stage failed. Interrupted: the user stopped it. RunnerError: the user's mistake.
+    """
+    batch = any(step.stage.reuse != "never" for step in plan.steps)
+    with run_folder.locked(plan.run) if batch else run_folder.unlocked() as lock:
+        if batch:
+            run_folder.describe(plan)
+        terminal = Terminal()
+        ended: list[Done] = []
+        for step in plan.steps:
+            start = time.monotonic()
+            if step.state == "reuse":
+                ended.append(Done(step, "reused", 0.0, artifact.read(step.folder)))
+                terminal.stage(step, "reused, complete")
+                continue
+            terminal.stage(step, step.reason)
+            _run(plan, step, terminal, in_process, lock)
+            ended.append(Done(step, "done", time.monotonic() - start, artifact.read(step.folder)))
+        terminal.table(plan, ended)
+    return ended
+
+
+def _run(plan: Plan, step: Step, terminal: Terminal, in_process: bool, lock: int | None) -> None:
+    step.folder.mkdir(parents=True, exist_ok=True)
+    artifact.write_whole(step.folder / JOB_FILE, work_order(plan, step))
+    if in_process:
+        worker.run(step.folder.resolve())
+        return
+    if step.stage.interactive:
+        code = _interactive(step)
+        last: list[str] = []
+    else:
+        code, last = _batch(step, terminal, lock)
+    if code == Interrupted.exit_code:
+        raise Interrupted(f"{step.name}: stopped. The same command goes on from the last checkpoint.")
+    if code:
+        raise _failure(step, code, last)
+
+
+def command(folder: Path) -> list[str]:
+    """What runs a stage alone."""
+    return [sys.executable, "-m", "runner.worker", str(folder)]
+
+
+def _interactive(step: Step) -> int:
+    """The stage owns the terminal; Ctrl-C is its own affair."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return subprocess.run(command(step.folder), check=False).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _batch(step: Step, terminal: Terminal, lock: int | None) -> tuple[int, list[str]]:
+    last: deque[str] = deque(maxlen=TAIL)
+    with open(step.folder / "log.txt", "a", encoding="utf-8") as log, Process(command(step.folder), lock) as process:
+        log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(command(step.folder))}\n")
+        for line in process.lines(terminal.progress):
+            log.write(line)
+            log.flush()
+            last.append(line.rstrip("\n"))
+            terminal.line(line)
+        terminal.progress_over()
+    return process.code, list(last)
+
+
+def _failure(step: Step, code: int, last: list[str]) -> RunnerError:
+    """The worker's own sentence where it gave one, else that stage's last lines."""
+    if code == RunnerError.exit_code and last:
+        return RunnerError(last[-1])
+    how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    shown = "\n".join(f"    {line}" for line in last)
+    return StageError(f"stages.{step.name}: failed ({how}). Its last lines, more in {step.folder / 'log.txt'}:\n{shown}")

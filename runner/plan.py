@@ -1,0 +1,236 @@
+"""Turns a composed config into a checked run graph, without importing anything heavy and without writing anything.
+
+Each stage becomes a `Step`: its component built from its own keys over the shared layers, the stages it needs, its
+fingerprint, and whether it runs or its finished work is reused, with the reason. Cycles, dangling names, artifacts of
+the wrong kind, unknown keys and finished work that would be overwritten are refused.
+"""
+
+import dataclasses
+import graphlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runner.core import artifact, registry, schema
+from runner.core.errors import ConfigError, PlanError, near_miss
+from runner.core.specs import Recipe
+
+REFERENCE = "stage:"
+JOB_FILE = "job.yaml"
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One stage of a plan. state: run | reuse; reason says why. values: the stage's keys as plain data."""
+
+    name: str
+    kind: str
+    stage: Any
+    values: Mapping[str, Any]
+    needs: tuple[str, ...]
+    folder: Path
+    fingerprint: str
+    identity: Mapping[str, Any]
+    state: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The run graph in the order in which it is executed."""
+
+    recipe: Recipe
+    run: Path
+    places: tuple[Path, ...]
+    steps: tuple[Step, ...]
+    values: Mapping[str, Any]
+
+    def step(self, name: str) -> Step:
+        """The step of that name."""
+        return next(step for step in self.steps if step.name == name)
+
+
+def make(values: Mapping[str, Any], places: Sequence[Path], run: Path | None = None) -> Plan:
+    """Check a composed config and plan it.
+
+    Args:
+        values: the whole config as plain data, interpolations resolved.
+        places: search roots for plugins, first one wins.
+        run: the run folder when it is not `output_dir`.
+
+    Raises:
+        ConfigError: a wrong key or value. PlanError: a graph that cannot be run.
+    """
+    recipe = schema.build(Recipe, {**values, "stages": _mappings(values.get("stages"))})
+    if not recipe.stages:
+        raise PlanError("stages: the recipe has none. Choose a recipe: +recipe=NAME (`runner list recipes`).")
+    kinds = {name: _kind(name, recipe.stages, places) for name in recipe.stages}
+    filled = {name: fill(values, own, kinds[name]) for name, own in recipe.stages.items()}
+    stages = {name: schema.build(kinds[name], filled[name], f"stages.{name}") for name in recipe.stages}
+    needs = {name: _needs(name, filled[name], stages) for name in stages}
+    for name, stage in stages.items():
+        _check_artifacts(name, stage, filled[name], stages)
+        stage.check(places, f"stages.{name}")
+    folder = run or Path(recipe.output_dir)
+    steps: dict[str, Step] = {}
+    for name in _ordered(needs):
+        kind = str(recipe.stages[name]["kind"])
+        steps[name] = _step(recipe, name, kind, stages[name], filled[name], needs[name], folder, steps, places)
+    return Plan(recipe, folder, tuple(places), tuple(steps.values()), values)
+
+
+def _mappings(stages: Any) -> Any:
+    if isinstance(stages, Mapping):
+        for name, own in stages.items():
+            if not isinstance(own, Mapping):
+                raise ConfigError(f"stages.{name}", f"should be a mapping with a kind, not {own!r}")
+    return stages
+
+
+def _kind(name: str, stages: Mapping[str, Mapping[str, Any]], places: Sequence[Path]) -> Any:
+    if "kind" not in stages[name]:
+        hint = near_miss(name, [other for other in stages if "kind" in stages[other]])
+        fix = f"{hint} " if hint.startswith("Did") else ""
+        known = ", ".join(registry.names("stages", places))
+        raise ConfigError(f"stages.{name}", "a stage without a kind", f"{fix}Kinds: {known}.")
+    return registry.load("stages", str(stages[name]["kind"]), places, f"stages.{name}.kind")
+
+
+def fill(values: Mapping[str, Any], own: Mapping[str, Any], kind: Any) -> dict[str, Any]:
+    """A stage's keys: the shared layers that its kind takes, with what the stage says itself on top."""
+    shared = {field.name for field in dataclasses.fields(Recipe)} - {"stages", "name", "output_dir"}
+    taken = {field.name for field in dataclasses.fields(kind)} & shared
+    inherited = {key: values[key] for key in taken if key in values}
+    mine = {key: value for key, value in own.items() if key != "kind"}
+    for key in ("model", "teacher", "against"):
+        if isinstance(mine.get(key), str):
+            mine[key] = {"id": mine[key], "revision": None, "adapter": None}
+    return _merged(inherited, mine)
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    made = dict(below)
+    for key, value in above.items():
+        beneath = made.get(key)
+        both = isinstance(value, Mapping) and isinstance(beneath, Mapping)
+        made[key] = _merged(beneath, value) if both and key not in ("reward", "loss_scale") else value
+    return made
+
+
+def references(values: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Each `stage:NAME` in a stage's keys, as (key path, NAME)."""
+    if isinstance(values, str) and values.startswith(REFERENCE):
+        yield key, values.removeprefix(REFERENCE).split("#")[0].split("/")[0]
+    elif isinstance(values, Mapping):
+        for name, value in values.items():
+            yield from references(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(values, list):
+        for position, value in enumerate(values):
+            yield from references(value, f"{key}.{position}")
+
+
+def _needs(name: str, filled: Mapping[str, Any], stages: Mapping[str, Any]) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for key, needed in references(filled):
+        if needed not in stages:
+            raise ConfigError(f"stages.{name}.{key}", f"no stage named {needed!r}", near_miss(needed, stages))
+        found[needed] = None
+    return tuple(found)
+
+
+def _check_artifacts(name: str, stage: Any, filled: Mapping[str, Any], stages: Mapping[str, Any]) -> None:
+    for key, needed in references(filled):
+        accepted = stage.accepts.get(key.split(".")[0])
+        made = stages[needed].produces()
+        if accepted is not None and made not in accepted:
+            takes = " or ".join(accepted)
+            raise ConfigError(f"stages.{name}.{key}", f"stage {needed!r} makes {_a(made)}, and this takes {_a(takes)}")
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}" if kind != "none" else "nothing"
+
+
+def _ordered(needs: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Stages in an order in which each comes after what it needs, otherwise as written."""
+    sorter = graphlib.TopologicalSorter(needs)
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as error:
+        raise PlanError(f"stages: a cycle: {' -> '.join(error.args[1])}. A stage cannot need itself.") from None
+    order: list[str] = []
+    written = list(needs)
+    ready: list[str] = []
+    while sorter.is_active():
+        ready = sorted([*ready, *sorter.get_ready()], key=written.index)
+        order.append(ready.pop(0))
+        sorter.done(order[-1])
+    return order
+
+
+def _step(
+    recipe: Recipe, name: str, kind: str, stage: Any, filled: dict[str, Any], needs: tuple[str, ...],
+    run: Path, before: Mapping[str, Step], places: Sequence[Path],
+) -> Step:  # fmt: skip
+    sources = stage.sources(places) if hasattr(stage, "sources") else {}
+    upstream = {need: before[need].fingerprint for need in needs}
+    identity = {
+        "kind": kind,
+        "keys": schema.identity(stage),
+        "sources": sources,
+        "needs": upstream,
+        "seed": recipe.seed,
+        "hub": recipe.hub,
+    }
+    mark = fingerprint(identity)
+    folder = run / name
+    state, reason = _state(stage, folder, mark, needs, before)
+    return Step(name, kind, stage, filled, needs, folder, mark, identity, state, reason)
+
+
+def fingerprint(identity: Mapping[str, Any]) -> str:
+    """Sixteen hex digits over everything that decides what a stage makes."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _state(
+    stage: Any, folder: Path, mark: str, needs: Sequence[str], before: Mapping[str, Step]
+) -> tuple[str, str]:
+    if stage.reuse == "never":
+        return "run", "runs each time"
+    done = artifact.read(folder)
+    if done is not None and done.fingerprint == mark:
+        rerun = [need for need in needs if before[need].state == "run" and before[need].stage.reuse != "never"]
+        return ("run", f"{rerun[0]} runs again") if rerun else ("reuse", "complete")
+    if done is not None:
+        return "run", "changed"
+    return ("run", "unfinished") if (folder / JOB_FILE).is_file() else ("run", "not yet run")
+
+
+def work_order(plan: Plan, step: Step) -> str:
+    """The text of `job.yaml`: all that the worker needs, each `stage:NAME` replaced by that stage's folder."""
+    order = {
+        "name": step.name,
+        "kind": step.kind,
+        "run": str(plan.run.resolve()),
+        "seed": plan.recipe.seed,
+        "hub": plan.recipe.hub,
+        "roots": [str(place) for place in plan.places],
+        "fingerprint": step.fingerprint,
+        "stage": _located(schema.plain(step.values), plan),
+        "identity": dict(step.identity),
+    }
+    return yaml.safe_dump(order, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def _located(value: Any, plan: Plan) -> Any:
+    if isinstance(value, str) and value.startswith(REFERENCE):
+        name, mark, rest = value.removeprefix(REFERENCE).partition("#")
+        return str(plan.step(name).folder.resolve()) + mark + rest
+    if isinstance(value, dict):
+        return {key: _located(item, plan) for key, item in value.items()}
+    return [_located(item, plan) for item in value] if isinstance(value, list) else value

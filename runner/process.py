@@ -1,0 +1,78 @@
+"""A worker process: in a session of its own, its output line by line, its progress beside it, signals forwarded once.
+
+Ctrl-C reaches the parent alone, because the worker is in another session; the parent passes it on. A second one
+is passed on too and ends the worker at once. The worker holds the run's lock through an inherited descriptor and
+watches a pipe, so that it dies with its parent.
+"""
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Any, Self
+
+from runner.core.job import PROGRESS_FD
+
+PARENT_FD = "RUNNER_PARENT_FD"
+QUIET = {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+class Process:
+    """Use as a context manager; `lines` yields the output until the worker has ended, `code` is its exit code."""
+
+    def __init__(self, command: Sequence[str], lock: int | None = None) -> None:
+        self.command, self.lock = list(command), lock
+        self.code = 0
+
+    def __enter__(self) -> Self:
+        alive_read, self._alive = os.pipe()
+        self._progress, progress_write = os.pipe()
+        passed = [alive_read, progress_write] + ([self.lock] if self.lock is not None else [])
+        marks = {PARENT_FD: str(alive_read), PROGRESS_FD: str(progress_write), "PYTHONUNBUFFERED": "1"}
+        environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
+        self._popen = subprocess.Popen(
+            self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True, pass_fds=passed, env={**environment, **QUIET, **marks},
+        )  # fmt: skip
+        os.close(alive_read)
+        os.close(progress_write)
+        self._before = {number: signal.signal(number, self._forward) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        os.close(self._alive)  # the worker sees it and ends, if it still runs
+        self.code = self._popen.wait()
+        os.close(self._progress)
+        if self._popen.stdout:
+            self._popen.stdout.close()
+
+    def _forward(self, number: int, frame: FrameType | None) -> None:
+        if self._popen.poll() is None:
+            self._popen.send_signal(number)
+
+    def lines(self, progress: Callable[[dict[str, Any]], None]) -> Iterator[str]:
+        """Yield each line of output; hand each progress object to `progress`."""
+        assert self._popen.stdout is not None
+        output = self._popen.stdout.fileno()
+        rest = {output: b"", self._progress: b""}
+        with selectors.DefaultSelector() as selector:
+            selector.register(output, selectors.EVENT_READ)
+            selector.register(self._progress, selectors.EVENT_READ)
+            while output in selector.get_map():
+                for key, _ in selector.select():
+                    chunk = os.read(key.fd, 65536)
+                    if not chunk:
+                        selector.unregister(key.fd)
+                    *whole, rest[key.fd] = (rest[key.fd] + chunk).split(b"\n")
+                    for line in whole:
+                        if key.fd == output:
+                            yield line.decode("utf-8", "replace") + "\n"
+                        elif line:
+                            progress(json.loads(line))
+        if rest[output]:
+            yield rest[output].decode("utf-8", "replace") + "\n"

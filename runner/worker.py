@@ -1,0 +1,116 @@
+"""Runs one stage from its folder: `python -m runner.worker FOLDER` reads job.yaml, does the work, writes artifact.json.
+
+SIGTERM and Ctrl-C ask the stage to stop at its next good moment; a second one ends it at once. The worker dies with
+its parent: it watches a pipe that only the parent holds open.
+"""
+
+import dataclasses
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runner.core import artifact, registry, schema
+from runner.core.errors import DataError, Interrupted, RunnerError
+from runner.core.job import Job
+
+PARENT_FD = "RUNNER_PARENT_FD"
+JOB_FILE = "job.yaml"
+
+
+def run(folder: Path, stopping: threading.Event | None = None) -> artifact.Artifact:
+    """Do the stage's work in this process.
+
+    Raises:
+        RunnerError: what the stage could not do, in one sentence.
+    """
+    order = read_order(folder)
+    places = tuple(Path(place) for place in order["roots"])
+    kind = registry.load("stages", order["kind"], places, "kind")
+    stage = schema.build(kind, order["stage"], f"stages.{order['name']}")
+    (folder / artifact.FILE).unlink(missing_ok=True)
+    job = Job(
+        name=order["name"],
+        folder=folder,
+        run=Path(order["run"]),
+        seed=order["seed"],
+        hub=order["hub"],
+        roots=places,
+        fingerprint=order["fingerprint"],
+        stopping=(stopping or threading.Event()).is_set,
+    )
+    made = dataclasses.replace(stage.run(job), fingerprint=order["fingerprint"])
+    artifact.write(folder, made)
+    return made
+
+
+def read_order(folder: Path) -> dict[str, Any]:
+    """The stage's job.yaml."""
+    file = folder / JOB_FILE
+    if not file.is_file():
+        raise DataError(f"{file}: not found. Give the folder of a stage, as it lies in a run's folder.")
+    return dict(yaml.safe_load(file.read_text(encoding="utf-8")))
+
+
+def main(arguments: list[str]) -> int:
+    """The process: exit code 0 done, 2 the user's mistake, 1 failed, 130 stopped."""
+    if len(arguments) != 1:
+        print("usage: python -m runner.worker FOLDER", file=sys.stderr)
+        return 2
+    stopping = threading.Event()
+    order_kind = registry.load("stages", read_order(Path(arguments[0]))["kind"], _places(arguments[0]))
+    if not order_kind.interactive:
+        _listen(stopping)
+    _die_with_parent()
+    try:
+        run(Path(arguments[0]).resolve(), stopping)
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return Interrupted.exit_code
+    except RunnerError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _places(folder: str) -> list[Path]:
+    return [Path(place) for place in read_order(Path(folder))["roots"]]
+
+
+def _listen(stopping: threading.Event) -> None:
+    def stop(number: int, frame: Any) -> None:
+        if stopping.is_set():
+            os._exit(Interrupted.exit_code)
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+
+
+def _die_with_parent() -> None:
+    """End this process group's work when the pipe from the parent closes: a killed parent leaves no writer behind."""
+    handle = os.environ.get(PARENT_FD)
+    if handle is None:
+        return
+
+    def watch() -> None:
+        os.read(int(handle), 1)
+        os._exit(Interrupted.exit_code)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    try:
+        code = main(sys.argv[1:])
+    except RunnerError as problem:
+        print(problem, file=sys.stderr)
+        code = problem.exit_code
+    sys.stdout.flush()
+    sys.exit(code)
