@@ -4,6 +4,7 @@ Writes the run folder's own files (config.yaml, plan.json, provenance.json), eac
 A batch stage's output goes to its log and to the terminal; an interactive stage owns the terminal.
 """
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from runner import folder as run_folder
 from runner import worker
 from runner.core import artifact
 from runner.core.errors import Interrupted, RunnerError, StageError
-from runner.plan import JOB_FILE, Plan, Step, work_order
+from runner.plan import JOB_FILE, Plan, Step, refuse_changes, work_order
 from runner.process import Process
 from runner.terminal import Terminal
 
@@ -42,6 +43,7 @@ def execute(plan: Plan, in_process: bool = False) -> list[Done]:
     Raises:
         StageError: a stage failed. Interrupted: the user stopped it. RunnerError: the user's mistake.
     """
+    refuse_changes(plan)
     batch = any(step.stage.reuse != "never" for step in plan.steps)
     with run_folder.locked(plan.run) if batch else run_folder.unlocked() as lock:
         if batch:
@@ -62,6 +64,8 @@ def execute(plan: Plan, in_process: bool = False) -> list[Done]:
 
 
 def _run(plan: Plan, step: Step, terminal: Terminal, in_process: bool, lock: int | None) -> None:
+    if step.state == "changed":  # on_change=replace
+        shutil.rmtree(step.folder)
     step.folder.mkdir(parents=True, exist_ok=True)
     artifact.write_whole(step.folder / JOB_FILE, work_order(plan, step))
     if in_process:

@@ -20,12 +20,17 @@ from runner.core.errors import ConfigError, PlanError, near_miss
 from runner.core.specs import Recipe
 
 REFERENCE = "stage:"
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 JOB_FILE = "job.yaml"
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One stage of a plan. state: run | reuse; reason says why. values: the stage's keys as plain data."""
+    """One stage of a plan.
+
+    state: run | reuse | changed (finished or begun as something else); reason says why.
+    values: the stage's keys as plain data.
+    """
 
     name: str
     kind: str
@@ -80,7 +85,32 @@ def make(values: Mapping[str, Any], places: Sequence[Path], run: Path | None = N
     for name in _ordered(needs):
         kind = str(recipe.stages[name]["kind"])
         steps[name] = _step(recipe, name, kind, stages[name], filled[name], needs[name], folder, steps, places)
-    return Plan(recipe, folder, tuple(places), tuple(steps.values()), values)
+    made = Plan(recipe, folder, tuple(places), tuple(steps.values()), values)
+    if recipe.on_change == "new" and any(step.state == "changed" for step in made.steps):
+        return make(values, places, _next_folder(folder))
+    return made
+
+
+def _next_folder(folder: Path) -> Path:
+    """outputs/x, outputs/x-2, outputs/x-3, ..."""
+    stem, _, number = folder.name.rpartition("-")
+    stem, number = (stem, number) if stem and number.isdigit() else (folder.name, "1")
+    return folder.with_name(f"{stem}-{int(number) + 1}")
+
+
+def refuse_changes(plan: Plan) -> None:
+    """Finished work is never overwritten unasked.
+
+    Raises:
+        PlanError: a stage was made by other keys, data or plugins, with the difference.
+    """
+    changed = [step for step in plan.steps if step.state == "changed"]
+    if changed and plan.recipe.on_change == "refuse":
+        told = "\n".join(f"    {step.name}: {step.reason}" for step in changed)
+        raise PlanError(
+            f"{plan.run}: holds other work, made with other settings:\n{told}\n"
+            "Choose another name or output_dir, or on_change=replace (do it again here) or on_change=new (a new folder)."
+        )
 
 
 def _mappings(stages: Any) -> Any:
@@ -186,10 +216,10 @@ def _step(
         "seed": recipe.seed,
         "hub": recipe.hub,
     }
-    mark = fingerprint(identity)
+    identity = json.loads(json.dumps(identity, default=str))  # as it will be read back from job.yaml
     folder = run / name
-    state, reason = _state(stage, folder, mark, needs, before)
-    return Step(name, kind, stage, filled, needs, folder, mark, identity, state, reason)
+    state, reason = _state(stage, folder, identity, needs, before)
+    return Step(name, kind, stage, filled, needs, folder, fingerprint(identity), identity, state, reason)
 
 
 def fingerprint(identity: Mapping[str, Any]) -> str:
@@ -198,17 +228,54 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
 
 
 def _state(
-    stage: Any, folder: Path, mark: str, needs: Sequence[str], before: Mapping[str, Step]
+    stage: Any, folder: Path, identity: Mapping[str, Any], needs: Sequence[str], before: Mapping[str, Step]
 ) -> tuple[str, str]:
+    """run, reuse or changed, and why."""
     if stage.reuse == "never":
         return "run", "runs each time"
-    done = artifact.read(folder)
+    mark, done, old = fingerprint(identity), artifact.read(folder), _last_order(folder)
     if done is not None and done.fingerprint == mark:
-        rerun = [need for need in needs if before[need].state == "run" and before[need].stage.reuse != "never"]
-        return ("run", f"{rerun[0]} runs again") if rerun else ("reuse", "complete")
-    if done is not None:
-        return "run", "changed"
-    return ("run", "unfinished") if (folder / JOB_FILE).is_file() else ("run", "not yet run")
+        again = [need for need in needs if before[need].state != "reuse"]
+        return ("run", f"{again[0]} runs again") if again else ("reuse", "complete")
+    if done is None and not _unfinished_work(folder):
+        return "run", "not yet run" if old is None else "not complete"
+    if old is not None and done is None and old["fingerprint"] == mark:
+        return "run", "goes on where it stopped"
+    return "changed", "; ".join(differences(old["identity"] if old else {}, identity)) or "made by another recipe"
+
+
+def _unfinished_work(folder: Path) -> bool:
+    """Whether a stopped stage left something that another identity must not go on from."""
+    return any(folder.glob("checkpoint-*")) or (folder / "completions.jsonl").is_file()
+
+
+def _last_order(folder: Path) -> dict[str, Any] | None:
+    file = folder / JOB_FILE
+    return yaml.load(file.read_text(encoding="utf-8"), Loader=_LOADER) if file.is_file() else None
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What changed between two identities, as "optim.lr: 0.0001 -> 0.0002"."""
+    before, after = dict(_flat(old)), dict(_flat(new))
+    changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    told = [f"{_told(key)}: {_value(before, key)} -> {_value(after, key)}" for key in changed if not key.startswith("needs.")]
+    return told or [f"{key.removeprefix('needs.')} changed" for key in changed]
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for name, item in value.items():
+            yield from _flat(item, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, value
+
+
+def _told(key: str) -> str:
+    return key.removeprefix("keys.").removeprefix("sources.")
+
+
+def _value(values: Mapping[str, Any], key: str) -> str:
+    return repr(values[key]) if key in values else "(absent)"
 
 
 def work_order(plan: Plan, step: Step) -> str:

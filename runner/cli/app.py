@@ -46,6 +46,8 @@ def _single(hydra: Hydra, composer: Composer) -> int:
     config = composer.compose()
     config.hydra.mode = RunMode.RUN
     made = planned(composer, resolved(config), Path(config.hydra.run.dir))
+    plan.refuse_changes(made)
+    config.hydra.run.dir = str(made.run)
     callbacks = Callbacks(config)
     callbacks.on_run_start(config=config, config_name=composer.config_name)
     result = run_job(
