@@ -13,11 +13,12 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner import folder as run_folder
-from runner import worker
+from runner import folder, worker
 from runner.core import artifact
 from runner.core.errors import Interrupted, RunnerError, StageError
-from runner.plan import JOB_FILE, Plan, Step, refuse_changes, work_order
+from runner.core.job import JOB_FILE
+from runner.lock import locked, unlocked
+from runner.plan import Plan, Step, refuse_changes, work_order
 from runner.process import Process
 from runner.terminal import Terminal
 
@@ -45,9 +46,9 @@ def execute(plan: Plan, in_process: bool = False) -> list[Done]:
     """
     refuse_changes(plan)
     batch = any(step.stage.reuse != "never" for step in plan.steps)
-    with run_folder.locked(plan.run) if batch else run_folder.unlocked() as lock:
+    with locked(plan.run) if batch else unlocked() as lock:
         if batch:
-            run_folder.describe(plan)
+            folder.describe(plan)
         terminal = Terminal()
         ended: list[Done] = []
         for step in plan.steps:
@@ -82,9 +83,9 @@ def _run(plan: Plan, step: Step, terminal: Terminal, in_process: bool, lock: int
         raise _failure(step, code, last)
 
 
-def command(folder: Path) -> list[str]:
+def command(stage_folder: Path) -> list[str]:
     """What runs a stage alone."""
-    return [sys.executable, "-m", "runner.worker", str(folder)]
+    return [sys.executable, "-m", "runner.worker", str(stage_folder)]
 
 
 def _interactive(step: Step) -> int:

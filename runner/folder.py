@@ -1,11 +1,8 @@
-"""The run folder's own files: the lock, config.yaml, plan.json and provenance.json.
+"""The run folder's own files: config.yaml, plan.json and provenance.json.
 
-The lock is the kernel's (flock): it is held by the parent and, through an inherited descriptor, by the worker, and it
-falls by itself when both have ended. Provenance never holds a token or a key: it takes named things only.
+Provenance never holds a token or a key: it takes named things only.
 """
 
-import contextlib
-import fcntl
 import json
 import os
 import platform
@@ -13,16 +10,13 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from runner.core import schema
 from runner.core.artifact import write_whole
-from runner.core.errors import PlanError
 from runner.plan import Plan
 
 PACKAGES = (
@@ -30,38 +24,6 @@ PACKAGES = (
     "flash-attn", "flash-attn-4", "tokenizers", "safetensors", "hydra-core", "omegaconf", "pydantic",
 )  # fmt: skip
 SECRET = re.compile(r"(?i)(token|secret|password|api_?key|credential)")
-
-
-@contextlib.contextmanager
-def locked(run: Path) -> Iterator[int]:
-    """Hold the run's lock; yields its descriptor, for workers to inherit.
-
-    Raises:
-        PlanError: another run works in the folder, or it cannot be written.
-    """
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        handle = os.open(run / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise PlanError(f"{run}: cannot be written ({error.strerror}). Choose another output_dir.") from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(handle, 500, 0).decode("utf-8", "replace").strip() or "another process"
-        os.close(handle)
-        raise PlanError(f"{run}: another run works here ({holder}). Wait for it, or choose another output_dir.") from None
-    try:
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode(), 0)
-        yield handle
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def unlocked() -> Iterator[None]:
-    """For runs of stages that leave nothing behind, such as chat."""
-    yield None
 
 
 def describe(plan: Plan) -> None:

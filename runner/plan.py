@@ -17,11 +17,11 @@ import yaml
 
 from runner.core import artifact, registry, schema
 from runner.core.errors import ConfigError, PlanError, near_miss
+from runner.core.job import JOB_FILE
 from runner.core.specs import Recipe
 
 REFERENCE = "stage:"
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-JOB_FILE = "job.yaml"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, Self
 
-from runner.core.job import PROGRESS_FD
+from runner.core.job import PARENT_FD, PROGRESS_FD
 
-PARENT_FD = "RUNNER_PARENT_FD"
 QUIET = {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 

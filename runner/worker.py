@@ -16,10 +16,8 @@ import yaml
 
 from runner.core import artifact, registry, schema
 from runner.core.errors import DataError, Interrupted, RunnerError
-from runner.core.job import Job
-
-PARENT_FD = "RUNNER_PARENT_FD"
-JOB_FILE = "job.yaml"
+from runner.core.job import JOB_FILE, PARENT_FD, Job
+from runner.lock import locked, unlocked
 
 
 def run(folder: Path, stopping: threading.Event | None = None) -> artifact.Artifact:
@@ -61,26 +59,28 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m runner.worker FOLDER", file=sys.stderr)
         return 2
-    stopping = threading.Event()
-    order_kind = registry.load("stages", read_order(Path(arguments[0]))["kind"], _places(arguments[0]))
-    if not order_kind.interactive:
-        _listen(stopping)
-    _die_with_parent()
     try:
-        run(Path(arguments[0]).resolve(), stopping)
-    except Interrupted as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
+        _work(Path(arguments[0]).resolve())
     except KeyboardInterrupt:
         return Interrupted.exit_code
     except RunnerError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    finally:
+        sys.stdout.flush()
     return 0
 
 
-def _places(folder: str) -> list[Path]:
-    return [Path(place) for place in read_order(Path(folder))["roots"]]
+def _work(folder: Path) -> None:
+    order = read_order(folder)
+    kind = registry.load("stages", order["kind"], [Path(place) for place in order["roots"]], "kind")
+    stopping = threading.Event()
+    if not kind.interactive:
+        _listen(stopping)
+    _die_with_parent()
+    alone = PARENT_FD not in os.environ and kind.reuse != "never"
+    with locked(Path(order["run"])) if alone else unlocked():
+        run(folder, stopping)
 
 
 def _listen(stopping: threading.Event) -> None:
@@ -94,7 +94,7 @@ def _listen(stopping: threading.Event) -> None:
 
 
 def _die_with_parent() -> None:
-    """End this process group's work when the pipe from the parent closes: a killed parent leaves no writer behind."""
+    """End at once when the pipe from the parent closes: a killed parent leaves no writer behind."""
     handle = os.environ.get(PARENT_FD)
     if handle is None:
         return
@@ -107,10 +107,4 @@ def _die_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        code = main(sys.argv[1:])
-    except RunnerError as problem:
-        print(problem, file=sys.stderr)
-        code = problem.exit_code
-    sys.stdout.flush()
-    sys.exit(code)
+    sys.exit(main(sys.argv[1:]))

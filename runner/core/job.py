@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PROGRESS_FD = "RUNNER_PROGRESS_FD"
+JOB_FILE = "job.yaml"
+PROGRESS_FD = "RUNNER_PROGRESS_FD"  # a pipe for progress objects
+PARENT_FD = "RUNNER_PARENT_FD"  # a pipe that closes when the parent dies
 
 
 @dataclass
