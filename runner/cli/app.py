@@ -13,7 +13,7 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import _run_hydra, create_config_search_path, get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, run_job
+from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
@@ -62,7 +62,8 @@ def _single(hydra: Hydra, composer: Composer) -> int:
 
 
 def _code(result: JobReturn) -> int:
-    _ = result.return_value  # raises what the task raised
+    if result.status == JobStatus.FAILED:
+        raise result._return_value  # `return_value` would print a line of its own first
     return 0
 
 
