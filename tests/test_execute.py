@@ -1,0 +1,153 @@
+"""Executing a graph: processes, logs, reuse, failures, signals, the lock. Real processes of a stage that costs nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from runner.__main__ import main
+from runner.core import artifact
+from tests.echo import user_folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's folder as the working directory."""
+    monkeypatch.chdir(user_folder(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    return tmp_path
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "runner", "+recipe=two", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(condition: object, seconds: float = 20) -> None:
+    """Wait until a function answers true."""
+    assert callable(condition)
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process lives (a zombie does not)."""
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def workers_of(run: Path) -> list[int]:
+    """Process ids of the workers in a run's folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().decode().split("\0")
+            except OSError:
+                continue
+            if "runner.worker" in words and any(str(run) in word or word.startswith("outputs/") for word in words):
+                found.append(int(entry.name))
+    return [pid for pid in found if alive(pid) and Path(f"/proc/{pid}/cwd").resolve() == run.parents[1].resolve()]
+
+
+def test_run_writes_the_folder_and_reuses_it(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Both stages run in order; the same command does nothing more."""
+    assert main(["+recipe=two"]) == 0
+    printed = capfd.readouterr().out
+    assert printed.index("first (echo)") < printed.index("hello some/model") < printed.index("second (echo)")
+    run = folder / "outputs" / "two"
+    assert {"config.yaml", ".hydra", "plan.json", "provenance.json", "first", "second"} <= set(os.listdir(run))
+    made = artifact.read(run / "second")
+    assert made is not None and made.kind == "model" and len(made.fingerprint) == 16
+    assert "again " + str(run / "first") in (run / "second" / "log.txt").read_text()
+    before = (run / "second" / "artifact.json").stat().st_mtime_ns
+    assert main(["+recipe=two"]) == 0
+    assert capfd.readouterr().out.count("reused") == 4  # a line and a row of the table for each stage
+    assert (run / "second" / "artifact.json").stat().st_mtime_ns == before
+
+
+def test_a_stage_reruns_alone_from_its_folder(folder: Path) -> None:
+    """`python -m runner.worker FOLDER` needs nothing but the folder."""
+    assert main(["+recipe=two"]) == 0
+    stage = folder / "outputs" / "two" / "first"
+    (stage / "artifact.json").unlink()
+    done = subprocess.run([sys.executable, "-m", "runner.worker", str(stage)], cwd="/", check=False)
+    assert done.returncode == 0 and (stage / "artifact.json").is_file()
+
+
+def test_the_first_failure_ends_the_run_with_its_last_lines(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Exit 1, the stage's last lines, and the later stage never starts."""
+    assert main(["+recipe=two", "stages.first.fail=oh no"]) == 1
+    error = capfd.readouterr().err
+    assert error.startswith("stages.first: failed (exit code 1).") and "ValueError: oh no" in error
+    assert not (folder / "outputs" / "two" / "second").exists()
+
+
+def test_a_users_mistake_found_by_the_worker_is_one_sentence(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Exit 2 and nothing but the sentence."""
+    assert main(["+recipe=two", "stages.first.fail=mistake"]) == 2
+    assert capfd.readouterr().err == "rows.jsonl:3: is not JSON. Mend the line.\n"
+
+
+def test_a_worker_that_vanishes_is_told(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A worker that ends without a word leaves no artifact and exit code 1."""
+    assert main(["+recipe=two", "stages.first.fail=exit"]) == 1
+    assert "failed (exit code 7)" in capfd.readouterr().err
+    assert artifact.read(folder / "outputs" / "two" / "first") is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_stage_once_and_exits_130(folder: Path, number: signal.Signals) -> None:
+    """The parent passes it on; the worker stops at its next good moment; nothing is left behind."""
+    run = folder / "outputs" / "two"
+    process = start("stages.first.ticks=400")
+    wait_for(lambda: (run / "first" / "log.txt").is_file() and "hello" in (run / "first" / "log.txt").read_text())
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "first: stopped. The same command goes on" in output
+    assert not workers_of(run) and not (run / "first" / "artifact.json").exists()
+
+
+def test_a_killed_parent_leaves_no_worker(folder: Path) -> None:
+    """kill -9 of the parent: the worker sees its pipe close and ends."""
+    run = folder / "outputs" / "two"
+    process = start("stages.first.ticks=400")
+    wait_for(lambda: workers_of(run))
+    process.kill()
+    process.wait()
+    wait_for(lambda: not workers_of(run), 5)
+
+
+def test_two_runs_in_one_folder(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The second is refused and names the first; once the first is killed the folder is free."""
+    run = folder / "outputs" / "two"
+    process = start("stages.first.ticks=400")
+    wait_for(lambda: workers_of(run))
+    assert main(["+recipe=two", "stages.first.ticks=400"]) == 2
+    assert f"another run works here (process {process.pid} since" in capfd.readouterr().err
+    process.kill()
+    process.wait()
+    wait_for(lambda: not workers_of(run), 5)
+    assert main(["+recipe=two"]) == 0
+
+
+def test_plan_and_provenance_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """plan.json lists the stages in order; provenance.json has what a reader needs and no token."""
+    monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
+    assert main(["+recipe=two"]) == 0
+    run = folder / "outputs" / "two"
+    plan = json.loads((run / "plan.json").read_text())
+    assert [(stage["name"], stage["needs"]) for stage in plan["stages"]] == [("first", []), ("second", ["first"])]
+    provenance = json.loads((run / "provenance.json").read_text())
+    assert {"command", "git", "packages", "hardware", "seed"} <= set(provenance)
+    texts = [file.read_text() for file in run.rglob("*") if file.is_file()]
+    assert texts and not any("hf_verysecret" in text for text in texts)
