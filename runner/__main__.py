@@ -1,10 +1,11 @@
 """The command line: `python -m runner`, also installed as `runner`. A verb is the first word, and only if it is one."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
-from runner.core.errors import Interrupted, RunnerError
+from runner.core.errors import Interrupted, RunnerError, disk_error
 
 VERBS = ("plan", "inspect", "explain", "list", "cache", "reward", "schema", "diff", "worker")
 
@@ -12,6 +13,7 @@ VERBS = ("plan", "inspect", "explain", "list", "cache", "reward", "schema", "dif
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 2 the user's mistake, 1 a stage failed, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    signal.signal(signal.SIGTERM, _stop)
     try:
         return _dispatch(words)
     except RunnerError as error:
@@ -19,6 +21,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return Interrupted.exit_code
+    except OSError as error:
+        sentence = disk_error(error)
+        if sentence is None:
+            raise
+        print(sentence, file=sys.stderr)
+        return sentence.exit_code
+
+
+def _stop(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _dispatch(words: list[str]) -> int:

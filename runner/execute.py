@@ -73,14 +73,15 @@ def _run(plan: Plan, step: Step, terminal: Terminal, in_process: bool, lock: int
         worker.run(step.folder.resolve())
         return
     if step.stage.interactive:
-        code = _interactive(step)
-        last: list[str] = []
+        code, last, stopped = _interactive(step), list[str](), False
     else:
-        code, last = _batch(step, terminal, lock)
-    if code == Interrupted.exit_code:
+        code, last, stopped = _batch(step, terminal, lock)
+    if code == Interrupted.exit_code or (code < 0 and stopped):
         raise Interrupted(f"{step.name}: stopped. The same command goes on from the last checkpoint.")
     if code:
         raise _failure(step, code, last)
+    if stopped:
+        raise Interrupted(f"{step.name}: complete; stopped before the next stage. The same command goes on.")
 
 
 def command(stage_folder: Path) -> list[str]:
@@ -97,7 +98,7 @@ def _interactive(step: Step) -> int:
         signal.signal(signal.SIGINT, before)
 
 
-def _batch(step: Step, terminal: Terminal, lock: int | None) -> tuple[int, list[str]]:
+def _batch(step: Step, terminal: Terminal, lock: int | None) -> tuple[int, list[str], bool]:
     last: deque[str] = deque(maxlen=TAIL)
     with open(step.folder / "log.txt", "a", encoding="utf-8") as log, Process(command(step.folder), lock) as process:
         log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(command(step.folder))}\n")
@@ -107,7 +108,7 @@ def _batch(step: Step, terminal: Terminal, lock: int | None) -> tuple[int, list[
             last.append(line.rstrip("\n"))
             terminal.line(line)
         terminal.progress_over()
-    return process.code, list(last)
+    return process.code, list(last), process.asked_to_stop
 
 
 def _failure(step: Step, code: int, last: list[str]) -> RunnerError:

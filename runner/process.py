@@ -1,10 +1,11 @@
 """A worker process: in a session of its own, its output line by line, its progress beside it, signals forwarded once.
 
-Ctrl-C reaches the parent alone, because the worker is in another session; the parent passes it on. A second one
-is passed on too and ends the worker at once. The worker holds the run's lock through an inherited descriptor and
-watches a pipe, so that it dies with its parent.
+Ctrl-C reaches the parent alone, because the worker is in another session; the parent passes it on. A second one ends
+the worker and all that it started at once. The worker holds the run's lock through an inherited descriptor and watches
+a pipe, so that it dies with its parent.
 """
 
+import contextlib
 import json
 import os
 import selectors
@@ -20,11 +21,15 @@ QUIET = {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_P
 
 
 class Process:
-    """Use as a context manager; `lines` yields the output until the worker has ended, `code` is its exit code."""
+    """Use as a context manager; `lines` yields the output until the worker has ended.
+
+    code: its exit code, once the block is left. asked_to_stop: whether a signal was passed on.
+    """
 
     def __init__(self, command: Sequence[str], lock: int | None = None) -> None:
         self.command, self.lock = list(command), lock
         self.code = 0
+        self.asked_to_stop = False
 
     def __enter__(self) -> Self:
         alive_read, self._alive = os.pipe()
@@ -46,13 +51,21 @@ class Process:
             signal.signal(number, handler)
         os.close(self._alive)  # the worker sees it and ends, if it still runs
         self.code = self._popen.wait()
+        self._end_group()  # what the worker started and left behind
         os.close(self._progress)
         if self._popen.stdout:
             self._popen.stdout.close()
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
-        if self._popen.poll() is None:
+        if self.asked_to_stop:
+            self._end_group()
+        elif self._popen.poll() is None:
             self._popen.send_signal(number)
+        self.asked_to_stop = True
+
+    def _end_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
 
     def lines(self, progress: Callable[[dict[str, Any]], None]) -> Iterator[str]:
         """Yield each line of output; hand each progress object to `progress`."""

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from runner.core import artifact, registry, schema
-from runner.core.errors import DataError, Interrupted, RunnerError
+from runner.core.errors import DataError, Interrupted, RunnerError, disk_error
 from runner.core.job import JOB_FILE, PARENT_FD, Job
 from runner.lock import locked, unlocked
 
@@ -66,6 +66,12 @@ def main(arguments: list[str]) -> int:
     except RunnerError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        sentence = disk_error(error)
+        if sentence is None:
+            raise
+        print(sentence, file=sys.stderr)
+        return sentence.exit_code
     finally:
         sys.stdout.flush()
     return 0
@@ -101,6 +107,8 @@ def _die_with_parent() -> None:
 
     def watch() -> None:
         os.read(int(handle), 1)
+        if os.getpgid(0) == os.getpid():  # what this worker started ends with it
+            os.killpg(0, signal.SIGKILL)
         os._exit(Interrupted.exit_code)
 
     threading.Thread(target=watch, daemon=True).start()

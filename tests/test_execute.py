@@ -151,3 +151,37 @@ def test_plan_and_provenance_files(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert {"command", "git", "packages", "hardware", "seed"} <= set(provenance)
     texts = [file.read_text() for file in run.rglob("*") if file.is_file()]
     assert texts and not any("hf_verysecret" in text for text in texts)
+
+
+def test_a_second_signal_ends_a_deaf_stage_at_once(folder: Path) -> None:
+    """A stage that does not listen is killed, with all that it started."""
+    run = folder / "outputs" / "two"
+    process = start("stages.first.ticks=4000", "stages.first.fail=deaf")
+    wait_for(lambda: (run / "first" / "log.txt").is_file() and "hello" in (run / "first" / "log.txt").read_text())
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=10)
+    assert process.returncode == 130 and not workers_of(run)
+
+
+def test_ctrl_c_in_a_real_terminal_is_delivered_once(folder: Path) -> None:
+    """The terminal sends SIGINT to the whole foreground group: the worker, in a session of its own, gets one only."""
+    pexpect = pytest.importorskip("pexpect")
+    child = pexpect.spawn(sys.executable, ["-m", "runner", "+recipe=two", "stages.first.ticks=400"], timeout=20)
+    child.expect("hello")
+    child.sendintr()
+    child.expect("first: stopped after")
+    child.expect("The same command goes on")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 130
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A file where the run's folder should be."""
+    (folder / "outputs").write_text("a file")
+    assert main(["+recipe=two"]) in (1, 2)
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1 and "outputs" in error

@@ -13,7 +13,9 @@ Form: ``<file or key path>: <what is wrong with which value>. <choices or fix>.`
 """
 
 import difflib
+import errno
 from collections.abc import Iterable
+from typing import Any
 
 
 class RunnerError(Exception):
@@ -27,7 +29,19 @@ class ConfigError(RunnerError):
 
     def __init__(self, key: str, problem: str, fix: str = "") -> None:
         self.key, self.problem, self.fix = key, problem, fix
+        self.placed = False
         super().__init__(self.sentence())
+
+    def at(self, origin: str) -> "ConfigError":
+        """The same error with its place: a file with its line, or "command line"."""
+        made = ConfigError(self.key, self.problem, self.fix)
+        made.placed = True
+        made.args = (self.sentence(origin),)
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """So that it travels between the processes of a sweep."""
+        return ConfigError, (self.key, self.problem, self.fix), {"placed": self.placed, "args": self.args}
 
     def sentence(self, origin: str = "") -> str:
         """The whole sentence; `origin` is a file with its line, or "command line"."""
@@ -61,6 +75,23 @@ class StageError(RunnerError):
     """A stage failed while it worked."""
 
     exit_code = 1
+
+
+DISK = {
+    errno.ENOSPC: "the disk is full. Free some space",
+    errno.EDQUOT: "the disk quota is used up. Free some space",
+    errno.EROFS: "the file system is read-only. Choose another output_dir",
+    errno.EACCES: "must not be written. Choose another output_dir or change its permissions",
+    errno.ENOENT: "is gone: was the folder removed?",
+    errno.ENOTDIR: "lies below something that is no folder. Choose another output_dir",
+}
+
+
+def disk_error(error: OSError) -> StageError | None:
+    """The sentence for a disk that cannot be written, or None for other errors."""
+    if error.errno not in DISK:
+        return None
+    return StageError(f"{error.filename or 'output'}: {DISK[error.errno]}. What was complete stays; the same command goes on.")
 
 
 def near_miss(word: str, choices: Iterable[str]) -> str:
