@@ -1,14 +1,10 @@
 """The command line: `python -m runner`, also installed as `runner`. A verb is the first word, and only if it is one."""
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
 
 from runner.core.errors import Interrupted, RunnerError, disk_error
-
-VERBS = ("plan", "inspect", "explain", "list", "cache", "reward", "schema", "diff", "worker")
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 2 the user's mistake, 1 a stage failed, 130 interrupted."""
@@ -34,41 +30,24 @@ def _stop(number: int, frame: object) -> None:
 
 
 def _dispatch(words: list[str]) -> int:
-    verb = words.pop(0) if words and words[0] in VERBS else "run"
-    if not words and verb == "run" or any(word in ("--help", "-h") for word in words):
-        from runner.cli.argv import option
-        from runner.cli.help import text
-        from runner.core.places import roots
+    """Answer what needs no Hydra here; hand the rest to `cli.verbs`."""
+    from runner.cli.argv import VERBS, option
+    from runner.core.places import roots
 
-        print(text(roots(option(words, "--config-dir", "-cd"), option(words, "plugins_path"))))
+    verb = words.pop(0) if words and words[0] in VERBS else "run"
+    places = roots(option(words, "--config-dir", "-cd"), option(words, "plugins_path"))
+    if not words and verb == "run" or any(word in ("--help", "-h") for word in words):
+        from runner.cli.help import text
+
+        print(text(places))
         return 0
     if verb == "list":
         from runner.cli.list import main as list_main
-        from runner.core.places import roots
 
-        return list_main(words, roots())
-    return _composed(verb, words)
+        return list_main(words, places)
+    from runner.cli.verbs import composed
 
-
-def _composed(verb: str, words: list[str]) -> int:
-    from runner.cli.compose import composer, told
-
-    made = composer(words)
-    try:
-        if verb == "plan":
-            from runner.cli.app import planned
-            from runner.cli.show_plan import show
-
-            show(planned(made, made.values()))
-            return 0
-        from runner.cli.app import run
-
-        return run(made)
-    except Exception as error:
-        sentence = told(error, made)
-        if sentence is error or os.environ.get("RUNNER_DEBUG"):
-            raise
-        raise sentence from error
+    return composed(verb, words)
 
 
 if __name__ == "__main__":

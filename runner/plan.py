@@ -9,6 +9,7 @@ import dataclasses
 import graphlib
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from runner.core.job import JOB_FILE
 from runner.core.specs import Recipe
 
 REFERENCE = "stage:"
+RESERVED = ("config.yaml", "plan.json", "provenance.json", "error.txt")  # files of the run folder
+_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -73,6 +76,8 @@ def make(values: Mapping[str, Any], places: Sequence[Path], run: Path | None = N
     recipe = schema.build(Recipe, {**values, "stages": _mappings(values.get("stages"))})
     if not recipe.stages:
         raise PlanError("stages: the recipe has none. Choose a recipe: +recipe=NAME (`runner list recipes`).")
+    _check_names(recipe)
+    _check_plugins(recipe, places)
     kinds = {name: _kind(name, recipe.stages, places) for name in recipe.stages}
     filled = {name: fill(values, own, kinds[name]) for name, own in recipe.stages.items()}
     stages = {name: schema.build(kinds[name], filled[name], f"stages.{name}") for name in recipe.stages}
@@ -119,6 +124,33 @@ def _mappings(stages: Any) -> Any:
             if not isinstance(own, Mapping):
                 raise ConfigError(f"stages.{name}", f"should be a mapping with a kind, not {own!r}")
     return stages
+
+
+def _check_names(recipe: Recipe) -> None:
+    """A stage's name is a folder's name; the objective names a stage."""
+    for name in recipe.stages:
+        if not _NAME.fullmatch(name) or name in RESERVED:
+            raise ConfigError("stages", f"{name!r} cannot be the name of a stage", "Use letters, digits, - and _.")
+    if recipe.objective is not None:
+        stage, mark, metric = recipe.objective.partition(".")
+        if not mark or not metric:
+            raise ConfigError("objective", f"should be STAGE.METRIC, not {recipe.objective!r}")
+        if stage not in recipe.stages:
+            raise ConfigError("objective", f"no stage named {stage!r}", near_miss(stage, recipe.stages))
+
+
+def _check_plugins(recipe: Recipe, places: Sequence[Path]) -> None:
+    """Every reward and rule that the recipe names exists and takes its parameters, whether or not a stage uses it."""
+    for name, reward in recipe.reward.items():
+        registry.find("rewards", name, places, f"reward.{name}")
+        registry.check_params("rewards", name, reward.params, places, f"reward.{name}.params")
+    rules = recipe.loss_scale
+    named = rules if isinstance(rules, dict) else {}
+    for rule in rules if isinstance(rules, list) else []:
+        named = {**named, **(rule if isinstance(rule, dict) else {rule: None})}
+    for name, params in named.items():
+        if isinstance(params or {}, dict) and name != "default":
+            registry.check_params("loss_scales", name, dict(params or {}), places, f"loss_scale.{name}")
 
 
 def _kind(name: str, stages: Mapping[str, Mapping[str, Any]], places: Sequence[Path]) -> Any:
@@ -177,11 +209,13 @@ def _check_artifacts(name: str, stage: Any, filled: Mapping[str, Any], stages: M
         accepted = stage.accepts.get(key.split(".")[0])
         made = stages[needed].produces()
         if accepted is not None and made not in accepted:
-            takes = " or ".join(accepted)
-            raise ConfigError(f"stages.{name}.{key}", f"stage {needed!r} makes {_a(made)}, and this takes {_a(takes)}")
+            takes = " or ".join(_a(one) for one in accepted)
+            raise ConfigError(f"stages.{name}.{key}", f"stage {needed!r} makes {_a(made)}, and this takes {takes}")
 
 
 def _a(kind: str) -> str:
+    if kind.endswith("s"):
+        return kind
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}" if kind != "none" else "nothing"
 
 

@@ -3,24 +3,25 @@
 A single run is composed and planned before Hydra makes its folder, so that a mistake overwrites nothing.
 """
 
+import contextlib
 import os
-from collections.abc import Sequence
+import warnings
+from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import _run_hydra, create_config_search_path, get_args_parser
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, JobStatus, run_job
+from hydra.core.utils import JobStatus, run_job
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig
 
 from runner import execute, plan
-from runner.cli.compose import Composer, resolved, told
-from runner.cli.origins import origin_of, origins
-from runner.core.errors import ConfigError, RunnerError
+from runner.cli import sweep
+from runner.cli.compose import Composer, resolved
+from runner.core.errors import ConfigError
+
+SHOWN = ("cfg", "info", "hydra_help", "shell_completion")
 
 
 def run(composer: Composer) -> int:
@@ -28,85 +29,73 @@ def run(composer: Composer) -> int:
     parser = get_args_parser()
     arguments = parser.parse_args([*composer.flags, *composer.overrides])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and the sentence is ours
-    asked = arguments.cfg or arguments.info or arguments.hydra_help or arguments.shell_completion
     if arguments.experimental_rerun:
-        return _rerun(arguments.experimental_rerun)
-    if asked:
-        _run_hydra(arguments, parser, lambda config: None, arguments.config_path, composer.config_name)
-        return 0
-    hydra = Hydra.create_main_hydra2("runner", create_config_search_path(arguments.config_path))
+        return _rerun(arguments.experimental_rerun, composer)
     try:
-        multirun = arguments.multirun or hydra.get_mode(composer.config_name, list(composer.overrides)) == RunMode.MULTIRUN
-        return _sweep(hydra, composer) if multirun else _single(hydra, composer)
+        if any(getattr(arguments, name) for name in SHOWN):
+            return _show(arguments, composer)
+        hydra = started(arguments.config_path)
+        multirun = arguments.multirun or swept(hydra, composer)
+        return sweep.run(hydra, composer) if multirun else _single(hydra, composer)
     finally:
         GlobalHydra.instance().clear()
+
+
+def started(config_path: str | None) -> Hydra:
+    """Hydra's own object over our search roots."""
+    GlobalHydra.instance().clear()
+    return Hydra.create_main_hydra2("runner", create_config_search_path(config_path))
+
+
+def swept(hydra: Hydra, composer: Composer) -> bool:
+    """Whether the recipe itself asks for a sweep (hydra.mode=MULTIRUN)."""
+    return bool(hydra.get_mode(composer.config_name, list(composer.overrides)) == RunMode.MULTIRUN)
+
+
+def _show(arguments: Namespace, composer: Composer) -> int:
+    try:
+        _run_hydra(arguments, get_args_parser(), lambda config: None, arguments.config_path, composer.config_name)
+    except SystemExit as error:
+        return int(error.code or 0)
+    return 0
 
 
 def _single(hydra: Hydra, composer: Composer) -> int:
     config = composer.compose()
     config.hydra.mode = RunMode.RUN
-    made = planned(composer, resolved(config), Path(config.hydra.run.dir))
+    made = plan.make(resolved(config), composer.places, Path(config.hydra.run.dir))
     plan.refuse_changes(made)
     config.hydra.run.dir = str(made.run)
     callbacks = Callbacks(config)
     callbacks.on_run_start(config=config, config_name=composer.config_name)
     result = run_job(
         hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=callbacks),
-        task_function=lambda _: execute.execute(made),
+        task_function=lambda _: _work(made, config.hydra.runtime.cwd),
         config=config,
         job_dir_key="hydra.run.dir",
         job_subdir_key=None,
     )
     callbacks.on_run_end(config=config, config_name=composer.config_name, job_return=result)
-    return _code(result)
-
-
-def _code(result: JobReturn) -> int:
     if result.status == JobStatus.FAILED:
         raise result._return_value  # `return_value` would print a line of its own first
     return 0
 
 
-def _sweep(hydra: Hydra, composer: Composer) -> int:
-    overrides = [*composer.overrides, "hydra.mode=MULTIRUN"]
-    results = hydra.multirun(composer.config_name, task, overrides)
-    failed = [result for batch in results or [] for result in batch if result.status.name != "COMPLETED"]
-    return 1 if failed else 0
+def _work(made: plan.Plan, cwd: str) -> float | None:
+    with contextlib.chdir(cwd):  # relative paths keep their meaning under hydra.job.chdir
+        return sweep.objective(made.recipe.objective, execute.execute(made))
 
 
-def task(config: DictConfig) -> Any:
-    """One job of a sweep."""
-    values = resolved(config)
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    from runner.core.places import roots
-
-    return [done.state for done in execute.execute(plan.make(values, roots(), folder))]
-
-
-def planned(composer: Composer, values: dict[str, Any], run: Path | None = None) -> plan.Plan:
-    """Plan a composed config; a mistake is told with the file and line, or the override, that made it.
-
-    Raises:
-        RunnerError: see `plan.make`.
-    """
-    try:
-        return plan.make(values, composer.places, run)
-    except ConfigError as error:
-        origin = origin_of(origins(composer), error.key) if error.key else ""
-        raise RunnerError(error.sentence(origin)) from error
-
-
-def _rerun(file: str) -> int:
+def _rerun(file: str, composer: Composer) -> int:
+    """Run a pickled job again in its own folder, as Hydra's `--experimental-rerun` does."""
+    from hydra.core.hydra_config import HydraConfig
     from hydra.main import _get_rerun_conf
 
-    execute.execute(plan.make(resolved(_get_rerun_conf(file, [])), _places()))
+    if not Path(file).is_file():
+        raise ConfigError("--experimental-rerun", f"no file {file!r}", "Give .hydra/config.pickle of a run.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config = _get_rerun_conf(file, [])
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    execute.execute(plan.make(resolved(config), composer.places, folder))
     return 0
-
-
-def _places() -> Sequence[Path]:
-    from runner.core.places import roots
-
-    return roots()
-
-
-__all__ = ["planned", "run", "task", "told"]

@@ -10,8 +10,11 @@
 import re
 from collections.abc import Collection, Sequence
 
+from runner.core.errors import ConfigError, near_miss
+
+VERBS = ("plan", "list")
 VALUE_FLAGS = {"--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--package", "-p"}
-VALUE_FLAGS |= {"--cfg", "-c", "--experimental-rerun"}
+VALUE_FLAGS |= {"--cfg", "-c", "--experimental-rerun", "--output", "--index", "--contains"}
 OPTIONAL_VALUE_FLAGS = {"--info", "-i"}
 MODEL_KEYS = ("model", "against", "teacher")
 _KEY = re.compile(r"^(?P<sign>\+\+|\+|~)?(?P<key>[^=\s'\"]+?)=(?P<value>.*)$", re.DOTALL)
@@ -58,6 +61,19 @@ def option(arguments: Sequence[str], *names: str) -> str | None:
     return None
 
 
+def refuse_words(overrides: Sequence[str]) -> None:
+    """Refuse what is neither key=value nor ~key.
+
+    Raises:
+        ConfigError: with the verb that was probably meant.
+    """
+    for word in overrides:
+        if not _KEY.match(word) and not (word.startswith("~") and len(word) > 1):
+            hint = near_miss(word, VERBS)
+            fix = hint if hint.startswith("Did") else f"Write key=value; the verb comes first ({', '.join(VERBS)})."
+            raise ConfigError("command line", f"{word!r} is no key=value", fix)
+
+
 def _override(text: str, models: Collection[str], free: Collection[str]) -> str:
     match = _KEY.match(text)
     if match is None:
@@ -85,16 +101,21 @@ def _is_model_id(value: str, options: Collection[str]) -> bool:
 
 def quoted(value: str) -> str:
     """Quote what Hydra's grammar cannot read, element by element in lists and sweeps."""
-    if not value or value[0] in "'\"{" or "${" in value or _CALL.match(value):
+    if not value or _whole(value) or value[0] == "{" or "${" in value or _CALL.match(value):
         return value
     if value[0] == "[" and value[-1] == "]":
         return "[" + ",".join(quoted(part.strip()) for part in _elements(value[1:-1])) + "]"
     parts = _elements(value)
     if len(parts) > 1 and all(_PLAIN.match(part) for part in parts):
         return value
-    if len(parts) > 1 and not any(" " in part for part in parts):
+    if len(parts) > 1 and not any(" " in part for part in parts if part[:1] not in ("'", '"')):
         return ",".join(quoted(part) for part in parts)
     return value if _PLAIN.match(value) else _quote(value)
+
+
+def _whole(value: str) -> bool:
+    """One quoted text and nothing after it."""
+    return value[0] in "'\"" and len(_elements(value)) == 1
 
 
 def _quote(text: str) -> str:

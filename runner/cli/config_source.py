@@ -3,32 +3,38 @@
 For a root folder ROOT the group `recipe` is ROOT/recipes, every other group is ROOT/conf/GROUP (or ROOT/GROUP, as in
 a stock Hydra folder), and `reward/NAME` and `loss_scale/NAME` exist as soon as ROOT/plugins holds a file of that name.
 The config `schema` is made from runner/core/specs.py: every key with its default, so that Hydra knows them all.
-Short forms in a recipe's body (`model: ID`, `loss_scale: [a, b]`, `reward: [a]`) are spelled out here.
+What the command line chooses of a group wins over a recipe's body, which Hydra alone would merge last. A file is read
+once: editing it while a sweep runs changes no later job.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import yaml
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from runner.core import schema
-from runner.core.errors import ConfigError
+from runner.cli.config_file import PLUGIN_GROUPS, header, known_keys, parsed, read_text, refuse_shape, spelled_out, subtract
 from runner.core.places import package_root
-from runner.core.specs import Recipe
 
-PLUGIN_GROUPS = {"reward": "rewards", "loss_scale": "loss_scales"}
 SCHEMA = "schema"
 
 
 class RootSource(ConfigSource):
-    """One search root: `runner:///path`."""
+    """One search root: `runner:///path`. Set before Hydra starts: all `places`, and what the command line chose.
+
+    chosen: group -> options, of overrides such as `train_type=full`.
+    """
+
+    places: ClassVar[Sequence[Path]] = ()
+    chosen: ClassVar[Mapping[str, Sequence[str]]] = {}
 
     def __init__(self, provider: str, path: str) -> None:
         super().__init__(provider, path)
         self.root = Path(self.path)
+        self._chosen, self._places = dict(self.chosen), tuple(self.places)  # workers get the object, not the class
+        self._texts: dict[Path, str] = {}
 
     @staticmethod
     def scheme() -> str:
@@ -44,16 +50,36 @@ class RootSource(ConfigSource):
         path = config_path.removesuffix(".yaml")
         file = self.file(path)
         if file is not None:
-            text = file.read_text(encoding="utf-8")
-            return self._result(_spelled_out(_parsed(file, text)), _header(path, text))
+            text = self._texts[file] if file in self._texts else self._texts.setdefault(file, read_text(file))
+            config, head = spelled_out(parsed(file, text)), header(path, text)
+            refuse_shape(file, config, head["package"] or path.rpartition("/")[0])
+            return self._result(self._without_chosen(config, path), head)
         if path == SCHEMA and self._is_package():
-            return self._result(OmegaConf.create(schema.defaults(Recipe)), {"package": None})
+            return self._result(OmegaConf.create(known_keys()), {"package": None})
         if self.plugin(path) is not None:
             return self._result(OmegaConf.create({path.rsplit("/", 1)[-1]: {}}), {"package": None})
         raise ConfigLoadError(f"Config not found: {path}")
 
     def _result(self, config: Any, header: dict[str, Any]) -> ConfigResult:
         return ConfigResult(config=config, path=self.full_path(), provider=self.provider, header=header)
+
+    def _without_chosen(self, config: Any, path: str) -> Any:
+        """A recipe without what the command line chose otherwise: `train_type=full` over `train_type: {kind: lora}`."""
+        if not path.startswith("recipe/") or not isinstance(config, DictConfig):
+            return config
+        for group in (group for group in self._chosen if OmegaConf.is_config(config._get_node(group))):
+            if group in PLUGIN_GROUPS:
+                del config[group]
+                continue
+            for option in self._chosen[group]:
+                subtract(config[group], self._said(f"{group}/{option}"))
+        return config
+
+    def _said(self, path: str) -> Any:
+        """What an option says, in the root that wins."""
+        files = [RootSource("", f"runner://{place}").file(path) for place in self._places]
+        file = next((file for file in files if file), None)
+        return parsed(file, read_text(file)) if file else OmegaConf.create({})
 
     def _is_package(self) -> bool:
         return self.root == package_root()
@@ -105,48 +131,3 @@ class RootSource(ConfigSource):
             files = (self.root / "plugins" / PLUGIN_GROUPS[config_path]).glob("*.py")
             found |= {file.stem for file in files if not file.name.startswith("_")}
         return sorted(found)
-
-
-def _header(path: str, text: str) -> dict[str, Any]:
-    """The `# @package` line among the leading comments; a recipe is global without saying so."""
-    found: dict[str, Any] = {"package": "_global_" if path.startswith("recipe/") else None}
-    for line in text.splitlines():
-        if line.strip() and not line.startswith("#"):
-            break
-        words = line.lstrip("# ").split()
-        if len(words) == 2 and words[0] == "@package":
-            found["package"] = words[1]
-    return found
-
-
-def _parsed(file: Path, text: str) -> Any:
-    try:
-        return OmegaConf.create(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError("", f"{file}:{line}: is not YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError("", f"{file}: is not YAML: {error}") from None
-
-
-def _spelled_out(config: Any) -> Any:
-    """Turn short forms into mappings, because Hydra merges a list or a string over a mapping by replacing or failing."""
-    if not isinstance(config, DictConfig):
-        return config
-    for key in ("model", "teacher", "against"):
-        if isinstance(config._get_node(key), DictConfig | ListConfig) or not isinstance(config.get(key), str):
-            continue
-        config[key] = {"id": config[key]}
-    for key in PLUGIN_GROUPS:
-        node = config._get_node(key)
-        if isinstance(node, ListConfig):
-            config[key] = _named(OmegaConf.to_container(node, resolve=False))
-    return config
-
-
-def _named(entries: Any) -> dict[str, Any]:
-    """`[a, {b: {x: 1}}]` as `{a: {}, b: {x: 1}}`."""
-    named: dict[str, Any] = {}
-    for entry in entries:
-        named.update(entry if isinstance(entry, dict) else {str(entry): {}})
-    return named

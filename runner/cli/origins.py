@@ -4,43 +4,48 @@ Hydra's defaults list gives the files in merge order with their packages, YAML n
 that says a key wins, then the overrides.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 
-from runner.cli.compose import Composer
 from runner.cli.config_source import SCHEMA, RootSource
+from runner.cli.yaml_lines import choices, lines, shown
 from runner.core.schema import key_paths
 from runner.core.specs import Recipe
 
+if TYPE_CHECKING:
+    from runner.cli.compose import Composer
+
 DEFAULT = "default"
+COMMAND_LINE = "command line"
 
 
-def origins(composer: Composer) -> dict[str, str]:
+def origins(composer: "Composer") -> dict[str, str]:
     """Map each dotted key to its origin: `recipes/x.yaml:7`, `default`, or `command line: optim.lr=1`."""
     found = dict.fromkeys(key_paths(Recipe), DEFAULT)
     listed = composer.loader.compute_defaults_list(composer.config_name, list(composer.overrides), RunMode.RUN)
-    for default in listed.defaults:
+    chosen = [item for item in listed.defaults if (item.config_path or "").split("/")[0] in RootSource.chosen]
+    for default in [*listed.defaults, *chosen]:  # what the command line chose wins over a recipe's body
         file = _file(composer, default.config_path)
-        if file is None or default.config_path.startswith("hydra/"):
+        if file is None or (default.config_path or "").startswith("hydra/"):
             continue
         prefix = f"{default.package}." if default.package else ""
-        for key, line in _lines(file):
+        if file.suffix == ".py":
+            _say(found, prefix + file.stem, shown(file))
+            continue
+        for key, line in lines(file):
             _say(found, prefix + key, f"{shown(file)}:{line}")
-    for override in OverridesParser.create().parse_overrides(list(composer.overrides)):
+    for override in composer.parsed:
         key = override.get_key_element().lstrip("+~")
-        if "/" not in key and key in found or "." in key:
-            _say(found, key, f"command line: {(override.input_line or '').lstrip('+')}")
+        if "." in key or (key in found and key not in RootSource.chosen):
+            _say(found, key, f"{COMMAND_LINE}: {(override.input_line or '').lstrip('+')}")
     return found
 
 
 def _say(found: dict[str, str], key: str, origin: str) -> None:
     found[key] = origin
-    if not origin.startswith("command line"):
+    if not origin.startswith(COMMAND_LINE):
         return
     for below in [other for other in found if other.startswith(key + ".")]:
         found[below] = origin
@@ -61,39 +66,28 @@ def origin_of(found: dict[str, str], key: str) -> str:
     return ""
 
 
-def shown(file: Path) -> str:
-    """A path as short as it is clear: relative to the working directory where it lies below."""
-    here = Path.cwd()
-    return str(file.relative_to(here)) if file.is_relative_to(here) else str(file)
-
-
-def _file(composer: Composer, config_path: str | None) -> Path | None:
+def _file(composer: "Composer", config_path: str | None) -> Path | None:
     if config_path is None or config_path == SCHEMA:
         return None
     for source in composer.loader.get_sources():
         if isinstance(source, RootSource):
             if source.is_config(config_path):
-                return source.file(config_path)
+                return source.file(config_path) or source.plugin(config_path)
         elif source.scheme() == "file" and source.is_config(config_path):
             return Path(source.path) / f"{config_path.removesuffix('.yaml')}.yaml"
     return None
 
 
-def _lines(file: Path) -> Iterator[tuple[str, int]]:
-    """Every key of a YAML file with its line, mappings before what they hold."""
-    node = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    yield from _walk(node, "")
-
-
-def _walk(node: Any, prefix: str) -> Iterator[tuple[str, int]]:
-    if isinstance(node, yaml.MappingNode):
-        for key_node, value_node in node.value:
-            key = f"{prefix}{key_node.value}"
-            if key == "defaults":
-                continue
-            yield key, key_node.start_mark.line + 1
-            yield from _walk(value_node, key + ".")
-    elif isinstance(node, yaml.SequenceNode):
-        for position, item in enumerate(node.value):
-            yield f"{prefix}{position}", item.start_mark.line + 1
-            yield from _walk(item, f"{prefix}{position}.")
+def option_origin(composer: "Composer", group: str, name: str) -> str:
+    """Who chose an option of a group: the command line, or a line of a defaults list. `name` may be "" for any."""
+    for word in composer.overrides:
+        key, _, value = word.lstrip("+~").partition("=")
+        if key.split("@")[0] == group and name in value:
+            return COMMAND_LINE
+    chosen = [word.partition("=")[2] for word in composer.overrides if word.lstrip("+").startswith("recipe=")]
+    names = [composer.config_name, *(f"recipe/{part.strip()}" for value in chosen for part in value.strip("[]").split(","))]
+    for file in (file for path in names if (file := _file(composer, path))):
+        for key, option, line in choices(file):
+            if key == group and (option == name or not name):
+                return f"{shown(file)}:{line}"
+    return ""

@@ -38,12 +38,24 @@ def build(cls: type[T], values: Mapping[str, Any], key: str = "") -> T:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    given = {name: value for name, value in values.items() if value != MISSING}
+    given = _switches(cls, {name: value for name, value in values.items() if value != MISSING})
     try:
         # through JSON, because pydantic's strict mode makes nested dataclasses of mappings there and nowhere else
         return TypeAdapter(cls).validate_json(json.dumps(given))
     except ValidationError as error:
         raise _translate(cls, key, error.errors(), given) from None
+
+
+def _switches(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """YAML reads `thinking: on` as true; where a key's choices are words like on and off, make it the word again."""
+    made = dict(values)
+    for name, hint in hints(cls).items():
+        for part in _members(hint) if name in made else ():
+            if isinstance(made[name], bool) and get_origin(part) is typing.Literal and "on" in get_args(part):
+                made[name] = "on" if made[name] else "off"
+            elif isinstance(made[name], Mapping) and dataclasses.is_dataclass(part):
+                made[name] = _switches(part, made[name])
+    return made
 
 
 def _translate(cls: type, key: str, errors: list[Any], given: Mapping[str, Any]) -> ConfigError:
@@ -80,6 +92,8 @@ def _steps(loc: tuple[Any, ...], given: Any) -> list[str]:
 
 def _reason(error: Mapping[str, Any]) -> str:
     text = str(error["msg"]).removeprefix("Input ").removeprefix("Value error, ")
+    text = text.replace("an object", "a mapping").replace("a valid array", "a list").replace("a valid string", "text")
+    text = text.replace("a valid number", "a number").replace("a valid integer", "a whole number")
     return text[:1].lower() + text[1:]
 
 
@@ -146,6 +160,16 @@ def key_paths(cls: Any, prefix: str = "") -> Iterator[str]:
             for part in _parts(hint):
                 if dataclasses.is_dataclass(part):
                     yield from key_paths(part, f"{prefix}{name}.")
+
+
+def execution_keys(cls: Any, prefix: str = "") -> Iterator[str]:
+    """The dotted keys that are execution only; a component all of whose keys are counts as a whole."""
+    for name, hint in hints(cls).items():
+        nested = [part for part in _members(hint) if dataclasses.is_dataclass(part)]
+        below = [key for part in nested for key in execution_keys(part, f"{prefix}{name}.")]
+        if is_execution(hint) or (nested and len(below) == sum(len(hints(part)) for part in nested)):
+            yield prefix + name
+        yield from below
 
 
 def open_keys(cls: Any, prefix: str = "") -> Iterator[str]:

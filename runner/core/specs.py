@@ -7,11 +7,12 @@ A key marked EXECUTION changes how a run is executed and never what it makes.
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Interval
+from annotated_types import Ge, Gt, Interval, MinLen
 
 from runner.core.schema import EXECUTION, component
 
 Count = Annotated[int, Ge(1)]
+Text = Annotated[str, MinLen(1)]
 Share = Annotated[float, Interval(ge=0.0, le=1.0)]
 
 
@@ -108,6 +109,10 @@ class Batch:
     packs: Count | None = None
     tokens: Count | None = None
     tokens_per_device: Annotated[Literal["auto"] | Count, EXECUTION] = "auto"
+
+    def __post_init__(self) -> None:
+        if sum(size is not None for size in (self.rows, self.packs, self.tokens)) > 1:
+            raise ValueError("should say only one of rows, packs and tokens (the others null)")
 
 
 @component
@@ -215,14 +220,19 @@ Rules = list[str | dict[str, Any]] | dict[str, dict[str, Any] | None]
 
 @component
 class Recipe:
-    """The whole config. `stages` is the run graph: each entry has a `kind` and that kind's keys."""
+    """The whole config. `stages` is the run graph: each entry has a `kind` and that kind's keys.
 
-    name: str
+    on_change: what to do with finished work of other settings. on_failure: whether a sweep goes on after a failed job.
+    objective: `stage.metric`, what a sweep is about.
+    """
+
+    name: Text
     seed: int = 42
-    output_dir: Annotated[str, EXECUTION] = "outputs/${name}"
+    output_dir: Annotated[Text, EXECUTION] = "outputs/${name}"
     hub: Literal["modelscope", "huggingface"] = "modelscope"
     plugins_path: Annotated[str | None, EXECUTION] = None
     on_change: Annotated[Literal["refuse", "replace", "new"], EXECUTION] = "refuse"
+    on_failure: Annotated[Literal["continue", "stop"], EXECUTION] = "continue"
     objective: Annotated[str | None, EXECUTION] = None
     model: Model
     mix: Mix = field(default_factory=Mix)

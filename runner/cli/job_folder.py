@@ -1,0 +1,38 @@
+"""The folder of a sweep's job: made from its overrides alone, so that the same sweep finds its jobs again."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+from omegaconf import OmegaConf
+
+from runner.core.schema import execution_keys
+from runner.core.specs import Recipe
+
+LONGEST = 120  # letters of a job's folder name
+
+
+def folder_name(overrides: Sequence[str], left_out: Sequence[str] = ()) -> str:
+    """The folder of a job: its overrides without plus signs, made safe for a path, shortened with a hash.
+
+    Keys that are execution only are left out: the same work belongs in the same folder.
+    """
+    skipped = {"recipe", *left_out, *execution_keys(Recipe)}
+    told_apart: list[str] = []
+    for word in sorted(word.lstrip("+") for word in overrides):
+        key = word.split("=")[0].lstrip("~")
+        if key not in skipped and not any(key.startswith(f"{parent}.") for parent in skipped):
+            told_apart.append(f"without_{key}" if word.startswith("~") else word)
+    whole = ",".join(told_apart) or "as_written"
+    safe = re.sub(r"[^\w.=,+-]+", "_", whole.replace("'", "").replace('"', ""))
+    if safe != whole or len(safe) > LONGEST:
+        mark = hashlib.sha256(whole.encode()).hexdigest()[:8]
+        safe = f"{safe[: LONGEST - 9].rstrip('_')}-{mark}"
+    return safe
+
+
+def register() -> None:
+    """Make known the resolver that conf/config.yaml names."""
+    OmegaConf.register_new_resolver(
+        "job_folder", lambda overrides, left_out: folder_name(list(overrides), list(left_out)), replace=True
+    )

@@ -1,0 +1,149 @@
+"""One table of wrong command lines, one of wrong recipes: exit code 2, and the exact sentence with its place."""
+
+import pytest
+
+HEAD = "# x\nname: mine\nmodel: a/b\n"  # a stage or a mistake follows on line 4
+STAGE = "stages: {a: {kind: echo}}\n"
+
+WORDS = [
+    ("", "name: missing. Choose a recipe (+recipe=NAME), or give it: name=..."),
+    ("recipe=tow", "command line: recipe: no recipe named 'tow'. Did you mean two?"),
+    ("recipe=two optim.lrr=1", "command line: optim.lrr: no such key (value '1'). Did you mean optim.lr?"),
+    ("recipe=two lr=1", "command line: lr: no such key (value '1'). It exists as optim.lr."),
+    ("recipe=two optim.lr=abc", "command line: optim.lr: should be a number, not 'abc'."),
+    ("recipe=two optim.lr=", "command line: optim.lr: empty. Give it a value, or leave the key out."),
+    ("recipe=two name=", "command line: name: empty. Give it a value, or leave the key out."),
+    ("recipe=two optim.lr=-1", "command line: optim.lr: should be greater than 0, not -1."),
+    ("recipe=two seed=1.5", "command line: seed: should be a whole number, not 1.5."),
+    ("recipe=two seed=null", "command line: seed: should be a whole number, not None."),
+    ("recipe=two optim=3", "command line: optim: should be a mapping, not 3."),
+    ("recipe=two optim.name=adam", "command line: optim.name: should be 'adamw', 'adamw_8bit', 'adafactor' or 'sgd', "
+                                   "not 'adam'. Did you mean adamw?"),
+    ("recipe=two optim.betas=[0.9,2]", "command line: optim.betas=[0.9,2]: optim.betas.1: should be less than 1, not 2."),
+    ("recipe=two +optim.lr=1", "command line: optim.lr: is there already. Write optim.lr=1 without the plus sign."),
+    ("recipe=two ~optim.fo", "command line: ~optim.fo: no such key."),
+    ("recipe=two ~stages.first", "recipes/two.yaml:6: stages.second.model.id: no stage named 'first'. Choices: second."),
+    ("recipe=two train_type=lorra", "command line: train_type: no train type named 'lorra'. Did you mean lora?"),
+    ("recipe=two train_type=", "command line: train_type: no train type named ''. Choices: freeze, full, lora, qlora."),
+    ("recipe=two reward=shrt", "command line: reward: no reward named 'shrt'. Did you mean short?"),
+    ("recipe=two reward=short reward.short.wait=3",
+     "command line: reward.short.wait: no such key (value 3). Did you mean reward.short.weight?"),
+    ("recipe=two reward=short reward.short.params.limt=3",
+     "command line: reward.short.params.limt: short takes no such parameter (value 3). Did you mean limit?"),
+    ("recipe=two optim.lr=1,2", "command line: optim.lr: several values (1,2). To sweep over it add -m; a list is "
+                                "optim.lr=[1,2]; a text with a comma is optim.lr='1,2' in quotes."),
+    ("recipe=two stages.first.wordz=1",
+     "command line: stages.first.wordz: no such key (value 1). Did you mean stages.first.words?"),
+    ("recipe=two stages.first.kind=eco", "command line: stages.first.kind: no stage named 'eco'. Did you mean echo?"),
+    ("recipe=two stages.first.model=stage:second",
+     "stages: a cycle: second -> first -> second. A stage cannot need itself."),
+    ("recipe=two model@teacher=x",
+     "command line: model@teacher: no such group in that place. To add it: +model@teacher=x."),
+    ("recipe=two recipe=two",
+     "command line: recipe: said more than once. Several together are recipe=[a,b]."),
+    ("recipe=two foo", "command line: 'foo' is no key=value."),
+    ("pln recipe=two", "command line: 'pln' is no key=value. Did you mean plan?"),
+    ("recipe=two =3", "command line: '=3' is no key=value."),
+    ("recipe=two --bogus", "command line: no flag --bogus."),
+    ("recipe=two --multrun", "command line: no flag --multrun. Did you mean --multirun?"),
+    ("recipe=two --cfg job", "command line: plan takes no flag --cfg."),
+    ("recipe=two --config-dir nope",
+     "--config-dir: no folder 'nope'. Give the folder that holds conf/ or recipes/."),
+    ("recipe=two --config-name confg", "--config-name: no config named 'confg'. Did you mean config?"),
+    ("recipe=two name=${oc.env:NOPE}", "command line: name: the environment variable NOPE is not set. Export it, or write "
+                                       "${oc.env:NOPE,DEFAULT}."),
+    ("recipe=two name=${nme}", "command line: name: leads to 'nme', which is no key. Did you mean name?"),
+    ("recipe=two objective=second", "command line: objective: should be STAGE.METRIC, not 'second'."),
+    ("recipe=two objective=scond.x", "command line: objective: no stage named 'scond'. Did you mean second?"),
+    ("recipe=two mix.datasets=[{dataset:a,tak:3}]", "command line: mix.datasets=[{dataset:a,tak:3}]: "
+                                                    "mix.datasets.0.tak: no such key (value 3). Did you mean "
+                                                    "mix.datasets.0.take?"),
+]  # fmt: skip
+
+BODIES = [
+    (HEAD, "stages: the recipe has none. Choose a recipe: +recipe=NAME (`runner list recipes`)."),
+    (HEAD + "stages: {a: {kinds: echo}}", "recipes/mine.yaml:4: stages.a: a stage without a kind."),
+    (HEAD + "stages: {a: echo}", "recipes/mine.yaml:4: stages.a: should be a mapping with a kind, not 'echo'."),
+    (HEAD + "stages: [a]", "recipes/mine.yaml:4: stages: should be a mapping, not a list."),
+    (HEAD + "stages: {a/b: {kind: echo}}", "recipes/mine.yaml:4: stages: 'a/b' cannot be the name of a stage."),
+    (HEAD + "stages: {..: {kind: echo}}", "recipes/mine.yaml:4: stages: '..' cannot be the name of a stage."),
+    (HEAD + "stages: {plan.json: {kind: echo}}", "stages: 'plan.json' cannot be the name of a stage."),
+    (HEAD + "optm: {lr: 1}\n" + STAGE, "recipes/mine.yaml:4: optm: no such key (value {'lr': 1}). Did you mean optim?"),
+    (HEAD + "optim:\n  lr: 1\n  lr: 2\n" + STAGE, "recipes/mine.yaml:6: is not YAML: found duplicate key lr."),
+    (HEAD + "optim: {lr: 1e-4\n" + STAGE, "recipes/mine.yaml:5: is not YAML: expected ',' or '}', but got ':'."),
+    ("# x\n- a\n", "recipes/mine.yaml: should hold keys and values, not a list."),
+    (HEAD + "optim:\n  lr: 1e-4\n  lrr: 3\n" + STAGE,
+     "recipes/mine.yaml:6: optim.lrr: no such key (value 3). Did you mean optim.lr?"),
+    (HEAD + "stages:\n  a:\n    kind: echo\n    lr: 1\n",
+     "recipes/mine.yaml:7: stages.a.lr: no such key (value 1). It exists as stages.a.optim.lr."),
+    (HEAD + "stages: {a: {kind: echo, model: 'stage:b'}, b: {kind: tally}}",
+     "recipes/mine.yaml:4: stages.a.model.id: stage 'b' makes scores, and this takes a model or an adapter."),
+    (HEAD + "stages: {train: {kind: echo}, b: {kind: tally, model: 'stage:trian'}}",
+     "recipes/mine.yaml:4: stages.b.model.id: no stage named 'trian'. Did you mean train?"),
+    ("# x\ndefaults:\n  - override /train_type: ful\nname: mine\nmodel: a/b\n" + STAGE,
+     "recipes/mine.yaml:3: train_type: no train type named 'ful'. Did you mean full?"),
+    ("# x\ndefaults:\n  - override /modl: x\nname: mine\n" + STAGE,
+     "recipes/mine.yaml:3: modl: no such group to override. Did you mean model?"),
+    ("# x\ndefaults: 3\nname: mine\n" + STAGE, "recipes/mine.yaml: defaults: should be a list."),
+    (HEAD + "seed: ${sed}\n" + STAGE, "recipes/mine.yaml:4: seed: leads to 'sed', which is no key. Did you mean seed?"),
+    (HEAD + "seed: ${oc.env:SEED_NOT_SET}\n" + STAGE,
+     "recipes/mine.yaml:4: seed: the environment variable SEED_NOT_SET is not set."),
+    (HEAD + "name2: ${a\n" + STAGE, "recipes/mine.yaml:4: name2: an interpolation that cannot be read:"),
+    (HEAD + "epochs: three\n" + STAGE, "recipes/mine.yaml:4: epochs: should be a number, not 'three'."),
+    (HEAD + "epochs: 0\n" + STAGE, "recipes/mine.yaml:4: epochs: should be greater than 0, not 0."),
+    (HEAD + "mix: {datasets: a.jsonl}\n" + STAGE, "recipes/mine.yaml:4: mix.datasets: should be a list, not 'a.jsonl'."),
+    (HEAD + "mix:\n  datasets:\n    - {datset: a}\n" + STAGE,
+     "recipes/mine.yaml:6: mix.datasets.0.datset: no such key (value 'a'). Did you mean mix.datasets.0.dataset?"),
+    (HEAD + "reward: [shrt]\n" + STAGE, "recipes/mine.yaml:4: reward.shrt: no reward named 'shrt'. Did you mean short?"),
+    (HEAD + "loss_scale: [lst]\n" + STAGE, "recipes/mine.yaml:4: loss_scale.lst: no loss scale named 'lst'."),
+    (HEAD + "batch: {rows: 1, packs: 2}\n" + STAGE,
+     "recipes/mine.yaml:4: batch: should say only one of rows, packs and tokens (the others null)"),
+    (HEAD + "hydra: {sweep: {dirr: x}}\n" + STAGE, "recipes/mine.yaml: hydra.sweep.dirr: Key 'dirr' not in 'SweepDir'."),
+    (HEAD.replace("name: mine", "name: \udcff"), "recipes/mine.yaml: is not UTF-8 text (byte 10)."),
+]
+
+
+@pytest.fixture
+def user(project):
+    """The project with a reward of its own."""
+    project.write("plugins/rewards/short.py", "def short(completions: list[str], *, limit: int = 3): ...\n")
+    return project
+
+
+@pytest.mark.parametrize(("words", "sentence"), WORDS, ids=[words for words, _ in WORDS])
+def test_wrong_words(user, words: str, sentence: str) -> None:
+    """A row a command line; nothing is written."""
+    parts = words.split()
+    verb = [] if parts[:1] == ["pln"] else ["plan"]
+    code, out, told = user.call(*verb, *parts)
+    assert (code, out) == (2, "")
+    assert told.startswith(sentence)
+    assert told.count("\n") == 1
+    assert not (user.root / "outputs").exists()
+
+
+@pytest.mark.parametrize(("body", "sentence"), BODIES, ids=[sentence for _, sentence in BODIES])
+def test_wrong_recipes(user, body: str, sentence: str) -> None:
+    """A row a recipe: file, line, key, value, near miss."""
+    (user.root / "recipes" / "mine.yaml").write_bytes(body.encode("utf-8", "surrogateescape"))
+    code, out, told = user.call("plan", "recipe=mine")
+    assert (code, out) == (2, "")
+    assert sentence in told
+    assert told.count("\n") == 1
+
+
+def test_a_typo_in_a_config_of_the_user_is_found(user) -> None:
+    """Group files are checked like recipes."""
+    user.write("conf/train_type/wide.yaml", "# wide\nkind: lora\nlora:\n  rnk: 64\n")
+    code, _, told = user.call("plan", "recipe=two", "train_type=wide")
+    assert (code, told.strip()) == (
+        2,
+        "conf/train_type/wide.yaml:4: train_type.lora.rnk: no such key (value 64). Did you mean train_type.lora.rank?",
+    )
+
+
+def test_a_run_makes_the_same_sentence_as_a_plan(user) -> None:
+    """Without a verb the mistake is told the same way, and no folder is made."""
+    code, _, told = user.call("recipe=two", "optim.lr=abc")
+    assert (code, told) == (2, "command line: optim.lr: should be a number, not 'abc'.\n")
+    assert not (user.root / "outputs").exists()
