@@ -7,11 +7,12 @@ zero-weight fillers where work runs out: each device knows all counts from this 
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 OVERHEAD = 64  # what starting a micro-batch costs, in tokens
 
+Lengths = Sequence[int] | Mapping[int, int]
 Unit = tuple[int, ...]  # sequences that must share a micro-batch: one, or the two of a preference pair
 
 
@@ -23,7 +24,7 @@ class Micro:
     filler: bool = False
 
 
-def cut(lengths: Sequence[int], units: Sequence[Unit], budget: int, world: int, packed: bool) -> list[list[Micro]]:
+def cut(lengths: Lengths, units: Sequence[Unit], budget: int, world: int, packed: bool) -> list[list[Micro]]:
     """Cut an update into micro-batches for each of `world` devices.
 
     Args:
@@ -43,13 +44,13 @@ def cut(lengths: Sequence[int], units: Sequence[Unit], budget: int, world: int, 
     return [part + [Micro(shortest, filler=True)] * (rounds - len(part)) for part in made]
 
 
-def cost(lengths: Sequence[int], piece: Sequence[Unit], packed: bool) -> int:
+def cost(lengths: Lengths, piece: Sequence[Unit], packed: bool) -> int:
     """Places that a micro-batch takes: its tokens, and its padding where padded."""
     sizes = [lengths[i] for unit in piece for i in unit]
     return sum(sizes) if packed else len(sizes) * max(sizes)
 
 
-def _grids(lengths: Sequence[int], units: Sequence[Unit], budget: int, world: int) -> list[list[Unit]]:
+def _grids(lengths: Lengths, units: Sequence[Unit], budget: int, world: int) -> list[list[Unit]]:
     """Contiguous groups of the units sorted by length, of least padding and fewest starts (dynamic programming)."""
     order = sorted(units, key=lambda unit: (-max(lengths[i] for i in unit), unit))
     best: list[tuple[int, int]] = [(0, 0)] * (len(order) + 1)  # cost of what follows, where the next group starts
@@ -69,7 +70,7 @@ def _grids(lengths: Sequence[int], units: Sequence[Unit], budget: int, world: in
     return _even(lengths, pieces, world)
 
 
-def _even(lengths: Sequence[int], pieces: list[list[Unit]], world: int) -> list[list[Unit]]:
+def _even(lengths: Lengths, pieces: list[list[Unit]], world: int) -> list[list[Unit]]:
     """Halve the most costly groups until each device has as many."""
     while len(pieces) % world:
         large = max(pieces, key=lambda piece: (len(piece) > 1, cost(lengths, piece, packed=False), piece))
@@ -80,7 +81,7 @@ def _even(lengths: Sequence[int], pieces: list[list[Unit]], world: int) -> list[
     return pieces
 
 
-def _packs(lengths: Sequence[int], units: Sequence[Unit], budget: int, world: int) -> list[list[Unit]]:
+def _packs(lengths: Lengths, units: Sequence[Unit], budget: int, world: int) -> list[list[Unit]]:
     """The fewest packs, a multiple of the devices, that hold the units within the budget when filled evenly."""
     count = math.ceil(sum(lengths[i] for unit in units for i in unit) / budget)
     while True:
@@ -91,7 +92,7 @@ def _packs(lengths: Sequence[int], units: Sequence[Unit], budget: int, world: in
         count += 1
 
 
-def _spread(lengths: Sequence[int], units: Sequence[Unit], count: int) -> list[list[Unit]]:
+def _spread(lengths: Lengths, units: Sequence[Unit], count: int) -> list[list[Unit]]:
     """Longest first, each into the pack that is the emptiest so far."""
     packs: list[list[Unit]] = [[] for _ in range(count)]
     heap = [(0, number) for number in range(count)]

@@ -1,0 +1,56 @@
+"""What a model predicts at the trained places of a micro-batch, and nowhere else.
+
+The head of a language model is wide: logits of every place would cost more memory and time than the rest of a small
+model. A hook in front of the head lets only the trained places through; the model's own forward, and whatever wraps it
+(DDP, FSDP, adapters), stays in charge, and so does what it does to logits afterwards.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from runner.core.errors import ModelError
+from runner.data.collate import MicroBatch
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """logits: [N, vocabulary] at the N trained places, in the model's type. targets: int64 [N]."""
+
+    logits: torch.Tensor
+    targets: torch.Tensor
+
+    @cached_property
+    def logprobs(self) -> torch.Tensor:
+        """The log-probability of each trained token, float32 [N]."""
+        return -functional.cross_entropy(self.logits.float(), self.targets, reduction="none")
+
+
+def predict(model: Any, head: torch.nn.Module, micro: MicroBatch) -> Predictions:
+    """Run the model on a micro-batch.
+
+    Args:
+        model: as wrapped for training. head: its output layer. micro: on the model's device.
+    """
+
+    def trained_places(_: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        hidden = given[0]
+        return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, micro.places), *given[1:])
+
+    hook = head.register_forward_pre_hook(trained_places)
+    try:
+        logits = model(**micro.inputs, use_cache=False).logits
+    finally:
+        hook.remove()
+    return Predictions(logits, micro.targets)
+
+
+def head_of(model: Any) -> torch.nn.Module:
+    """The output layer of a language model, through an adapter's wrapper."""
+    head = model.get_output_embeddings()
+    if head is None:
+        raise ModelError(f"model.id: {type(model).__name__} has no output layer over a vocabulary. Take a language model.")
+    return head

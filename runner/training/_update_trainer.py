@@ -1,0 +1,216 @@
+"""transformers' Trainer with one loader item an optimizer update: the loop of every training here, blind to algorithms.
+
+Trainer keeps the loop, the optimizer, mixed precision, wrapping and the contents of checkpoints. What is said
+otherwise: an item is a list of micro-batches whose loss shares add up to the update's loss; one small exchange between
+devices an update (never in the loop over micro-batches); an update that is not finite is skipped and written down.
+"""
+
+import contextlib
+import itertools
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PrinterCallback, Trainer, TrainingArguments
+
+from runner.core.errors import StageError
+from runner.core.job import Job
+from runner.training import _save_checkpoint, ledger, schedule, speed
+from runner.training._predictions import head_of, predict
+from runner.training._random_state import RandomState
+from runner.training._update_loader import loader
+from runner.training.algorithm import Algorithm, Updates
+from runner.training.evaluation import Evaluation
+from runner.training.planned import UpdateBatch
+from runner.training.settings import Settings
+
+SKIPPED_IN_A_ROW = 3  # updates without a finite loss or gradient that end a training
+
+
+class Stopped(Exception):
+    """The user asked to stop; what was begun since the last update is dropped."""
+
+
+class UpdateTrainer(Trainer):
+    """See the module. `books` is the training's ledger; `stopping` is true once all devices know of a stop."""
+
+    def __init__(
+        self, *, model: Any, args: TrainingArguments, tokenizer: Any, algorithm: Algorithm, updates: Updates,
+        evaluation: Evaluation | None, settings: Settings, job: Job, books: ledger.Ledger,
+    ) -> None:  # fmt: skip
+        super().__init__(model=model, args=args)
+        self.remove_callback(PrinterCallback)
+        self.algorithm, self.updates, self.evaluation = algorithm, updates, evaluation
+        self.tokenizer, self.settings, self.job, self.books = tokenizer, settings, job, books
+        self.stopping = False
+        self.side: Path | None = None  # where a checkpoint is being written
+        self.begin: RandomState | None = None  # of the update that is running
+        self._head = head_of(model)
+        self._operations = speed.operations(model)
+        self._peak = speed.peak(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
+        self._item: UpdateBatch | None = None
+        self._loss, self._grad_norm = 0.0, 0.0
+        self._figures: dict[str, float] = {}
+        self._mark = time.monotonic()
+
+    # What Trainer asks of its data
+
+    def get_train_dataloader(self) -> Any:
+        """The planned updates of this device."""
+        return loader(self.updates, self.settings.data.workers)
+
+    def num_examples(self, dataloader: Any) -> int:
+        """Updates: Trainer only tells this number."""
+        return len(self.updates)
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], None]:
+        """The next update; the clock of an update starts here, so that waiting for data counts."""
+        self._mark = time.monotonic()
+        return list(itertools.islice(epoch_iterator, num_batches)), None
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted by Trainer; see speed.py."""
+        return 0
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The rate of each update, from schedule.py."""
+        if self.lr_scheduler is None:
+            optim, highest = self.settings.optim, self.settings.lr
+            self.lr_scheduler = LambdaLR(
+                optimizer or self.optimizer, lambda update: schedule.share(optim, highest, update, num_training_steps)
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    # One update
+
+    def training_step(self, model: Any, inputs: UpdateBatch, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Forward and backward of an update's micro-batches; gradients are exchanged with the last one."""
+        model.train()
+        self._item = inputs
+        alone = self.args.world_size == 1
+        self.begin = RandomState() if alone else None
+        shares: list[dict[str, torch.Tensor]] = []
+        for number, micro in enumerate(inputs.micros):
+            if alone and self.job.stopping():
+                raise Stopped
+            last = number == len(inputs.micros) - 1
+            self.accelerator.gradient_state._set_sync_gradients(last)
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+                share = self._share(model, micro, inputs.totals)
+                # devices average their gradients: times their number makes it a sum
+                self.accelerator.backward(share["loss"] * self.args.world_size)
+            shares.append({name: value.detach() for name, value in share.items()})
+        self.begin = None
+        sums = self._over_devices(shares, stop=self.job.stopping())
+        self.stopping = sums.pop("stop") > 0
+        self._loss, self._figures = sums.pop("loss"), sums
+        return torch.tensor(self._loss, device=self.args.device)
+
+    def _share(self, model: Any, micro: Any, totals: Any) -> dict[str, torch.Tensor]:
+        micro = micro.to(self.args.device)
+        loss, figures = self.algorithm.loss(predict(model, self._head, micro), micro, totals)
+        return {"loss": loss, **figures}
+
+    def _over_devices(self, shares: list[dict[str, torch.Tensor]], **more: float) -> dict[str, float]:
+        """Sums of all micro-batches on all devices, in one exchange."""
+        names = list(shares[0])
+        sums = [torch.stack([share[name].double() for share in shares]).sum() for name in names]
+        sent = torch.stack([*sums, *(sums[0].new_tensor(value) for value in more.values())])
+        if self.args.world_size > 1:
+            torch.distributed.all_reduce(sent)
+        return dict(zip([*names, *more], sent.tolist(), strict=True))
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float:
+        """The norm of the update's gradient; without a finite one, or a finite loss, the update is skipped."""
+        self._grad_norm = float(super()._get_grad_norm(model, grad_norm))
+        if not (math.isfinite(self._grad_norm) and math.isfinite(self._loss)):
+            for parameter in model.parameters():
+                parameter.grad = None  # an optimizer leaves such a weight and its moments as they are
+            self.books.skipped.append(self.books.whole.updates + 1)
+        return self._grad_norm
+
+    def end_update(self) -> None:
+        """Count the update, once the optimizer has stepped.
+
+        Raises:
+            StageError: too many updates in a row had no finite loss or gradient.
+        """
+        assert self._item is not None
+        update = self.state.global_step
+        self.state.epoch = self._item.epoch
+        self.books.add(self._item.size, self._loss, time.monotonic() - self._mark, self._figures)
+        if self.books.skipped[-1:] == [update]:
+            self._write_skipped(update)
+        if self.is_world_process_zero():
+            speed_now = self._item.size.tokens / max(time.monotonic() - self._mark, 1e-9)
+            shown = {"loss": round(self._loss, 4), "tokens_per_s": round(speed_now)}
+            self.job.progress.update(update, len(self.updates), "updates", **shown)
+
+    def _write_skipped(self, update: int) -> None:
+        assert self._item is not None
+        file = self.job.folder / ledger.SKIPPED
+        rows = [{"source": source, "row": row} for source, row in self._item.origins]
+        if self.is_world_process_zero():
+            print(f"update {update}: skipped, loss {self._loss}, gradient {self._grad_norm}. Its rows: {file}.", flush=True)
+            told = {"update": update, "loss": str(self._loss), "grad_norm": str(self._grad_norm), "rows": rows}
+            ledger.append(file, told)
+        if self.books.in_a_row() >= SKIPPED_IN_A_ROW:
+            raise StageError(
+                f"{self.job.name}: {SKIPPED_IN_A_ROW} updates in a row, the last {update}, had no finite loss or gradient. "
+                f"Look at their rows in {file}, or lower optim.lr."
+            )
+
+    # What is told of it
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """A line of metrics.jsonl at the rhythm of `log.every`; Trainer's closing summary is not one."""
+        if "loss" in logs:
+            line = self.books.line(self.state.global_step, self.state.epoch or 0.0, self._grad_norm, logs["learning_rate"])
+            self._tell({**line, "mfu": self._mfu(line["tokens_per_s"]), "memory_gib": round(speed.memory_gib(), 3)})
+
+    def _mfu(self, tokens_per_s: float | None) -> float | None:
+        if self._peak is None or tokens_per_s is None:
+            return None
+        return round(self._operations * tokens_per_s / (self._peak * self.args.world_size), 4)
+
+    def _tell(self, line: dict[str, Any]) -> None:
+        if self.is_world_process_zero():
+            ledger.append(self.job.folder / ledger.FILE, line)
+        numbers = {key: value for key, value in line.items() if isinstance(value, int | float)}
+        self.control = self.callback_handler.on_log(self.args, self.state, self.control, numbers)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """The loss on the rows kept aside, through the loss of training."""
+        assert self.evaluation is not None
+        start = time.monotonic()
+        self.model_wrapped.eval()
+        shares = []
+        with torch.no_grad():
+            for micro in self.evaluation:
+                if self.args.world_size == 1 and self.job.stopping():
+                    raise Stopped
+                shares.append(self._share(self.model_wrapped, micro, self.evaluation.totals))
+        sums = {f"eval_{name}": value for name, value in self._over_devices(shares).items()}
+        self.books.evaluation(self.state.global_step, sums["eval_loss"])
+        line = {"update": self.state.global_step, "epoch": round(self.state.epoch or 0.0, 6), **sums}
+        self._tell({**line, **self.evaluation.figures, "eval_seconds": round(time.monotonic() - start, 3)})
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, sums)
+        return sums
+
+    # Checkpoints
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self.side or self.job.folder)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        _save_checkpoint.save(self, lambda: super(UpdateTrainer, self)._save_checkpoint(model, trial))
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save and output_dir is not None:
+            self.tokenizer.save_pretrained(output_dir)
+            (Path(output_dir) / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing here reads

@@ -1,0 +1,143 @@
+"""Checkpoints that are whole or absent.
+
+A checkpoint is written into a side folder. When all is on the disk, a marker with each file's size and checksum is
+written last and the folder gets its name. A folder without a marker, or whose files differ from it, is passed over.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.core.artifact import write_whole
+
+PREFIX = "checkpoint-"
+MARKER = "complete.json"
+SIDE = ".writing"  # in the stage's folder: what a stop in the middle leaves
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint. facts: what was told when it was made (update, resumable, eval_loss, ...)."""
+
+    folder: Path
+    update: int
+    facts: Mapping[str, Any]
+
+
+def finish(side: Path, folder: Path, facts: Mapping[str, Any]) -> Path:
+    """Make a side folder a checkpoint of `folder`.
+
+    Args:
+        side: holds all files, in any depth. facts: plain data; must have `update`.
+
+    Returns:
+        The checkpoint's folder.
+    """
+    target = folder / f"{PREFIX}{facts['update']}"
+    files = {}
+    for file in sorted(path for path in side.rglob("*") if path.is_file()):
+        _to_disk(file)
+        files[str(file.relative_to(side))] = {"bytes": file.stat().st_size, "sha256": checksum(file)}
+    for inner in [path for path in side.rglob("*") if path.is_dir()]:
+        _to_disk(inner)
+    write_whole(side / MARKER, json.dumps({"facts": dict(facts), "files": files}, indent=1) + "\n")
+    _to_disk(side)
+    if target.exists():  # a broken one of the same update
+        shutil.rmtree(target)
+    os.replace(side, target)
+    _to_disk(folder)
+    return target
+
+
+def checksum(file: Path) -> str:
+    """SHA-256 in hex."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def flaw(folder: Path) -> str | None:
+    """Why a folder is no complete checkpoint, or None when it is one."""
+    marker = folder / MARKER
+    if not marker.is_file():
+        return "was not written to its end"
+    try:
+        files = json.loads(marker.read_text(encoding="utf-8"))["files"]
+    except (ValueError, KeyError):
+        return f"{MARKER} cannot be read"
+    for name, told in files.items():
+        file = folder / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != told["bytes"]:
+            return f"{name} has {file.stat().st_size} bytes instead of {told['bytes']}"
+        if checksum(file) != told["sha256"]:
+            return f"{name} is damaged"
+    return None
+
+
+def newest_first(folder: Path) -> list[Path]:
+    """Folders named like checkpoints, whole or not."""
+    found = [path for path in folder.glob(f"{PREFIX}*") if path.is_dir() and path.name.removeprefix(PREFIX).isdigit()]
+    return sorted(found, key=lambda path: -int(path.name.removeprefix(PREFIX)))
+
+
+def read(folder: Path) -> Checkpoint | None:
+    """What the marker tells, without looking at the files."""
+    try:
+        facts = json.loads((folder / MARKER).read_text(encoding="utf-8"))["facts"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return Checkpoint(folder, int(facts["update"]), facts)
+
+
+def last_complete(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint from which a training can go on, and a sentence for each newer one that was passed over."""
+    passed: list[str] = []
+    for path in newest_first(folder):
+        found, wrong = read(path), flaw(path)
+        if wrong or found is None:
+            passed.append(f"{path}: {wrong or 'its marker cannot be read'}. Passed over.")
+        elif not found.facts.get("resumable", True):
+            passed.append(f"{path}: holds weights only (save.weights_only). Passed over.")
+        else:
+            return found, passed
+    return None, passed
+
+
+def complete(folder: Path) -> Iterator[Checkpoint]:
+    """Every checkpoint with a marker, newest first; files are not looked at."""
+    for path in newest_first(folder):
+        found = read(path)
+        if found is not None:
+            yield found
+
+
+def best(folder: Path) -> Checkpoint | None:
+    """The checkpoint of the lowest evaluation loss, the newer of equals."""
+    scored = [found for found in complete(folder) if found.facts.get("eval_loss") is not None]
+    return min(scored, key=lambda found: (found.facts["eval_loss"], -found.update), default=None)
+
+
+def rotate(folder: Path, keep: int) -> None:
+    """Keep the newest, then the best, then the next newest: at most `keep` together. Broken ones stay as they are."""
+    found = list(complete(folder))
+    leading = best(folder)
+    order = found[:1] + ([leading] if leading else []) + found[1:]
+    kept = list(dict.fromkeys(checkpoint.folder for checkpoint in order))[:keep]
+    for checkpoint in found:
+        if checkpoint.folder not in kept:
+            (checkpoint.folder / MARKER).unlink()  # first: a stop in the middle must not leave a whole-looking half
+            shutil.rmtree(checkpoint.folder)

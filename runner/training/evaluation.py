@@ -1,0 +1,45 @@
+"""The loss on rows kept aside: the same encoding, weights and loss as in training, over the totals of all of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+
+from runner.core.types import Encoded
+from runner.data.collate import MicroBatch, collate
+from runner.data.micro_batches import Micro, cut
+from runner.training.algorithm import Algorithm
+from runner.training.planned import Cutting
+
+
+class Evaluation:
+    """All rows kept aside as one device sees them, micro-batch by micro-batch."""
+
+    def __init__(self, sequences: Sequence[Encoded], rows: Sequence[int], algorithm: Algorithm, cutting: Cutting) -> None:
+        self.sequences, self.rows, self.algorithm, self.cutting = sequences, rows, algorithm, cutting
+
+    @cached_property
+    def totals(self) -> Mapping[str, float]:
+        """The algorithm's totals over all sequences."""
+        found: dict[str, float] = {}
+        for sequence in self.sequences:
+            for name, amount in self.algorithm.measure(sequence).items():
+                found[name] = found.get(name, 0.0) + amount
+        return found
+
+    @cached_property
+    def _part(self) -> list[Micro]:
+        lengths = [len(sequence.input_ids) for sequence in self.sequences]
+        units = [(i,) for i in range(len(lengths))]
+        return cut(lengths, units, self.cutting.budget, self.cutting.world, self.cutting.packed)[self.cutting.rank]
+
+    def __len__(self) -> int:
+        return len(self._part)
+
+    def __iter__(self) -> Iterator[MicroBatch]:
+        for micro in self._part:
+            chosen = [self.sequences[i] for i in micro.sequences]
+            yield collate(chosen, micro.sequences, self.cutting.packed, micro.filler)
+
+    @property
+    def figures(self) -> dict[str, int]:
+        """Rows and tokens evaluated."""
+        return {"eval_rows": len(set(self.rows)), "eval_tokens": sum(len(s.input_ids) for s in self.sequences)}

@@ -1,0 +1,150 @@
+"""The books of a training: figures since the last line of metrics.jsonl, and of the whole of it.
+
+A line tells of all updates since the line before: `loss` is their mean, rows and tokens their sums, `grad_norm` and
+`lr` those of the last one. The books are kept in each checkpoint, so that a training that was stopped tells the same.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runner.core.artifact import write_whole
+from runner.training.planned import Size
+
+FILE = "metrics.jsonl"
+SKIPPED = "skipped_updates.jsonl"
+
+
+@dataclass
+class Sums:
+    """Sums over updates. losses: over those that were finite, `counted` of them."""
+
+    updates: int = 0
+    rows: int = 0
+    tokens: int = 0
+    trained_tokens: int = 0
+    slots: int = 0
+    seconds: float = 0.0
+    losses: float = 0.0
+    counted: int = 0
+    figures: dict[str, float] = field(default_factory=dict)
+
+    def add(self, size: Size, loss: float, seconds: float, figures: Mapping[str, float]) -> None:
+        """Count one update."""
+        self.updates += 1
+        self.rows += size.rows
+        self.tokens += size.tokens
+        self.trained_tokens += size.trained_tokens
+        self.slots += size.slots
+        self.seconds += seconds
+        if math.isfinite(loss):
+            self.losses += loss
+            self.counted += 1
+            for name, value in figures.items():
+                self.figures[name] = self.figures.get(name, 0.0) + value
+
+    @property
+    def loss(self) -> float | None:
+        """The mean loss of the updates; None when there was none or all were skipped."""
+        return self.losses / self.counted if self.counted else None
+
+
+@dataclass
+class Ledger:
+    """Books of one training in a stage's folder.
+
+    skipped: updates (from 1) whose loss or gradient was not finite. evaluated: the update last evaluated.
+    eval_loss: of that evaluation. best: the update and loss of the lowest one.
+    """
+
+    folder: Path
+    window: Sums = field(default_factory=Sums)
+    whole: Sums = field(default_factory=Sums)
+    skipped: list[int] = field(default_factory=list)
+    evaluated: int | None = None
+    eval_loss: float | None = None
+    best: tuple[int, float] | None = None
+    final_loss: float | None = None  # of the last line
+
+    def add(self, size: Size, loss: float, seconds: float, figures: Mapping[str, float]) -> None:
+        """Count one update."""
+        self.window.add(size, loss, seconds, figures)
+        self.whole.add(size, loss, seconds, figures)
+
+    def line(self, update: int, epoch: float, grad_norm: float | None, lr: float, **more: Any) -> dict[str, Any]:
+        """The figures since the last line, which begin anew."""
+        sums, self.window = self.window, Sums()
+        self.final_loss = sums.loss
+        return {
+            "update": update,
+            "epoch": round(epoch, 6),
+            "loss": sums.loss,
+            "grad_norm": grad_norm if grad_norm is not None and math.isfinite(grad_norm) else None,
+            "lr": lr,
+            "rows": sums.rows,
+            "tokens": sums.tokens,
+            "trained_tokens": sums.trained_tokens,
+            "padding_share": round(1.0 - sums.tokens / sums.slots, 6) if sums.slots else 0.0,
+            "seconds": round(sums.seconds, 4),
+            "tokens_per_s": round(sums.tokens / sums.seconds, 2) if sums.seconds else None,
+            **more,
+            **{name: value / sums.counted for name, value in sums.figures.items()},
+        }
+
+    def evaluation(self, update: int, loss: float) -> None:
+        """Note an evaluation."""
+        self.evaluated, self.eval_loss = update, loss
+        if math.isfinite(loss) and (self.best is None or loss < self.best[1]):
+            self.best = (update, loss)
+
+    def in_a_row(self) -> int:
+        """How many of the last updates were skipped one after the other."""
+        count = 0
+        while count < len(self.skipped) and self.skipped[-1 - count] == self.whole.updates - count:
+            count += 1
+        return count
+
+    def state(self) -> dict[str, Any]:
+        """The books as plain data."""
+        made = asdict(self)
+        made.pop("folder")
+        return made
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from books that were kept."""
+        self.window, self.whole = Sums(**state["window"]), Sums(**state["whole"])
+        self.skipped, self.evaluated, self.eval_loss = list(state["skipped"]), state["evaluated"], state["eval_loss"]
+        self.best = (state["best"][0], state["best"][1]) if state["best"] else None
+        self.final_loss = state["final_loss"]
+
+
+def append(file: Path, line: Mapping[str, Any]) -> None:
+    """Append one JSON line in one write: it is whole or absent. Numbers that are not finite become null."""
+    text = json.dumps({key: _finite(value) for key, value in line.items()}, ensure_ascii=False) + "\n"
+    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(handle, text.encode())
+    finally:
+        os.close(handle)
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def cut_back(file: Path, update: int) -> None:
+    """Drop lines of updates after `update`, and a last line that a crash left half: they will be written again."""
+    if not file.is_file():
+        return
+    kept = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["update"] <= update:
+                kept.append(line)
+        except ValueError:
+            continue
+    write_whole(file, "".join(line + "\n" for line in kept))

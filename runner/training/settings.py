@@ -1,0 +1,50 @@
+"""What the trainer is told besides model, data and algorithm, and the rhythm that follows from it."""
+
+import math
+from dataclasses import dataclass, field
+
+from runner.core.specs import Data, Eval, Log, Optim, Save
+
+ADAPTER_RATE, FULL_RATE = 1e-4, 1e-5  # optim.lr when it is not given
+CHECKPOINTS = 10  # a training without `save.every` and `eval.every` writes about so many
+
+
+@dataclass(frozen=True)
+class Settings:
+    """lr: the highest learning rate. autocast: run matrix products in bfloat16 over float32 weights."""
+
+    lr: float
+    optim: Optim = field(default_factory=Optim)
+    eval: Eval = field(default_factory=Eval)
+    save: Save = field(default_factory=Save)
+    log: Log = field(default_factory=Log)
+    data: Data = field(default_factory=Data)
+    autocast: bool = False
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """After which updates (from 1) a training logs, evaluates and saves."""
+
+    total: int
+    log: int
+    evaluate: int | None
+    save: int
+
+    def logs(self, update: int) -> bool:
+        """The first update, every so many, and the last."""
+        return update in (1, self.total) or update % self.log == 0
+
+    def evaluates(self, update: int) -> bool:
+        """Every so many, and the last."""
+        return update == self.total or (self.evaluate is not None and update % self.evaluate == 0)
+
+    def saves(self, update: int) -> bool:
+        """Every so many, and the last."""
+        return update == self.total or update % self.save == 0
+
+
+def rhythm(settings: Settings, total: int) -> Rhythm:
+    """Checkpoints follow `save.every`, else `eval.every`, else a tenth of the training."""
+    save = settings.save.every or settings.eval.every or math.ceil(total / CHECKPOINTS)
+    return Rhythm(total, settings.log.every, settings.eval.every, max(1, save))

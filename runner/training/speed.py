@@ -1,0 +1,39 @@
+"""Peaks of known GPUs and the share of it that a training reaches (MFU), where the peak is known.
+
+Operations of a token: 2 for each weight in the forward pass, 2 in the backward pass to the activations, 2 for the
+gradient of each weight that learns (Kaplan et al. 2020, arXiv 2001.08361); embeddings are looked up and not counted.
+"""
+
+import resource
+import sys
+from typing import Any
+
+PEAKS = {  # dense bfloat16, operations a second, from the makers' data sheets
+    "H100": 989e12, "H200": 989e12, "GH200": 989e12, "H800": 989e12, "H20": 148e12, "A100": 312e12, "A800": 312e12,
+    "B200": 2250e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12, "RTX 4090": 165e12, "RTX 3090": 71e12,
+}  # fmt: skip
+
+
+def operations(model: Any) -> float:
+    """Operations that one trained-on token takes, forward and backward."""
+    embedding = model.get_input_embeddings()
+    head = model.get_output_embeddings()
+    looked_up = {id(p) for p in embedding.parameters()} - {id(p) for p in head.parameters()} if embedding else set()
+    weights = {id(p): p for p in model.parameters() if id(p) not in looked_up}.values()
+    return sum((6.0 if p.requires_grad else 4.0) * p.numel() for p in weights)
+
+
+def peak(name: str) -> float | None:
+    """The peak of a GPU by its name; None when it is not known."""
+    found = [key for key in PEAKS if key.replace(" ", "") in name.replace(" ", "")]
+    return PEAKS[max(found, key=len)] if found else None
+
+
+def memory_gib() -> float:
+    """The most memory used so far: of the GPU, else of this process, in GiB."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kib / 2**20 if sys.platform != "darwin" else kib / 2**30

@@ -1,0 +1,163 @@
+"""Trains a model on planned updates by an algorithm, from where the last complete checkpoint left it to the end.
+
+Leaves in the stage's folder: metrics.jsonl, checkpoints, and the model (or adapter). Refuses to go on from a checkpoint
+of other data, and to end before all planned updates are done.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.core.errors import DataError, Interrupted, StageError
+from runner.core.job import Job
+from runner.training import checkpoints, ledger
+from runner.training.algorithm import Algorithm, Updates
+from runner.training.arguments import arguments
+from runner.training.evaluation import Evaluation
+from runner.training.planned import Cutting
+from runner.training.settings import Settings, rhythm
+from runner.training.write_model import write_model
+
+if TYPE_CHECKING:
+    from runner.training._update_trainer import UpdateTrainer
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is trained on. updates and evaluation: made for one device once it is known which.
+
+    total: updates of the whole training. cutting: as for one device alone.
+    """
+
+    total: int
+    cutting: Cutting
+    updates: Callable[[Cutting], Updates]
+    evaluation: Callable[[Cutting], Evaluation] | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """folder: of the model or adapter. metrics: figures of the whole training."""
+
+    folder: Path
+    metrics: dict[str, Any]
+
+
+def train(
+    *, model: Any, tokenizer: Any, algorithm: Algorithm, work: Work, settings: Settings, job: Job,
+    write_dtype: str | None = None,
+) -> Trained:  # fmt: skip
+    """Train to the end, or to the point where the user asks to stop.
+
+    Args:
+        model: with the right weights learning. write_dtype: see `write_model`.
+
+    Raises:
+        Interrupted: the user asked to stop; a checkpoint is written. StageError: no finite loss, a full disk.
+        DataError: the last checkpoint is of other data.
+    """
+    books = ledger.Ledger(job.folder)
+    trainer = _trainer(model, tokenizer, algorithm, work, settings, job, books)
+    start = _resume(trainer, job, books)
+    _run(trainer, start)
+    done = trainer.state.global_step
+    if done != work.total or books.whole.updates != work.total:
+        raise StageError(f"{job.name}: {done} of {work.total} planned updates were done ({books.whole.updates} counted).")
+    folder = job.folder
+    if trainer.is_world_process_zero():
+        folder = write_model(trainer.accelerator.unwrap_model(trainer.model), tokenizer, job.folder, write_dtype)
+    return Trained(folder, _metrics(books, job.folder))
+
+
+def _trainer(
+    model: Any, tokenizer: Any, algorithm: Algorithm, work: Work, settings: Settings, job: Job, books: ledger.Ledger
+) -> "UpdateTrainer":
+    from transformers import set_seed
+
+    from runner.training._beat import Beat
+    from runner.training._update_trainer import UpdateTrainer
+
+    args = arguments(settings, job, work.total, keep_cache=bool(getattr(model.config, "use_cache", True)))
+    cutting = Cutting(work.cutting.budget, work.cutting.packed, args.world_size, args.process_index)
+    trainer = UpdateTrainer(
+        model=model, args=args, tokenizer=tokenizer, algorithm=algorithm, updates=work.updates(cutting),
+        evaluation=work.evaluation(cutting) if work.evaluation else None, settings=settings, job=job, books=books,
+    )  # fmt: skip
+    trainer.add_callback(Beat(trainer, rhythm(settings, work.total)))
+    set_seed(job.seed + args.process_index)  # devices that drop out the same places would learn less
+    return trainer
+
+
+def _resume(trainer: "UpdateTrainer", job: Job, books: ledger.Ledger) -> checkpoints.Checkpoint | None:
+    """The checkpoint to go on from; the books and metrics.jsonl are set back to it."""
+    found, passed = checkpoints.last_complete(job.folder)
+    first = trainer.is_world_process_zero()
+    if first:
+        for sentence in passed:
+            print(sentence, flush=True)
+    if found is None:
+        if first:
+            ledger.cut_back(job.folder / ledger.FILE, 0)
+            ledger.cut_back(job.folder / ledger.SKIPPED, 0)
+        return None
+    if found.facts.get("digest") != trainer.updates.digest:
+        raise DataError(
+            f"{found.folder}: was made from other data or other settings than this training's. "
+            "Take on_change=replace or on_change=new, or remove the folder."
+        )
+    books.restore(found.facts["books"])
+    if first:
+        print(f"going on from {found.folder.name}, update {found.update} of {found.facts['of']}", flush=True)
+        ledger.cut_back(job.folder / ledger.FILE, found.update)
+        ledger.cut_back(job.folder / ledger.SKIPPED, found.update)
+    return found
+
+
+def _run(trainer: "UpdateTrainer", start: checkpoints.Checkpoint | None) -> None:
+    from runner.training._update_trainer import Stopped
+
+    stopped = False
+    try:
+        trainer.train(resume_from_checkpoint=str(start.folder) if start else None)
+    except Stopped:
+        stopped = True
+        _save_dropped(trainer)
+    if stopped or trainer.stopping:
+        done, total = trainer.state.global_step, len(trainer.updates)
+        raise Interrupted(f"{trainer.job.name}: stopped after update {done} of {total}. The same command goes on from there.")
+
+
+def _save_dropped(trainer: "UpdateTrainer") -> None:
+    """The state after the last whole update, when the one after it, or an evaluation, was dropped."""
+    update = trainer.state.global_step
+    if trainer.begin is not None:
+        trainer.begin.restore()
+    here = trainer.job.folder / f"{checkpoints.PREFIX}{update}"
+    if update and checkpoints.read(here) is None:
+        trainer._save_checkpoint(trainer.model_wrapped, None)
+
+
+def _metrics(books: ledger.Ledger, folder: Path) -> dict[str, Any]:
+    """What the artifact tells; the first four are shown."""
+    whole, leading = books.whole, checkpoints.best(folder)
+    made: dict[str, Any] = {"loss": books.final_loss}
+    if books.eval_loss is not None:
+        made["eval_loss"] = books.eval_loss
+    made |= {
+        "mean_loss": whole.loss,
+        "updates": whole.updates,
+        "rows": whole.rows,
+        "tokens": whole.tokens,
+        "trained_tokens": whole.trained_tokens,
+        "trained_share": round(whole.trained_tokens / max(whole.tokens, 1), 6),
+        "padding_share": round(1.0 - whole.tokens / max(whole.slots, 1), 6),
+        "seconds": round(whole.seconds, 3),
+        "tokens_per_s": round(whole.tokens / max(whole.seconds, 1e-9), 2),
+        "skipped_updates": len(books.skipped),
+    }
+    if books.best is not None:
+        made |= {"best_update": books.best[0], "best_eval_loss": books.best[1]}
+    if leading is not None:
+        made["best_checkpoint"] = str(leading.folder)
+    return made
