@@ -1,0 +1,103 @@
+"""Conversations as text, by the model's own chat template: what training reads and what inference sends are made here.
+
+Refuses a tokenizer without a chat template. What the template itself refuses comes out as `Refused`, with its words.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from runner.core.errors import DataError, ModelError
+from runner.core.specs import Template
+from runner.core.types import Message
+from runner.data.chat import chat
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+THINKING = {"auto": None, "on": True, "off": False}
+
+
+class Refused(DataError):
+    """The chat template does not take this conversation; the text says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the chat template refuses the conversation: {reason}")
+
+
+def template_text(tokenizer: "PreTrainedTokenizerBase", tools: Sequence[Any] = ()) -> str:
+    """The text of the chat template.
+
+    Raises:
+        ModelError: the tokenizer has none.
+    """
+    held = tokenizer.chat_template
+    if isinstance(held, dict):  # several by name: one for tools, one for the rest
+        held = held.get("tool_use" if tools and "tool_use" in held else "default")
+    if not held:
+        raise ModelError(
+            f"{tokenizer.name_or_path or 'tokenizer'}: has no chat template, so messages cannot become text. "
+            "Choose the chat model of the family, or put a chat_template.jinja into the model's folder."
+        )
+    return str(held)
+
+
+def render(
+    tokenizer: "PreTrainedTokenizerBase",
+    conversation: Sequence[Mapping[str, Any]],
+    tools: Sequence[Any] = (),
+    prompt: bool = False,
+    thinking: bool | None = None,
+) -> str:
+    """The text of a conversation.
+
+    Args:
+        conversation: messages as `chat` makes them.
+        prompt: end with what starts the assistant's next turn.
+        thinking: passed on as `enable_thinking`; None leaves it to the template.
+
+    Raises:
+        Refused: the template does not take this conversation.
+    """
+    from jinja2 import TemplateError
+
+    source = template_text(tokenizer, tools)
+    if not conversation:
+        raise Refused("no message comes before the assistant's turn")
+    more = {} if thinking is None else {"enable_thinking": thinking}
+    try:
+        text = tokenizer.apply_chat_template(
+            list(conversation),
+            tools=list(tools) or None,
+            add_generation_prompt=prompt,
+            tokenize=False,
+            chat_template=source,
+            **more,
+        )
+    except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise Refused(f"{type(error).__name__}: {error}" if not isinstance(error, TemplateError) else str(error)) from None
+    return str(text)
+
+
+def prompt_text(
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], template: Template, tools: Sequence[Any] = ()
+) -> str:
+    """What inference sends for a conversation: all of it, the start of the assistant's turn, the response prefix.
+
+    Raises:
+        Refused: the chat template does not take the conversation. ModelError: there is no chat template.
+    """
+    conversation = chat(with_system(messages, template), template_text(tokenizer, tools))
+    text = render(tokenizer, conversation, tools, prompt=True, thinking=THINKING[template.thinking])
+    if template.thinking == "off" and text.rstrip().endswith("<think>"):
+        raise ModelError(
+            f"{tokenizer.name_or_path}: its chat template opens a thought even with template.thinking=off. "
+            r"Close it yourself: template.response_prefix='\n</think>\n\n'."
+        )
+    return text + template.response_prefix
+
+
+def with_system(messages: Sequence[Message], template: Template) -> list[Message]:
+    """The conversation with the template's system prompt in front, where it has none of its own."""
+    if template.system is None or (messages and messages[0].role == "system"):
+        return list(messages)
+    return [Message("system", template.system), *messages]
