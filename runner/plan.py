@@ -22,6 +22,7 @@ from runner.core.job import JOB_FILE
 from runner.core.specs import Recipe
 
 REFERENCE = "stage:"
+UNNAMED = "(no model)"
 RESERVED = ("config.yaml", "plan.json", "provenance.json", "error.txt")  # files of the run folder
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -73,13 +74,15 @@ def make(values: Mapping[str, Any], places: Sequence[Path], run: Path | None = N
     Raises:
         ConfigError: a wrong key or value. PlanError: a graph that cannot be run.
     """
-    recipe = schema.build(Recipe, {**values, "stages": _mappings(values.get("stages"))})
+    recipe = _recipe(values)
     if not recipe.stages:
         raise PlanError("stages: the recipe has none. Choose a recipe: +recipe=NAME (`runner list recipes`).")
     _check_names(recipe)
     _check_plugins(recipe, places)
     kinds = {name: _kind(name, recipe.stages, places) for name in recipe.stages}
-    filled = {name: fill(values, own, kinds[name]) for name, own in recipe.stages.items()}
+    known = schema.plain(recipe)
+    layers = {**(known if recipe.model.id != UNNAMED else {**known, "model": {}}), **values}
+    filled = {name: fill(layers, own, kinds[name]) for name, own in recipe.stages.items()}
     stages = {name: schema.build(kinds[name], filled[name], f"stages.{name}") for name in recipe.stages}
     needs = {name: _needs(name, filled[name], stages) for name in stages}
     for name, stage in stages.items():
@@ -116,6 +119,14 @@ def refuse_changes(plan: Plan) -> None:
             f"{plan.run}: holds other work, made with other settings:\n{told}\n"
             "Choose another name or output_dir, or on_change=replace (do it again here) or on_change=new (a new folder)."
         )
+
+
+def _recipe(values: Mapping[str, Any]) -> Recipe:
+    """The top level; the model may be missing there when every stage names its own."""
+    model = values.get("model") or {}
+    unnamed = isinstance(model, Mapping) and model.get("id", schema.MISSING) == schema.MISSING
+    given = {**values, "model": {**model, "id": UNNAMED}} if unnamed else values
+    return schema.build(Recipe, {**given, "stages": _mappings(values.get("stages"))})
 
 
 def _mappings(stages: Any) -> Any:

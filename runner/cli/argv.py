@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 
 from runner.core.errors import ConfigError, near_miss
 
-VERBS = ("plan", "list")
+VERBS = ("plan", "explain", "list")
 VALUE_FLAGS = {"--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--package", "-p"}
 VALUE_FLAGS |= {"--cfg", "-c", "--experimental-rerun", "--output", "--index", "--contains"}
 OPTIONAL_VALUE_FLAGS = {"--info", "-i"}
@@ -48,6 +48,13 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         if wants and rest and not rest[0].startswith("-"):
             flags.append(rest.pop(0))
     return flags, overrides
+
+
+def bare_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words that are no overrides, such as the keys of `explain`, and the rest of the command line."""
+    flags, overrides = split(arguments)
+    bare = [word for word in overrides if "=" not in word and not word.startswith("~")]
+    return bare, [*flags, *(word for word in overrides if word not in bare)]
 
 
 def option(arguments: Sequence[str], *names: str) -> str | None:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from runner.cli.argv import split
 from runner.core import registry
 from runner.core.errors import ConfigError, near_miss
 
@@ -58,6 +59,7 @@ def first_comment(file: Path) -> str:
 
 def main(words: Sequence[str], places: Sequence[Path]) -> int:
     """Print one kind, or all of them."""
+    words = [word for word in split(words)[1] if not word.startswith("plugins_path=")]
     for word in words:
         if word not in KINDS:
             raise ConfigError("list", f"no kind named {word!r}", near_miss(word, KINDS))

@@ -3,12 +3,14 @@
 import os
 from collections.abc import Callable, Sequence
 
+from runner.cli import argv
 from runner.cli.compose import Composer, composer
 from runner.cli.mistakes import told
 from runner.core.errors import ConfigError
 
 PLACE_FLAGS = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp")
 TAKES = {"plan": ("--multirun", "-m")}  # flags of a verb besides PLACE_FLAGS
+BARE = ("explain",)  # verbs that take words which are no overrides
 
 
 def composed(verb: str, words: Sequence[str]) -> int:
@@ -17,10 +19,11 @@ def composed(verb: str, words: Sequence[str]) -> int:
     Raises:
         RunnerError: the user's mistake.
     """
-    made = composer(words)
+    keys, rest = argv.bare_words(words) if verb in BARE else ((), words)
+    made = composer(rest)
     _refuse_flags(verb, made.flags)
     try:
-        return VERBS[verb](made)
+        return VERBS[verb](made, *keys)
     except Exception as error:
         sentence = told(error, made)
         if sentence is error or os.environ.get("RUNNER_DEBUG"):
@@ -57,4 +60,12 @@ def plan(made: Composer) -> int:
     return 0
 
 
-VERBS: dict[str, Callable[[Composer], int]] = {"run": run, "plan": plan}
+def explain(made: Composer, *keys: str) -> int:
+    """Each value, and who set it."""
+    from runner.cli.explain import explained, show
+
+    show(explained(made, keys))
+    return 0
+
+
+VERBS: dict[str, Callable[..., int]] = {"run": run, "plan": plan, "explain": explain}

@@ -38,12 +38,18 @@ def build(cls: type[T], values: Mapping[str, Any], key: str = "") -> T:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    given = _switches(cls, {name: value for name, value in values.items() if value != MISSING})
+    given = _switches(cls, _present(values))
     try:
         # through JSON, because pydantic's strict mode makes nested dataclasses of mappings there and nowhere else
         return TypeAdapter(cls).validate_json(json.dumps(given))
     except ValidationError as error:
         raise _translate(cls, key, error.errors(), given) from None
+
+
+def _present(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the keys that OmegaConf marks as missing, at any depth."""
+    kept = {name: value for name, value in values.items() if value != MISSING}
+    return {name: _present(value) if isinstance(value, Mapping) else value for name, value in kept.items()}
 
 
 def _switches(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,158 @@
+"""The command as a person uses it: help, list, plan, run, sweeps, the user's own folder."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+HEAVY = ("torch", "transformers", "datasets", "peft", "accelerate", "trl", "vllm", "matplotlib")
+
+
+def test_help_lists_recipes_with_their_first_line(project) -> None:
+    """`--help` anywhere, and no words at all."""
+    for words in (["--help"], [], ["plan", "-h"]):
+        code, out, _ = project.call(*words)
+        assert code == 0
+        assert "two" in out and "Two echoes, the second needs the first." in out
+        assert "python -m runner +recipe=NAME" in out
+
+
+def test_list_tells_where_a_choice_comes_from(project) -> None:
+    """The user's file wins, and the line says what it hides."""
+    project.write("conf/train_type/lora.yaml", "# My own LoRA.\nkind: lora\n")
+    project.write("plugins/rewards/short.py", 'def short(completions):\n    """Short answers."""\n')
+    code, out, _ = project.call("list", "train_types", "rewards", "stages", "recipes")
+    lines = {line.split()[0]: line for line in out.splitlines() if line.startswith("  ")}
+    assert code == 0
+    assert "My own LoRA." in lines["lora"] and "(hides " in lines["lora"] and "conf/train_type/lora.yaml)" in lines["lora"]
+    assert "hides" not in lines["full"]
+    assert "Short answers." in lines["short"] and "Says words" in lines["echo"] and "Two echoes" in lines["two"]
+
+
+def test_list_refuses_what_it_does_not_know(project) -> None:
+    """With the nearest kind."""
+    assert project.call("list", "recipe") == (2, "", "list: no kind named 'recipe'. Did you mean recipes?\n")
+
+
+def test_the_users_folder_wins_and_may_lie_elsewhere(project) -> None:
+    """`--config-dir` and `plugins_path` find recipes, configs and plugins."""
+    project.write("away/recipes/far.yaml", "# far\nname: far\nmodel: a/b\nstages: {a: {kind: distant}}\n")
+    text = (project.root / "plugins/stages/echo.py").read_text().replace("class Echo", "class Distant")
+    project.write("away/plugins/stages/distant.py", text)
+    code, out, told = project.call("plan", "recipe=far", "--config-dir", "away")
+    assert (code, told) == (0, "") and "distant" in out
+    assert "far" in project.call("list", "recipes", "--config-dir", "away")[1]
+    (project.root / "recipes/near.yaml").write_text((project.root / "away/recipes/far.yaml").read_text())
+    assert project.call("plan", "recipe=near")[0] == 2
+    assert project.call("plan", "recipe=near", "plugins_path=away")[0] == 0
+
+
+def test_the_command_line_wins_over_a_recipe(project) -> None:
+    """Values, in either order, and choices of a group too, which Hydra alone would merge below the recipe."""
+    project.write("conf/model/tiny.yaml", "# tiny\nid: tiny/tiny\n")
+    project.recipe("# x\nname: mine\nmodel: {id: a/b, dtype: float32}\ntrain_type: {kind: lora, lora: {rank: 16}}\n"
+                   "loss_scale: [{last: {}}]\nreward: [r]\nstages: {a: {kind: echo}}\n")
+    for name in ("rewards/r", "rewards/s", "loss_scales/last"):
+        project.write(f"plugins/{name}.py", f"def {name[-4:].strip('s/')}(x): ...\n")
+    words = ["optim.lr=7", "recipe=mine", "model=tiny", "train_type=full", "reward=[s]"]
+    shown = yaml.safe_load(project.call(*words, "--cfg", "job")[1])
+    assert shown["optim"]["lr"] == 7
+    assert shown["model"]["id"] == "tiny/tiny" and shown["model"]["dtype"] == "float32"
+    assert shown["train_type"]["kind"] == "full" and shown["train_type"]["lora"]["rank"] == 16
+    assert list(shown["reward"]) == ["s"] and list(shown["loss_scale"]) == ["last"]
+
+
+def test_a_run_leaves_its_own_story(project) -> None:
+    """config.yaml, .hydra, plan.json, provenance.json, and a folder a stage."""
+    assert project.call("recipe=two", "+hub_token=x")[0] == 2
+    assert project.call("recipe=two")[0] == 0
+    run = project.root / "outputs/two"
+    assert yaml.safe_load((run / "config.yaml").read_text())["optim"]["lr"] == 1e-4
+    assert {file.name for file in (run / ".hydra").iterdir()} == {"config.yaml", "hydra.yaml", "overrides.yaml"}
+    stages = json.loads((run / "plan.json").read_text())["stages"]
+    assert [(stage["name"], stage["needs"]) for stage in stages] == [("first", []), ("second", ["first"])]
+    order = yaml.safe_load((run / "second/job.yaml").read_text())
+    assert order["stage"]["model"]["id"] == str(run / "first")
+
+
+def test_light_commands_import_nothing_heavy(project) -> None:
+    """Each in a process of its own, which then names what it imported; and it is there soon."""
+    commands = ["--help", "list", "plan recipe=two", "explain recipe=two optim.lr", "recipe=two --cfg job",
+                "recipe=two --info defaults"]
+    for words in commands:
+        code = ("import sys; from runner.__main__ import main; code = main(sys.argv[1:]); "
+                "print('IMPORTED', *sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr); sys.exit(code)")
+        start = time.monotonic()
+        done = subprocess.run([sys.executable, "-c", code, *words.split()], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        imported = done.stderr.split("IMPORTED")[1].split()
+        assert not set(HEAVY) & set(imported), words
+        assert time.monotonic() - start < 10  # the aims are in tests/benchmarks/startup.py
+        if words in ("--help", "list"):
+            assert not {"hydra", "omegaconf", "pydantic", "rich"} & set(imported), words
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_sweep_has_fixed_folders_and_goes_on(project, launcher: str) -> None:
+    """The same command twice: the second reuses every job. Other roots are found by the jobs too."""
+    if launcher == "joblib":
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    project.write("away/recipes/far.yaml", (project.root / "recipes/two.yaml").read_text().replace("name: two", "name: far"))
+    for kind in ("echo", "tally"):
+        (project.root / f"plugins/stages/{kind}.py").rename(project.root / f"away/{kind}.py")
+    (project.root / "away/plugins/stages").mkdir(parents=True)
+    for kind in ("echo", "tally"):
+        (project.root / f"away/{kind}.py").rename(project.root / f"away/plugins/stages/{kind}.py")
+    words = ["recipe=far", "--config-dir", "away", "optim.lr=1,2", "-m", "stages.second.words=a/b", f"hydra/launcher={launcher}",
+             "parallelism.gpus=1"]
+    code, _, told = project.call(*words)
+    assert (code, told) == (0, "")
+    folders = sorted(folder.name for folder in (project.root / "multirun/far").iterdir() if folder.is_dir())
+    assert [name[:38] for name in folders] == ["optim.lr=1,stages.second.words=a_b-" + name[35:38] for name in folders[:1]] + [
+        "optim.lr=2,stages.second.words=a_b-" + folders[1][35:38]]
+    files = sorted((project.root / "multirun/far").glob("*/*/artifact.json"))
+    times = [file.stat().st_mtime_ns for file in files]
+    assert len(files) == 4
+    assert project.call(*words[:-1], "parallelism.gpus=2")[0] == 0
+    assert [file.stat().st_mtime_ns for file in files] == times
+
+
+def test_a_failed_job_stops_no_other_unless_asked(project) -> None:
+    """Its error lies in its folder; the command ends with 1; the next try runs what failed alone."""
+    words = ["-m", "recipe=two", "stages.second.fail=boom,null", "stages.second.words=x"]
+    code, out, _ = project.call("-m", "recipe=two", "stages.second.fail=boom,''", "objective=second.score")
+    sweep = project.root / "multirun/two"
+    failed = sweep / "stages.second.fail=boom"
+    assert code == 1
+    assert "ValueError: boom" in (failed / "error.txt").read_text()
+    assert "ValueError: boom" in (failed / "second/log.txt").read_text()
+    assert len(list(sweep.glob("*/second/artifact.json"))) == 1
+    assert "failed" in out and "0.5" in out
+    code, _, _ = project.call(*words[:2], "stages.second.fail=boom,''", "on_failure=stop")
+    assert code == 1
+    assert len(list(sweep.glob("*/second/artifact.json"))) == 1
+
+
+def test_a_mistake_in_any_job_refuses_the_sweep_before_it_starts(project) -> None:
+    """The second value is wrong: nothing is run, not even the first."""
+    code, _, told = project.call("-m", "recipe=two", "optim.lr=1,abc")
+    assert (code, told) == (2, "command line: optim.lr: should be a number, not 'abc'.\n")
+    assert not (project.root / "multirun").exists()
+
+
+def test_a_sweep_can_be_planned(project) -> None:
+    """`plan -m`: the jobs and their folders, nothing written."""
+    code, out, _ = project.call("plan", "-m", "recipe=two", "optim.lr=1,2")
+    assert code == 0
+    assert "multirun/two/optim.lr=1" in out and "multirun/two/optim.lr=2" in out and "run first, second" in out
+    assert not (project.root / "multirun").exists()
+
+
+def test_an_objective_that_is_not_there_fails(project) -> None:
+    """The figures that are there are named."""
+    code, _, told = project.call("recipe=two", "objective=second.scor")
+    assert code == 1
+    assert told == "objective: second has no figure 'scor'. Its figures: score.\n"
