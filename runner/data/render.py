@@ -63,7 +63,7 @@ def render(
     source = template_text(tokenizer, tools)
     if not conversation:
         raise Refused("no message comes before the assistant's turn")
-    more = {} if thinking is None else {"enable_thinking": thinking}
+    more: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
     try:
         text = tokenizer.apply_chat_template(
             list(conversation),
