@@ -1,7 +1,7 @@
 """`runner explain [KEY ...]`: every value, and the file and line, the override or the default that set it.
 
-An interpolation is shown as two hops: where it is written, then where the key it leads to was set. A stage's layer
-that it inherits is explained under the stage too: `explain stages.train.optim.lr`.
+An interpolation is shown as two hops: where it is written, then where the key it leads to was set. What a stage
+inherits from a shared layer is explained under the stage too: `explain stages.train.optim.lr`.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from runner.cli.compose import Composer, resolved
-from runner.cli.origins import DEFAULT, origin_of, origins
+from runner.cli.origins import DEFAULT, origin_of_value, origins
 from runner.core import registry
 from runner.core.errors import ConfigError, near_miss
 
@@ -22,7 +22,7 @@ _TARGET = re.compile(r"\$\{([\w.]+)\}")
 
 @dataclass(frozen=True)
 class Line:
-    """One value. via: (interpolation, or the layer it is inherited from; its value; its origin), one a hop."""
+    """One value. via: (interpolation, what it leads to, who set that), one a hop."""
 
     key: str
     value: Any
@@ -81,14 +81,14 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 def _line(config: DictConfig, found: dict[str, str], key: str, value: Any) -> Line:
     node = _raw(config, key)
     hops = tuple(
-        (f"${{{target}}}", OmegaConf.select(config, target, default=None), origin_of(found, target) or DEFAULT)
+        (f"${{{target}}}", OmegaConf.select(config, target, default=None), origin_of_value(found, target))
         for target in (_TARGET.findall(node) if isinstance(node, str) else ())
     )
     return Line(key, value, _origin(found, key, node if hops else None), hops)
 
 
 def _origin(found: dict[str, str], key: str, written: Any) -> str:
-    origin = origin_of(found, key) or DEFAULT
+    origin = origin_of_value(found, key)
     return f"{origin} ({written})" if written is not None else origin
 
 
@@ -111,8 +111,7 @@ def _inherited(values: Mapping[str, Any], found: dict[str, str], composer: Compo
             continue
         kind = registry.load("stages", str(own["kind"]), composer.places, f"stages.{name}.kind")
         for key, value in _leaves(fill(values, own, kind)):
-            origin = origin_of(found, key) or DEFAULT
-            yield Line(f"stages.{name}.{key}", value, "inherited", ((key, value, origin),))
+            yield Line(f"stages.{name}.{key}", value, f"{origin_of_value(found, key)} (from {key})")
 
 
 def show(lines: Sequence[Line]) -> None:

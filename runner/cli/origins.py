@@ -5,7 +5,7 @@ that says a key wins, then the overrides.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.types import RunMode
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 COMMAND_LINE = "command line"
+SHORT = ("model", "teacher", "against")
 
 
 def origins(composer: "Composer") -> dict[str, str]:
@@ -32,23 +33,32 @@ def origins(composer: "Composer") -> dict[str, str]:
             continue
         prefix = f"{default.package}." if default.package else ""
         if file.suffix == ".py":
-            _say(found, prefix + file.stem, shown(file))
+            found[prefix + file.stem] = shown(file)
             continue
         for key, line in lines(file):
-            _say(found, prefix + key, f"{shown(file)}:{line}")
+            found[prefix + key] = f"{shown(file)}:{line}"
+            if prefix + key in SHORT and not any(f"{key}." in other for other, _ in lines(file)):
+                found[f"{prefix}{key}.id"] = f"{shown(file)}:{line}"  # `model: ID`
     for override in composer.parsed:
         key = override.get_key_element().lstrip("+~")
         if "." in key or (key in found and key not in RootSource.chosen):
-            _say(found, key, f"{COMMAND_LINE}: {(override.input_line or '').lstrip('+')}")
+            _say(found, key, override.value(), f"{COMMAND_LINE}: {(override.input_line or '').lstrip('+')}")
     return found
 
 
-def _say(found: dict[str, str], key: str, origin: str) -> None:
+def _say(found: dict[str, str], key: str, value: Any, origin: str) -> None:
+    """A mapping is merged, key by key; anything else replaces what was below."""
     found[key] = origin
-    if not origin.startswith(COMMAND_LINE):
-        return
-    for below in [other for other in found if other.startswith(key + ".")]:
-        found[below] = origin
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _say(found, f"{key}.{name}", item, origin)
+    else:
+        found.update({other: origin for other in found if other.startswith(key + ".")})
+
+
+def origin_of_value(found: dict[str, str], key: str) -> str:
+    """The origin of a value that is there: as said, or default; of the key above for what no file spells out."""
+    return found[key] if key in found else origin_of(found, key) or DEFAULT
 
 
 def origin_of(found: dict[str, str], key: str) -> str:
