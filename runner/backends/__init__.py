@@ -1,0 +1,73 @@
+"""Engines that answer prompts, one file each, behind one protocol. `start` chooses one and makes it ready.
+
+A backend is made from the layers `backend` and `model`; it owns the tokenizer, so that the prompt's ids are the same
+whichever engine answers.
+"""
+
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from runner.core import registry
+from runner.core.specs import Backend, Model, Sampling, Template
+from runner.core.types import Completion, Message
+
+
+class Engine(Protocol):
+    """What answers prompts.
+
+    A prompt is text that ends where the answer starts or goes on. `prefix` is the layer's response_prefix, with
+    which the prompts end already: it belongs to the answer's text and tokens.
+    """
+
+    context: int  # tokens that a prompt and its answer may have together
+
+    def prompt(self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()) -> str:
+        """The text to be continued."""
+        ...
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        sampling: Sampling,
+        prefix: str = "",
+        seeds: Sequence[int] | None = None,
+        finished: Callable[[int], None] | None = None,
+    ) -> list[list[Completion]]:
+        """`sampling.n` completions of each prompt, in the order of the prompts.
+
+        seeds: one a prompt; the same seed, prompt and sampling give the same answer, whatever else is in the batch.
+        finished: told, now and then, how many completions are ready.
+        A prompt that cannot be answered gets completions whose finish_reason is "error".
+        """
+        ...
+
+    def stream(self, prompt: str, sampling: Sampling, prefix: str = "", seed: int = 0) -> Iterator[str | Completion]:
+        """Pieces of one answer as they come, the prefix first; the whole Completion last."""
+        ...
+
+    def close(self) -> None:
+        """Give memory, processes and connections back."""
+        ...
+
+
+def choose(name: str) -> str:
+    """`auto`: vLLM where there is a GPU and vLLM is installed, else transformers."""
+    if name != "auto":
+        return name
+    if importlib.util.find_spec("vllm") is None:
+        return "transformers"
+    import torch
+
+    return "vllm" if torch.cuda.is_available() else "transformers"
+
+
+def start(backend: Backend, model: Model, hub: str) -> Engine:
+    """Load the model into the engine that `backend.name` says.
+
+    Raises:
+        ConfigError: an engine argument that the engine does not know. ModelError: a model that it cannot load.
+    """
+    made = registry.load("backends", choose(backend.name), key="backend.name")
+    engine: Engine = made(backend, model, hub)
+    return engine

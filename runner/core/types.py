@@ -68,7 +68,11 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer of a model. `text` holds everything after the prompt, the response prefix included."""
+    """One answer of a model. `text` holds everything after the prompt, the response prefix included.
+
+    token_ids: those of the prefix, then the generated ones, the end mark included; logprobs has as many (0 for the
+    prefix), and so has mask: 1 where the model chose the token.
+    """
 
     text: str
     reasoning: str | None
@@ -78,4 +82,5 @@ class Completion:
     sample: int = 0
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] | None = None
+    mask: tuple[int, ...] = ()
     error: str | None = None

@@ -1,0 +1,93 @@
+"""Makes a Completion of what an engine returned, the same way for all engines.
+
+The tail of a prompt that already belongs to the answer (a think block that the template opened, the response_prefix)
+moves from the prompt to the completion: text and token counts speak of the same words.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from runner.core import thoughts
+from runner.core.types import Completion
+
+_THINK = re.compile(r"<think>\s*(?:</think>\s*)?\Z")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt with its ids; `head` of them come before the answer, whose text so far is `prefix`."""
+
+    ids: tuple[int, ...]
+    head: int
+    prefix: str
+
+
+def split_prefix(prompt: str, response_prefix: str) -> tuple[str, str]:
+    """The prompt without, and the text with, what already belongs to the answer."""
+    head = prompt.removesuffix(response_prefix) if response_prefix else prompt
+    block = _THINK.search(head)
+    head = head[: block.start()] if block else head
+    return head, prompt[len(head) :]
+
+
+def read(prompt: str, response_prefix: str, encode: Callable[[str], Sequence[int]]) -> Prompt:
+    """Tokenize a prompt once, as it is, and find where the answer starts in its ids."""
+    ids = tuple(encode(prompt))
+    head, prefix = split_prefix(prompt, response_prefix)
+    if not prefix:
+        return Prompt(ids, len(ids), "")
+    alone = tuple(encode(head))
+    same = next((n for n, (a, b) in enumerate(zip(ids, alone, strict=False)) if a != b), min(len(ids), len(alone)))
+    return Prompt(ids, same, prefix)
+
+
+def completion(
+    prompt: Prompt,
+    text: str,
+    ids: Sequence[int],
+    finish_reason: str,
+    sample: int = 0,
+    logprobs: Sequence[float] | None = None,
+) -> Completion:
+    """An answer.
+
+    Args:
+        text: what was generated, after the prefix. ids: its tokens, the end mark included.
+        logprobs: one a generated token.
+    """
+    whole = prompt.prefix + text
+    begun = prompt.ids[prompt.head :]
+    return Completion(
+        text=whole,
+        reasoning=thoughts.split(whole)[0],
+        finish_reason=finish_reason,
+        prompt_tokens=prompt.head,
+        completion_tokens=len(begun) + len(ids),
+        sample=sample,
+        token_ids=(*begun, *ids),
+        mask=(0,) * len(begun) + (1,) * len(ids),
+        logprobs=None if logprobs is None else (0.0,) * len(begun) + tuple(logprobs),
+    )
+
+
+def failure(prompt: Prompt, error: str, sample: int = 0) -> Completion:
+    """The place of an answer that could not be given."""
+    return Completion(prompt.prefix, None, "error", prompt.head, 0, sample, error=error)
+
+
+def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
+    """The text before the first stop string, and whether there was one."""
+    places = [place for word in stop if (place := text.find(word)) >= 0]
+    return (text[: min(places)], True) if places else (text, False)
+
+
+def ready(text: str, stop: Sequence[str]) -> int:
+    """How much of a growing text can be shown: no half character, no beginning of a stop string."""
+    end = len(text)
+    while end and text[end - 1] == "\ufffd":
+        end -= 1
+    for word in stop:
+        begun = next((size for size in range(min(len(word), end), 0, -1) if text[:end].endswith(word[:size])), 0)
+        end -= begun
+    return end

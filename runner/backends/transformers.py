@@ -1,0 +1,133 @@
+"""Answers with transformers, in this process: the engine of a machine without a GPU, and of models that vLLM lacks.
+
+Adapters stay beside the base model. Prompts are sorted by length and decoded in a rolling batch of at most
+`backend.batch_tokens` tokens (see _rolling.py; transformers' own continuous batching was slower on CPUs than plain
+batches). It takes no engine arguments.
+"""
+
+import dataclasses
+import random
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from runner.backends import _completion, _sampling
+from runner.core.errors import ConfigError
+from runner.core.specs import Backend, Model, Sampling, Template
+from runner.core.types import Completion, Message
+from runner.data.render import prompt_text
+from runner.models.load import load_model, load_tokenizer
+from runner.models.locate import locate
+
+if TYPE_CHECKING:
+    from runner.backends._sampler import Row
+
+
+class Transformers:
+    """A model and its tokenizer in memory."""
+
+    def __init__(self, backend: Backend, model: Model, hub: str) -> None:
+        import torch
+
+        for name in backend.engine:
+            raise ConfigError(f"backend.engine.{name}", "the transformers backend takes no engine arguments", "Leave it out.")
+        located = locate(model, hub)
+        if model.attention == "auto" and torch.cuda.is_available():  # packed kernels have no cache
+            model = dataclasses.replace(model, attention="sdpa")
+        self.tokenizer = load_tokenizer(located)
+        self.model = load_model(located, model).eval()
+        self.budget = backend.batch_tokens
+        self.defaults = _sampling.generation_config(located.base)
+        self.ends = _sampling.end_ids(self.defaults, self.tokenizer)
+        self.context = int(getattr(self.model.config, "max_position_embeddings", 0) or 1 << 30)
+
+    def prompt(self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()) -> str:
+        """The text to be continued."""
+        return prompt_text(self.tokenizer, messages, template, tools)
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        sampling: Sampling,
+        prefix: str = "",
+        seeds: Sequence[int] | None = None,
+        finished: Callable[[int], None] | None = None,
+    ) -> list[list[Completion]]:
+        """See `Engine.generate`."""
+        read = [_completion.read(prompt, prefix, self._encode) for prompt in prompts]
+        fits = [len(prompt.ids) < self.context for prompt in read]
+        rows = [
+            self._row(place, prompt, sampling, sample, seeds[place] if seeds else place)
+            for place, prompt in enumerate(read)
+            for sample in range(sampling.n)
+            if fits[place]
+        ]
+        done = 0
+        for advanced in self._rolling(sampling).steps(deque(sorted(rows, key=lambda row: -len(row.ids)))):
+            ended = sum(row.finish_reason is not None for row in advanced)
+            done += ended
+            if finished is not None and ended:
+                finished(done)
+        answers: list[list[Completion]] = [[] for _ in prompts]
+        for row in rows:
+            made = self._completion(read[row.index], row, sampling, len(answers[row.index]))
+            answers[row.index].append(made)
+        for place, prompt in enumerate(read):
+            if not fits[place]:
+                error = f"the prompt has {len(prompt.ids)} tokens, the model takes {self.context}"
+                answers[place] = [_completion.failure(prompt, error, sample) for sample in range(sampling.n)]
+        return answers
+
+    def stream(self, prompt: str, sampling: Sampling, prefix: str = "", seed: int = 0) -> Iterator[str | Completion]:
+        """See `Engine.stream`."""
+        read = _completion.read(prompt, prefix, self._encode)
+        if len(read.ids) >= self.context:
+            error = f"the prompt has {len(read.ids)} tokens, the model takes {self.context}"
+            yield _completion.failure(read, error)
+            return
+        row = self._row(0, read, sampling, 0, seed)
+        yield read.prefix
+        shown = 0
+        for _ in self._rolling(sampling).steps(deque([row])):
+            text, _ = _completion.cut_at_stop(self._text(row), sampling.stop)
+            ready = len(text) if row.finish_reason else _completion.ready(text, sampling.stop)
+            if ready > shown:
+                yield text[shown:ready]
+                shown = ready
+        yield self._completion(read, row, sampling, 0)
+
+    def close(self) -> None:
+        """Free the weights."""
+        import torch
+
+        del self.model
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _row(self, place: int, prompt: _completion.Prompt, sampling: Sampling, sample: int, seed: int) -> "Row":
+        from runner.backends._sampler import Row
+
+        return Row(place, list(prompt.ids), random.Random(f"{sampling.seed}:{seed}:{sample}"))
+
+    def _rolling(self, sampling: Sampling) -> Any:
+        from runner.backends._rolling import Rolling
+        from runner.backends._sampler import Sampler
+
+        def stopped(row: "Row") -> bool:
+            return _completion.cut_at_stop(self._text(row), sampling.stop)[1]
+
+        sampler = Sampler(_sampling.resolve(sampling, self.defaults))
+        tell = stopped if sampling.stop else None
+        return Rolling(self.model, sampler, self.ends, self.budget, self.context, sampling.max_new_tokens, tell)
+
+    def _text(self, row: "Row") -> str:
+        kept = row.new[:-1] if row.new and row.new[-1] in self.ends else row.new
+        return str(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def _completion(self, prompt: _completion.Prompt, row: "Row", sampling: Sampling, sample: int) -> Completion:
+        text, _ = _completion.cut_at_stop(self._text(row), sampling.stop)
+        logprobs = row.logprobs if sampling.logprobs else None
+        return _completion.completion(prompt, text, row.new, row.finish_reason or "length", sample, logprobs)
