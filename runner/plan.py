@@ -7,7 +7,6 @@ the wrong kind, unknown keys and finished work that would be overwritten are ref
 
 import dataclasses
 import graphlib
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,16 +15,16 @@ from typing import Any
 
 import yaml
 
-from runner.core import artifact, registry, schema
+from runner import reuse
+from runner.core import registry, schema
 from runner.core.errors import ConfigError, PlanError, near_miss
-from runner.core.job import JOB_FILE
 from runner.core.specs import Recipe
+from runner.sources import sources
 
 REFERENCE = "stage:"
 UNNAMED = "(no model)"
 RESERVED = ("config.yaml", "plan.json", "provenance.json", "error.txt")  # files of the run folder
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,76 +250,19 @@ def _step(
     recipe: Recipe, name: str, kind: str, stage: Any, filled: dict[str, Any], needs: tuple[str, ...],
     run: Path, before: Mapping[str, Step], places: Sequence[Path],
 ) -> Step:  # fmt: skip
-    sources = stage.sources(places) if hasattr(stage, "sources") else {}
-    upstream = {need: before[need].fingerprint for need in needs}
     identity = {
         "kind": kind,
         "keys": schema.identity(stage),
-        "sources": sources,
-        "needs": upstream,
+        "sources": sources(kind, stage, places),
+        "needs": {need: before[need].fingerprint for need in needs},
         "seed": recipe.seed,
         "hub": recipe.hub,
     }
     identity = json.loads(json.dumps(identity, default=str))  # as it will be read back from job.yaml
     folder = run / name
-    state, reason = _state(stage, folder, identity, needs, before)
-    return Step(name, kind, stage, filled, needs, folder, fingerprint(identity), identity, state, reason)
-
-
-def fingerprint(identity: Mapping[str, Any]) -> str:
-    """Sixteen hex digits over everything that decides what a stage makes."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _state(
-    stage: Any, folder: Path, identity: Mapping[str, Any], needs: Sequence[str], before: Mapping[str, Step]
-) -> tuple[str, str]:
-    """run, reuse or changed, and why."""
-    if stage.reuse == "never":
-        return "run", "runs each time"
-    mark, done, old = fingerprint(identity), artifact.read(folder), _last_order(folder)
-    if done is not None and done.fingerprint == mark:
-        again = [need for need in needs if before[need].state != "reuse"]
-        return ("run", f"{again[0]} runs again") if again else ("reuse", "complete")
-    if done is None and not _unfinished_work(folder):
-        return "run", "not yet run" if old is None else "not complete"
-    if old is not None and done is None and old["fingerprint"] == mark:
-        return "run", "goes on where it stopped"
-    return "changed", "; ".join(differences(old["identity"] if old else {}, identity)) or "made by another recipe"
-
-
-def _unfinished_work(folder: Path) -> bool:
-    """Whether a stopped stage left something that another identity must not go on from."""
-    return any(folder.glob("checkpoint-*")) or (folder / "completions.jsonl").is_file()
-
-
-def _last_order(folder: Path) -> dict[str, Any] | None:
-    file = folder / JOB_FILE
-    return yaml.load(file.read_text(encoding="utf-8"), Loader=_LOADER) if file.is_file() else None
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What changed between two identities, as "optim.lr: 0.0001 -> 0.0002"."""
-    before, after = dict(_flat(old)), dict(_flat(new))
-    changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    told = [f"{_told(key)}: {_value(before, key)} -> {_value(after, key)}" for key in changed if not key.startswith("needs.")]
-    return told or [f"{key.removeprefix('needs.')} changed" for key in changed]
-
-
-def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for name, item in value.items():
-            yield from _flat(item, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, value
-
-
-def _told(key: str) -> str:
-    return key.removeprefix("keys.").removeprefix("sources.")
-
-
-def _value(values: Mapping[str, Any], key: str) -> str:
-    return repr(values[key]) if key in values else "(absent)"
+    rerun = [need for need in needs if before[need].state != "reuse"]
+    state, reason = reuse.state(stage, folder, identity, rerun)
+    return Step(name, kind, stage, filled, needs, folder, reuse.fingerprint(identity), identity, state, reason)
 
 
 def work_order(plan: Plan, step: Step) -> str:

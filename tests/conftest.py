@@ -107,6 +107,7 @@ class Project:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Project]:
     """An empty working directory with two light stage kinds, `echo` and `tally`, and the recipe `two`."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RUNNER_CACHE", str(tmp_path / ".cache"))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parent.parent))
     made = Project(tmp_path, capsys)

@@ -15,6 +15,12 @@ def package_root() -> Path:
     return PACKAGE if (PACKAGE / "conf").is_dir() else PACKAGE.parent
 
 
+def cache_folder() -> Path:
+    """What may be deleted at any time: $RUNNER_CACHE, else $XDG_CACHE_HOME/runner, else ~/.cache/runner."""
+    own, shared = os.environ.get("RUNNER_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    return Path(own) if own else Path(shared or Path.home() / ".cache") / "runner"
+
+
 def roots(config_dir: str | None = None, plugins_path: str | None = None) -> list[Path]:
     """Search roots, first one wins: --config-dir or the working directory, plugins_path, the package."""
     found: list[Path] = []

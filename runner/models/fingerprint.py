@@ -1,0 +1,51 @@
+"""The identity of a model without loading it: small files by content, weights by name, size and time, a hub id by its name.
+
+A run or stage folder counts by what its stages made.
+"""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+from runner.core import artifact
+from runner.core.content import combined, file_digest
+
+WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
+SMALL = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".py")
+PACKAGE_MARK = "package:"
+
+
+def identity(name: str, revision: str | None) -> str:
+    """A digest of a local folder or a packaged file; `hub` with the revision for a hub id."""
+    if name.startswith(PACKAGE_MARK):
+        return _packaged(name.removeprefix(PACKAGE_MARK))
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return combined(_parts(folder))
+    return f"hub {revision}" if revision else "hub"
+
+
+def _packaged(path: str) -> str:
+    module, _, file = path.partition("/")
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(place) / file).is_file():
+            return f"{(Path(place) / file).stat().st_size} bytes"
+    return "not installed"
+
+
+def _parts(folder: Path) -> Iterator[tuple[str, str]]:
+    for made in [folder, *sorted(child for child in folder.iterdir() if child.is_dir())]:
+        done = artifact.read(made)
+        if done is not None:
+            yield f"{made.name}/artifact", done.fingerprint
+    if artifact.read(folder) is not None or (folder / "plan.json").is_file():
+        return
+    for file in sorted(child for child in folder.iterdir() if child.is_file() and not child.name.startswith(".")):
+        if file.suffix in WEIGHTS:
+            yield file.name, f"{file.stat().st_size} {file.stat().st_mtime_ns}"
+        elif file.suffix in SMALL:
+            yield file.name, file_digest(file)
