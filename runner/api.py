@@ -5,7 +5,8 @@
 
 Positional: the data. A keyword without default: a column of the dataset, or one of `prompts`, `messages`,
 `completion_ids`, `finish_reason`. A keyword with default: a parameter from YAML. `**columns`: every column.
-`async def` is welcome. A score of None means "no score".
+`async def` is welcome. A score of None means "no score". A completion is the whole answer, thoughts included:
+`answer(completion)` is what comes after them.
 
     # plugins/loss_scales/think.py
     def think(span: Span, *, weight: float = 0.5) -> list[tuple[str, float]]: ...
@@ -14,6 +15,7 @@ The pieces joined must be the span's text; each piece's number multiplies its we
 """
 
 from runner.core.errors import ConfigError, DataError
+from runner.core.thoughts import answer
 from runner.core.types import Completion, Example, Message, Span
 
-__all__ = ["Completion", "ConfigError", "DataError", "Example", "Message", "Span"]
+__all__ = ["Completion", "ConfigError", "DataError", "Example", "Message", "Span", "answer"]

@@ -1,5 +1,5 @@
-"""The keys and values of a batch whose rows come and go. Rows are right-aligned: the newest token of every row stands in
-the last column, so that leaving rows let the left side be cut off and joining rows are padded there.
+"""The keys and values of a batch whose rows come and go. Rows are right-aligned: the newest token of every row stands
+in the last column, so that leaving rows let the left side be cut off and joining rows are padded there.
 """
 
 import torch

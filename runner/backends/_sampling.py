@@ -1,4 +1,4 @@
-"""Fills what `sampling` leaves open from the model's generation config, so that every backend is given the same numbers."""
+"""Fills what `sampling` leaves open from the model's generation config, so that all backends get the same numbers."""
 
 import dataclasses
 import json

@@ -30,7 +30,7 @@ class Transformers:
         import torch
 
         for name in backend.engine:
-            raise ConfigError(f"backend.engine.{name}", "the transformers backend takes no engine arguments", "Leave it out.")
+            raise ConfigError(f"backend.engine.{name}", "the transformers backend takes no engine arguments")
         located = locate(model, hub)
         if model.attention == "auto" and torch.cuda.is_available():  # packed kernels have no cache
             model = dataclasses.replace(model, attention="sdpa")

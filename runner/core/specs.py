@@ -209,10 +209,11 @@ class Parallelism:
 
 @component
 class Reward:
-    """One reward of a run: its weight in the sum, and the keywords of its function."""
+    """One reward of a run: its weight in the sum, the keywords of its function, the seconds that a call may take."""
 
     weight: float = 1.0
     params: dict[str, Any] = field(default_factory=dict)
+    time_limit: Annotated[Annotated[float, Gt(0)], EXECUTION] = 60.0
 
 
 Rules = list[str | dict[str, Any]] | dict[str, dict[str, Any] | None]

@@ -1,0 +1,71 @@
+"""What a reward function is called with: columns as lists beside the completions, parameters from YAML.
+
+A row that lacks a column which the function needs is not scored. Refuses a column that no row has, and, when planning,
+an unknown reward, an unknown parameter and a column that the data is known to lack.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.core import registry
+from runner.core.errors import ConfigError, PluginError, near_miss
+from runner.core.registry import Signature
+from runner.core.specs import Reward
+
+RESERVED = ("prompts", "messages", "completion_ids", "finish_reason")
+
+
+def check(
+    rewards: Mapping[str, Reward], roots: Sequence[Path], key: str = "reward", columns: Collection[str] | None = None
+) -> None:
+    """Refuse what could only fail later.
+
+    Args:
+        columns: the columns of the data, where they are known.
+
+    Raises:
+        ConfigError: an unknown reward, an unknown parameter, a missing column. PluginError: a file that is not Python.
+    """
+    for name, reward in rewards.items():
+        registry.check_params("rewards", name, dict(reward.params), roots, f"{key}.{name}.params")
+        wanted = registry.signature("rewards", name, roots, f"{key}.{name}")
+        for column in wanted.columns:
+            if columns is not None and column not in RESERVED and column not in columns:
+                hint = near_miss(column, columns)
+                raise ConfigError(f"{key}.{name}", f"needs the column {column!r}, which the data does not have", hint)
+
+
+def keywords(rows: Sequence[Mapping[str, Any]], **reserved: Sequence[Any]) -> dict[str, list[Any]]:
+    """Every column of the rows as a list, None where a row lacks it, and the reserved words over them.
+
+    Args:
+        rows: each row's extra columns. reserved: those of RESERVED that there are, one value a row.
+    """
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {**{name: [row.get(name) for row in rows] for name in names}, **{n: list(v) for n, v in reserved.items()}}
+
+
+def scorable(wanted: Signature, given: Mapping[str, Sequence[Any]], count: int) -> list[int]:
+    """The rows that have all columns which the function needs.
+
+    Raises:
+        PluginError: a column that no row has.
+    """
+    for name in wanted.columns:
+        if not any(value is not None for value in given.get(name, ())):
+            known = sorted(set(given) - set(RESERVED))
+            raise PluginError(
+                f"reward {wanted.name}: needs the column {name!r}, which no row has. "
+                f"{near_miss(name, known) or 'Columns: ' + ', '.join(known) + '.'}"
+            )
+    return [row for row in range(count) if all(given[name][row] is not None for name in wanted.columns)]
+
+
+def arguments(
+    wanted: Signature, given: Mapping[str, Sequence[Any]], rows: Sequence[int], params: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The keywords of one call for these rows."""
+    taken = {name for name, _ in wanted.params}
+    names = [name for name in given if name not in taken] if wanted.takes_all_columns else wanted.columns
+    return {**{name: [given[name][row] for row in rows] for name in names}, **params}

@@ -1,0 +1,50 @@
+"""How sure a score is: 95% intervals of a share of right answers (Wilson 1927) and of a mean, and pass@k (Chen et al.
+2021, arXiv 2107.03374).
+"""
+
+import math
+from collections.abc import Sequence
+
+Z = 1.959964  # 97.5% of a standard normal distribution
+
+
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """The interval of a share; (0, 1) when nothing was counted."""
+    if not count:
+        return 0.0, 1.0
+    share, square = right / count, Z * Z / count
+    middle = (share + square / 2) / (1 + square)
+    half = Z * math.sqrt(share * (1 - share) / count + square / (4 * count)) / (1 + square)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The normal interval of a mean."""
+    count = len(values)
+    mean = sum(values) / count
+    if count < 2:
+        return mean, mean
+    spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (count - 1))
+    half = Z * spread / math.sqrt(count)
+    return mean - half, mean + half
+
+
+def pass_at(k: int, samples: int, right: int) -> float:
+    """The chance that one of k answers is right, without bias, when `right` of `samples` answers were."""
+    if samples - right < k:
+        return 1.0
+    return 1.0 - math.prod(1.0 - k / number for number in range(samples - right + 1, samples + 1))
+
+
+def summary(scores: Sequence[float | None]) -> dict[str, float | int | str | list[float]]:
+    """Figures of one reward: mean and its interval over the scored answers, "18/20" where all scores are 0 or 1."""
+    known = [score for score in scores if score is not None]
+    if not known:
+        return {"scored": 0, "unscored": len(scores)}
+    made: dict[str, float | int | str | list[float]] = {"mean": sum(known) / len(known)}
+    if all(score in (0.0, 1.0) for score in known):
+        made["right"] = f"{int(sum(known))}/{len(known)}"
+        made["interval"] = list(wilson(int(sum(known)), len(known)))
+    else:
+        made["interval"] = list(mean_interval(known))
+    return {**made, "scored": len(known), "unscored": len(scores) - len(known)}

@@ -1,0 +1,126 @@
+"""Scores completions with all rewards of a recipe at once, each in its own process. A reward that fails on a completion
+gives it no score: never 0 by accident. Failures are counted, the first one is shown, and too many of them end the run.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from runner.core import registry
+from runner.core.errors import StageError
+from runner.core.specs import Reward
+from runner.scoring.arguments import arguments, scorable
+from runner.scoring.process import Failed, RewardProcess
+
+MAX_FAILED = 0.1  # share of completions on which a reward may fail before the run ends
+
+Scores = dict[str, list[float | None]]
+
+
+@dataclass
+class Tally:
+    """How a reward has fared. first: what its first failure said."""
+
+    asked: int = 0
+    failed: int = 0
+    first: str = ""
+
+
+@dataclass
+class Rewards:
+    """The rewards of a recipe, ready to be called. Use as a context manager: it ends their processes.
+
+    max_failed: share of completions on which a reward may fail.
+    """
+
+    specs: Mapping[str, Reward]
+    places: Sequence[Path] = ()
+    max_failed: float = MAX_FAILED
+    tallies: dict[str, Tally] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._signatures = {name: registry.signature("rewards", name, self.places) for name in self.specs}
+        self._processes = {
+            name: RewardProcess(name, self.places, reward.time_limit) for name, reward in self.specs.items()
+        }
+        self.tallies = {name: Tally() for name in self.specs}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes."""
+        for process in self._processes.values():
+            process.close()
+
+    def score(self, completions: Sequence[str], given: Mapping[str, Sequence[Any]]) -> Scores:
+        """The scores of each reward, None where there is none.
+
+        Args:
+            completions: whole answers. given: columns and reserved words, one value a completion (see `keywords`).
+
+        Raises:
+            PluginError: a needed column that no row has, or a result that is no list of scores.
+            StageError: a reward that fails on more than `max_failed` of the completions.
+        """
+        rows = {name: scorable(wanted, given, len(completions)) for name, wanted in self._signatures.items()}
+        for name, asked in rows.items():  # all at work before the first is waited for
+            self.tallies[name].asked += len(asked)
+            self._send(name, completions, given, asked)
+        return {name: self._collect(name, completions, given, asked) for name, asked in rows.items()}
+
+    def total(self, scores: Scores) -> list[float | None]:
+        """The weighted sum of each completion's scores; None where it has none at all."""
+        sums: list[float | None] = []
+        for row in zip(*scores.values(), strict=True):
+            parts = [self.specs[n].weight * value for n, value in zip(scores, row, strict=True) if value is not None]
+            sums.append(sum(parts) if parts else None)
+        return sums
+
+    def _send(self, name: str, completions: Sequence[str], given: Mapping[str, Sequence[Any]], rows: list[int]) -> None:
+        if rows:
+            keywords = arguments(self._signatures[name], given, rows, self.specs[name].params)
+            self._processes[name].send([completions[row] for row in rows], keywords)
+
+    def _collect(
+        self, name: str, completions: Sequence[str], given: Mapping[str, Sequence[Any]], rows: list[int]
+    ) -> list[float | None]:
+        """Wait for the call that was sent; where it failed, find the completions that it fails on by halves."""
+        scores: list[float | None] = [None] * len(completions)
+        if not rows:
+            return scores
+        halves: list[list[int]] = []
+        try:
+            for row, value in zip(rows, self._processes[name].receive(), strict=True):
+                scores[row] = value
+        except Failed as failure:
+            if len(rows) == 1:
+                self._count(name, str(failure))
+            else:
+                halves = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+        for half in halves:
+            self._send(name, completions, given, half)
+            part = self._collect(name, completions, given, half)
+            scores = [new if old is None else old for old, new in zip(scores, part, strict=True)]
+        return scores
+
+    def _count(self, name: str, failure: str) -> None:
+        tally = self.tallies[name]
+        tally.failed += 1
+        if tally.failed == 1:
+            tally.first = failure
+            print(f"reward {name} failed on a completion, which gets no score:\n{failure}", flush=True)
+        if tally.failed > self.max_failed * tally.asked:
+            raise StageError(
+                f"reward {name}: failed on {tally.failed} of {tally.asked} completions, more than "
+                f"{self.max_failed:.0%}. Its first failure: {failure_line(tally.first)}."
+            )
+
+
+def failure_line(text: str) -> str:
+    """The last line of a traceback."""
+    return text.strip().splitlines()[-1].rstrip(".") if text.strip() else ""

@@ -1,0 +1,33 @@
+"""Intervals against published and enumerated values."""
+
+from itertools import combinations
+
+import pytest
+
+from runner.scoring.intervals import mean_interval, pass_at, summary, wilson
+
+
+def test_wilson() -> None:
+    """Values of R's prop.test without continuity correction."""
+    assert wilson(18, 20) == pytest.approx((0.69897, 0.97213), abs=1e-4)
+    assert wilson(0, 20) == pytest.approx((0.0, 0.16113), abs=1e-4)
+    assert wilson(20, 20) == pytest.approx((0.83887, 1.0), abs=1e-4)
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_pass_at_k_equals_the_enumeration() -> None:
+    """Over all choices of k answers."""
+    for right in range(6):
+        answers = [1] * right + [0] * (5 - right)
+        for k in range(1, 6):
+            chosen = [any(part) for part in combinations(answers, k)]
+            assert pass_at(k, 5, right) == pytest.approx(sum(chosen) / len(chosen))
+
+
+def test_summary() -> None:
+    """Counts where scores are 0 or 1, a mean's interval elsewhere, None left out and counted."""
+    made = summary([1.0, 0.0, 1.0, None])
+    assert made["right"] == "2/3" and made["mean"] == pytest.approx(2 / 3) and made["unscored"] == 1
+    assert made["interval"] == list(wilson(2, 3))
+    assert summary([0.5, 1.5])["interval"] == list(mean_interval([0.5, 1.5])) and "right" not in summary([0.5, 1.5])
+    assert summary([None]) == {"scored": 0, "unscored": 1}
