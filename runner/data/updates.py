@@ -124,7 +124,9 @@ class UpdatePlan:
         """
         waiting = deque(order)
         while waiting:
-            room, taken, late = [size] * packs, [], []
+            room = [size] * packs
+            taken: list[int] = []
+            late: list[int] = []
             while waiting and len(late) < LOOK_AHEAD:
                 row = waiting.popleft()
                 left = _place(room, [self.lengths[i] for i in self._sequences_of[row]])

@@ -50,7 +50,7 @@ def predict(model: Any, head: torch.nn.Module, micro: MicroBatch) -> Predictions
 
 def head_of(model: Any) -> torch.nn.Module:
     """The output layer of a language model, through an adapter's wrapper."""
-    head = model.get_output_embeddings()
+    head: torch.nn.Module | None = model.get_output_embeddings()
     if head is None:
         raise ModelError(f"model.id: {type(model).__name__} has no output layer over a vocabulary. Take a language model.")
     return head

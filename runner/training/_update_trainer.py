@@ -79,15 +79,16 @@ class UpdateTrainer(Trainer):
         """The rate of each update, from schedule.py."""
         if self.lr_scheduler is None:
             optim, highest = self.settings.optim, self.settings.lr
-            self.lr_scheduler = LambdaLR(
-                optimizer or self.optimizer, lambda update: schedule.share(optim, highest, update, num_training_steps)
-            )
+            chosen: Any = optimizer or self.optimizer
+            self.lr_scheduler = LambdaLR(chosen, lambda done: schedule.share(optim, highest, done, num_training_steps))
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
     # One update
 
-    def training_step(self, model: Any, inputs: UpdateBatch, num_items_in_batch: Any = None) -> torch.Tensor:
+    def training_step(  # type: ignore[override]
+        self, model: Any, inputs: UpdateBatch, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
         """Forward and backward of an update's micro-batches; gradients are exchanged with the last one."""
         model.train()
         self._item = inputs
@@ -126,7 +127,7 @@ class UpdateTrainer(Trainer):
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float:
         """The norm of the update's gradient; without a finite one, or a finite loss, the update is skipped."""
-        self._grad_norm = float(super()._get_grad_norm(model, grad_norm))
+        self._grad_norm = float(super()._get_grad_norm(model, grad_norm))  # type: ignore[no-untyped-call]
         if not (math.isfinite(self._grad_norm) and math.isfinite(self._loss)):
             for parameter in model.parameters():
                 parameter.grad = None  # an optimizer leaves such a weight and its moments as they are
@@ -175,7 +176,7 @@ class UpdateTrainer(Trainer):
     def _mfu(self, tokens_per_s: float | None) -> float | None:
         if self._peak is None or tokens_per_s is None:
             return None
-        return round(self._operations * tokens_per_s / (self._peak * self.args.world_size), 4)
+        return float(round(self._operations * tokens_per_s / (self._peak * self.args.world_size), 4))
 
     def _tell(self, line: dict[str, Any]) -> None:
         if self.is_world_process_zero():

@@ -20,7 +20,7 @@ def operations(model: Any) -> float:
     head = model.get_output_embeddings()
     looked_up = {id(p) for p in embedding.parameters()} - {id(p) for p in head.parameters()} if embedding else set()
     weights = {id(p): p for p in model.parameters() if id(p) not in looked_up}.values()
-    return sum((6.0 if p.requires_grad else 4.0) * p.numel() for p in weights)
+    return float(sum((6.0 if p.requires_grad else 4.0) * p.numel() for p in weights))
 
 
 def peak(name: str) -> float | None:
