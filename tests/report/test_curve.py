@@ -1,0 +1,32 @@
+"""The picture of a training."""
+
+import json
+from pathlib import Path
+
+from runner.report.curve import curve
+
+
+def write(file: Path, *lines: dict[str, object]) -> Path:
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"update": 9, "lo')
+    return file
+
+
+def test_a_picture_of_both_losses(tmp_path: Path):
+    lines = [{"update": n, "loss": 4 / n, "lr": 1e-4 / n} for n in range(1, 9)]
+    metrics = write(tmp_path / "metrics.jsonl", *lines, {"update": 8, "eval_loss": 0.6}, {"update": 9, "loss": None, "lr": 0})
+    made = curve(metrics, tmp_path / "loss.png", "a run")
+    assert made is not None and made.read_bytes().startswith(b"\x89PNG") and made.stat().st_size > 5000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["loss.png", "metrics.jsonl"]
+
+
+def test_evaluations_change_the_picture(tmp_path: Path):
+    lines = [{"update": n, "loss": 4 / n, "lr": 1e-4 / n} for n in range(1, 9)]
+    without = curve(write(tmp_path / "a.jsonl", *lines), tmp_path / "a.png")
+    with_it = curve(write(tmp_path / "b.jsonl", *lines, {"update": 8, "eval_loss": 3.0}), tmp_path / "b.png")
+    assert without is not None and with_it is not None and without.read_bytes() != with_it.read_bytes()
+
+
+def test_nothing_to_draw(tmp_path: Path):
+    assert curve(tmp_path / "absent.jsonl", tmp_path / "loss.png") is None
+    assert curve(write(tmp_path / "m.jsonl", {"update": 1, "eval_loss": 1.0}), tmp_path / "loss.png") is None
+    assert not (tmp_path / "loss.png").exists()
