@@ -59,7 +59,9 @@ THINKER = """\
 {%- endif %}"""
 
 TEMPLATES = {"chatml": CHATML, "thinker": THINKER}
-WORDS = "the capital of France is Paris. who are you? I am a small model made for tests, hello and thank you. 0123456789"
+WORDS = (
+    "the capital of France is Paris. who are you? I am a small model made for tests, hello and thank you. 0123456789"
+)
 
 
 @cache

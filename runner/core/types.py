@@ -30,6 +30,7 @@ class Example:
     tools: tuple[Mapping[str, Any], ...] = ()
     columns: Mapping[str, Any] = field(default_factory=dict)  # every column of the row, for rewards
     text: str | None = None  # plain text, for continued pre-training: no template
+    part: int = 0  # which dataset of the mix, counted from 0
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Span:
     """A stretch of rendered text and who said it.
 
     role: system | user | assistant | tool, or "template" for what the chat template wrote around them.
-    turn: index of the message in the conversation, -1 for the template's own text.
+    turn: index of the message in the conversation, -1 for the template's own text; what the template writes right after
+    an assistant turn (a newline) has the role template and the index of that turn.
     last: whether the span belongs to the last round, that is, comes after the last user message.
     weight: 1.0, or the message's own `loss_scale`.
     """

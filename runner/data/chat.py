@@ -1,4 +1,4 @@
-"""Messages as the mappings that chat templates read: content, reasoning, tool calls, each in the form the template knows.
+"""Messages as the mappings that chat templates read: content, reasoning, tool calls, each in the form they know.
 
 Templates differ in what they read. Reasoning goes into a key of its own only where the template reads that key, and
 into a `<think>` block of the content elsewhere, so that it is never lost. Arguments of tool calls stay as written where
@@ -8,6 +8,7 @@ the template takes them as text, and are parsed where it would quote them a seco
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from runner.core.types import Message
@@ -49,8 +50,6 @@ def _call(call: Mapping[str, Any], template_text: str) -> dict[str, Any]:
     function = dict(call.get("function") or call)
     arguments = function.get("arguments")
     if isinstance(arguments, str) and not ARGUMENTS_AS_TEXT.search(template_text):
-        try:
+        with suppress(ValueError):  # not JSON: it stays the text that the row holds
             function["arguments"] = json.loads(arguments)
-        except ValueError:
-            pass  # not JSON: it stays the text that the row holds
     return {**call, "function": function} if "function" in call else function

@@ -21,6 +21,7 @@ class Refused(DataError):
     """The chat template does not take this conversation; the text says why."""
 
     def __init__(self, reason: str) -> None:
+        self.reason = reason
         super().__init__(f"the chat template refuses the conversation: {reason}")
 
 
@@ -66,7 +67,7 @@ def render(
     more: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
     try:
         text = tokenizer.apply_chat_template(
-            list(conversation),
+            [dict(message) for message in conversation],
             tools=list(tools) or None,
             add_generation_prompt=prompt,
             tokenize=False,
@@ -74,7 +75,8 @@ def render(
             **more,
         )
     except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise Refused(f"{type(error).__name__}: {error}" if not isinstance(error, TemplateError) else str(error)) from None
+        name = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
+        raise Refused(f"{name}{error}") from None
     return str(text)
 
 

@@ -1,0 +1,8 @@
+"""Train every token: questions, system prompt and what the template writes too."""
+
+from runner.api import Span
+
+
+def all(span: Span) -> list[tuple[str, float]]:  # noqa: A001 - the file's name is the rule's name
+    """All of the text weighs 1."""
+    return [(span.text, 1.0)]

@@ -1,0 +1,175 @@
+"""What a row becomes before it is tokenized: texts, and the weight of each stretch that is trained.
+
+Rules speak about spans of text here; tokens come later. Rows that cannot be trained on come out as `Dropped`.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from runner.core import thoughts
+from runner.core.specs import Template
+from runner.core.types import Example, Message, Span
+from runner.data import context
+from runner.data.chat import chat
+from runner.data.control import ControlTokens, Guarded
+from runner.data.dialect import EMPTY_THOUGHT, Dialect, dialect
+from runner.data.dropped import Dropped
+from runner.data.render import Refused, template_text, with_system
+from runner.data.rules import Rules
+from runner.data.turns import Conversation, Layout, Turn, faithful, together
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Draft:
+    """One sequence as text. trained: (start, end, weight) in characters, in order, weights above 0.
+
+    last: index of the last message in it.
+    """
+
+    text: Guarded
+    trained: tuple[tuple[int, int, float], ...]
+    last: int = 0
+
+
+@dataclass
+class Drafter:
+    """Makes drafts of rows for one tokenizer, template and set of rules. notes: what is worth telling, counted."""
+
+    tokenizer: "PreTrainedTokenizerBase"
+    template: Template
+    rules: Rules
+    notes: Counter[str] = field(default_factory=Counter)
+
+    @cached_property
+    def dialect(self) -> Dialect:
+        """How the chat template writes; not asked for while there is only plain text."""
+        return dialect(self.tokenizer)
+
+    @cached_property
+    def control(self) -> ControlTokens:
+        """The tokens that a row's words must not become."""
+        return ControlTokens(self.tokenizer)
+
+    def draft(self, example: Example) -> list[Draft] | Dropped:
+        """The sequences of a row, or why there are none."""
+        if example.text is not None:
+            return self._plain(example.text)
+        messages = self._prepared(example.messages)
+        if not any(message.role == "assistant" for message in messages):
+            return Dropped(example.source, example.row, "it has no assistant turn")
+        try:
+            drafts = self._conversation(messages, example.tools)
+        except Refused as error:
+            return Dropped(example.source, example.row, "the chat template refuses it", error.reason)
+        if not drafts:
+            return Dropped(example.source, example.row, "nothing in it is trained: every weight is 0")
+        return drafts
+
+    def _prepared(self, messages: Sequence[Message]) -> list[Message]:
+        made = with_system(messages, self.template)
+        return made if self.template.empty_think == "keep" else [self._empty_think(message) for message in made]
+
+    def _empty_think(self, message: Message) -> Message:
+        """`empty_think: add` puts an empty block before an answer without thoughts, `strip` takes one away."""
+        if message.role != "assistant":
+            return message
+        thought = message.reasoning if message.reasoning is not None else thoughts.split(message.content)[0]
+        if self.template.empty_think == "add" and thought is None:
+            return replace(message, content=f"<think>\n\n</think>\n\n{message.content}")
+        if self.template.empty_think == "strip" and thought is not None and not thought.strip():
+            return replace(message, reasoning=None, content=EMPTY_THOUGHT.sub("", message.content, count=1))
+        return message
+
+    def _conversation(self, messages: Sequence[Message], tools: Sequence[Any]) -> list[Draft]:
+        mappings = chat(messages, template_text(self.tokenizer, tools))
+        plane = self.control.plane(mappings) if self.control.spelled([mappings, tools]) else None
+        if plane is not None:
+            self.notes["rows that spell a control token, kept as text"] += 1
+            mappings, tools = self.control.hide(mappings, plane), self.control.hide(tools, plane)
+        weigher = Weigher(self.rules, messages, self.control, plane)
+        conversation = Conversation(self.dialect, mappings, tools)
+        wanted = conversation.assistants[-1:] if self.template.turns == "last" else conversation.assistants
+        turns = [conversation.turn(index) for index in wanted if messages[index].loss is not False]
+        turns = [turn for turn in turns if weigher.turn(turn)]
+        self._note(conversation, turns)
+        if not turns:
+            return []
+        layouts = [together(conversation, turns)] if self.template.turns == "all" else faithful(turns)
+        before = [None, *(layout.last for layout in layouts)]
+        return [weigher.draft(conversation, *pair) for pair in zip(layouts, before, strict=False)]
+
+    def _note(self, conversation: Conversation, turns: Sequence[Turn]) -> None:
+        for turn in turns:
+            thought = conversation.thought(turn.index)
+            broken = thought and "</think>" not in turn.answer and "<think>" in turn.answer
+            kind = "break off inside a thought" if broken else "think" if thought else "do not think"
+            self.notes[f"trained turns that {kind}"] += 1
+
+    def _plain(self, text: str) -> list[Draft]:
+        """Plain text, with the tokens that begin and end a document for this tokenizer."""
+        ids = self.tokenizer("")["input_ids"]
+        start = self.tokenizer.bos_token if ids and ids[0] == self.tokenizer.bos_token_id else ""
+        end = self.tokenizer.eos_token or ""
+        guarded = Guarded(text, tuple(found.span() for found in self.control.pattern.finditer(text)))
+        shift = len(start)
+        places = tuple((first + shift, last + shift) for first, last in guarded.places)
+        whole = f"{start}{text}{end}"
+        trained = _stretches(whole, 0, self.rules.weigh(Span(whole, "assistant", 0, True)))
+        return [Draft(Guarded(whole, places), trained)]
+
+
+@dataclass(frozen=True)
+class Weigher:
+    """Asks the rules about the spans of one conversation. plane: where private characters stand for control tokens."""
+
+    rules: Rules
+    messages: Sequence[Message]
+    control: ControlTokens
+    plane: int | None
+
+    def shown(self, text: str) -> Guarded:
+        """The text as the row has it."""
+        return Guarded(text) if self.plane is None else self.control.show(text, self.plane)
+
+    def turn(self, turn: Turn) -> tuple[tuple[int, int, float], ...]:
+        """The trained stretches of an assistant turn."""
+        return self._weighed(turn.text, turn.start, turn.end, "assistant", turn.index)
+
+    def draft(self, conversation: Conversation, layout: Layout, previous: int | None) -> Draft:
+        """A layout with the weights of all its spans."""
+        trained = [stretch for turn in layout.turns for stretch in self.turn(turn)]
+        for turn in layout.turns:
+            trained += self._weighed(layout.text, turn.end, turn.after, "template", turn.index)
+        if self.rules.context or any(message.loss and message.role != "assistant" for message in self.messages):
+            for held in context.stretches(conversation, layout, previous):
+                trained += self._weighed(layout.text, held.start, held.end, held.role, held.turn)
+        return Draft(self.shown(layout.text), tuple(sorted(trained)), layout.last)
+
+    def _weighed(self, text: str, start: int, end: int, role: str, turn: int) -> tuple[tuple[int, int, float], ...]:
+        if start == end:
+            return ()
+        said = self.shown(text[start:end]).text
+        asked = max((i for i, message in enumerate(self.messages) if message.role == "user"), default=-1)
+        message = self.messages[turn] if turn >= 0 else None
+        loss, scale = (message.loss, message.loss_scale) if message else (None, None)
+        if role == "template":
+            loss, scale = (False if loss is False else None), None
+        weight = 1.0 if scale is None else scale
+        weights = self.rules.weigh(Span(said, role, turn, turn > asked, weight), loss, scale)
+        return _stretches(said, len(self.shown(text[:start]).text), weights)
+
+
+def _stretches(text: str, start: int, weights: Sequence[tuple[int, float]]) -> tuple[tuple[int, int, float], ...]:
+    """Weights of pieces as places in the whole text, those above 0."""
+    made: list[tuple[int, int, float]] = []
+    for count, weight in weights:
+        if count and weight > 0:
+            made.append((start, start + count, weight))
+        start += count
+    return tuple(made)

@@ -1,0 +1,64 @@
+"""Rows that are not trained on, each with its reason: counted, written down, refused when there are too many."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from runner.core.artifact import write_whole
+from runner.core.errors import DataError
+
+FILE = "dropped.jsonl"
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A row that is left out. reason: the same words for all rows of one kind; detail: what is particular to this one."""
+
+    source: str
+    row: int
+    reason: str
+    detail: str = ""
+
+    def sentence(self) -> str:
+        """`file:row: reason (detail)`."""
+        return f"{self.source}:{self.row}: {self.reason}{f' ({self.detail})' if self.detail else ''}"
+
+
+def by_reason(dropped: Iterable[Dropped]) -> dict[str, int]:
+    """How many rows were dropped for each reason, the commonest first."""
+    return dict(Counter(row.reason for row in dropped).most_common())
+
+
+def write(folder: Path, dropped: Sequence[Dropped]) -> Path | None:
+    """Write `dropped.jsonl`, one object a row; no file when nothing was dropped."""
+    file = folder / FILE
+    if not dropped:
+        file.unlink(missing_ok=True)
+        return None
+    write_whole(file, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in dropped))
+    return file
+
+
+def refuse_many(dropped: Sequence[Dropped], total: int, allowed: float) -> None:
+    """Stop when more rows are lost than the recipe allows.
+
+    Args:
+        total: rows before dropping. allowed: share, `data.max_dropped`.
+
+    Raises:
+        DataError: too many were dropped, or none is left; with the commonest reason and one row as an example.
+    """
+    if not dropped or (len(dropped) / total <= allowed and len(dropped) < total):
+        return
+    reasons = by_reason(dropped)
+    worst = next(iter(reasons))
+    example = next(row for row in dropped if row.reason == worst)
+    others = f" (and {len(reasons) - 1} other reasons)" if len(reasons) > 1 else ""
+    raise DataError(
+        f"{example.source}: {len(dropped)} of {total} rows cannot be trained on, most of them because: {worst}{others}; "
+        f"for example {example.sentence()}. Mend the rows, or allow it: data.max_dropped=1.0."
+        if len(dropped) < total
+        else f"{example.sentence()}. So it is, or likewise, with all {total} rows: nothing is left to train on."
+    )

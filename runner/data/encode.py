@@ -1,0 +1,167 @@
+"""Rows as token ids with labels and weights: the sequences that are trained on, and the rows that are not.
+
+A sequence's ids are those of its text as the chat template renders it, tokenized once; labels and weights are laid by
+the places of characters, never by looking for a token, so pad and end-of-turn token may be the same. A token belongs
+to the stretch in which it starts. Refuses, row by row and with the reason, what cannot be trained on.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Literal
+
+from runner.core.specs import Template
+from runner.core.types import Encoded, Example
+from runner.data.draft import Draft, Drafter
+from runner.data.dropped import Dropped
+from runner.data.rules import Rules
+from runner.data.tokens import Tokens, tokenize
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+VERSION = 1  # of what this package makes of a row; it counts for fingerprints and caches
+UNTRAINED = -100
+Overlong = Literal["drop", "truncate_left", "truncate_right", "split"]
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """A whole mix, encoded.
+
+    rows: for each sequence the number of the example it comes from: two copies of a row are two examples.
+    notes: what is worth telling about the rows, counted.
+    """
+
+    sequences: list[Encoded] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+
+
+class Encoder:
+    """Encodes rows for one tokenizer, template and set of rules.
+
+    max_length: tokens of a sequence; None for no limit. overlong: what happens to longer ones.
+    """
+
+    def __init__(
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        template: Template,
+        rules: Rules,
+        max_length: int | None = None,
+        overlong: Overlong = "drop",
+    ) -> None:
+        self.tokenizer, self.max_length, self.overlong = tokenizer, max_length, overlong
+        self.drafter = Drafter(tokenizer, template, rules)
+
+    @property
+    def notes(self) -> Counter[str]:
+        """What is worth telling about the rows so far, counted."""
+        return self.drafter.notes
+
+    def encode(self, example: Example) -> list[Encoded] | Dropped:
+        """The sequences of a row, at least one, or why there are none."""
+        return next(self.encode_many([example]))
+
+    def encode_many(self, examples: Iterable[Example], at_once: int = 256) -> Iterator[list[Encoded] | Dropped]:
+        """As `encode`, for many rows: they are tokenized together, by all cores."""
+        left = iter(examples)
+        while some := list(islice(left, at_once)):
+            drafts = [self.drafter.draft(example) for example in some]
+            texts = [draft.text for made in drafts if isinstance(made, list) for draft in made]
+            tokens = tokenize(self.tokenizer, self.drafter.control, texts)
+            for example, made in zip(some, drafts, strict=True):
+                if isinstance(made, Dropped):
+                    yield made
+                else:
+                    yield self._fitted(example, [self._encoded(example, draft, next(tokens)) for draft in made])
+
+    def _encoded(self, example: Example, draft: Draft, tokens: Tokens) -> Encoded:
+        ids = tokens.ids
+        labels, weights = [UNTRAINED] * len(ids), [0.0] * len(ids)
+        for start, end, weight in draft.trained:
+            first, last = tokens.first_from(start), tokens.first_from(end)
+            labels[first:last] = ids[first:last]
+            weights[first:last] = [weight] * (last - first)
+        made = Encoded(ids, labels, weights, example.source, example.row, draft.last, draft.text.text)
+        return _plain_weights(_untrained_start(made))
+
+    def _fitted(self, example: Example, made: list[Encoded]) -> list[Encoded] | Dropped:
+        """The same within max_length."""
+        limit = self.max_length
+        if limit is not None and any(len(sequence.input_ids) > limit for sequence in made):
+            longest = max(len(sequence.input_ids) for sequence in made)
+            if self.overlong == "drop" or (self.overlong == "split" and example.text is None):
+                return Dropped(example.source, example.row, "longer than max_length", f"{longest} > {limit} tokens")
+            made = [part for sequence in made for part in self._cut(sequence, limit)]
+        kept = [sequence for sequence in made if any(label != UNTRAINED for label in sequence.labels)]
+        return kept or Dropped(example.source, example.row, "nothing in it is trained within max_length")
+
+    def _cut(self, sequence: Encoded, limit: int) -> list[Encoded]:
+        length = len(sequence.input_ids)
+        if length <= limit:
+            return [sequence]
+        if self.overlong == "truncate_right":
+            bounds = [(0, limit)]
+        elif self.overlong == "truncate_left":
+            bounds = [(length - limit, length)]
+        else:
+            bounds = [(start, min(start + limit, length)) for start in range(0, length, limit)]
+        return [self._part(sequence, start, end) for start, end in bounds]
+
+    def _part(self, sequence: Encoded, start: int, end: int) -> Encoded:
+        ids = sequence.input_ids[start:end]
+        weights = None if sequence.weights is None else sequence.weights[start:end]
+        text = str(self.tokenizer.decode(ids))
+        part = replace(sequence, input_ids=ids, labels=sequence.labels[start:end], weights=weights, text=text)
+        return _plain_weights(_untrained_start(part))
+
+
+def _untrained_start(sequence: Encoded) -> Encoded:
+    """A first token is predicted from nothing, so it is never trained."""
+    if sequence.labels and sequence.labels[0] != UNTRAINED:
+        weights = None if sequence.weights is None else [0.0, *sequence.weights[1:]]
+        return replace(sequence, labels=[UNTRAINED, *sequence.labels[1:]], weights=weights)
+    return sequence
+
+
+def _plain_weights(sequence: Encoded) -> Encoded:
+    """No weights where all trained tokens weigh 1."""
+    pairs = zip(sequence.labels, sequence.weights or (), strict=False)
+    if sequence.weights is not None and all(weight == 1.0 for label, weight in pairs if label != UNTRAINED):
+        return replace(sequence, weights=None)
+    return sequence
+
+
+def encode_all(encoders: Sequence[Encoder], examples: Sequence[Example]) -> Encodings:
+    """Encode a mix.
+
+    Args:
+        encoders: one for each dataset of the mix, or one for all; `Example.part` says which.
+    """
+    made = Encodings()
+    number = 0
+    for part, some in _runs(examples):
+        encoder = encoders[part] if len(encoders) > 1 else encoders[0]
+        for outcome in encoder.encode_many(some):
+            if isinstance(outcome, Dropped):
+                made.dropped.append(outcome)
+            else:
+                made.sequences.extend(outcome)
+                made.rows.extend([number] * len(outcome))
+            number += 1
+    for encoder in dict.fromkeys(encoders):
+        made.notes.update(encoder.notes)
+    return made
+
+
+def _runs(examples: Sequence[Example]) -> Iterator[tuple[int, Sequence[Example]]]:
+    """Neighbours of one dataset together."""
+    start = 0
+    for end in range(1, len(examples) + 1):
+        if end == len(examples) or examples[end].part != examples[start].part:
+            yield examples[start].part, examples[start:end]
+            start = end

@@ -1,0 +1,167 @@
+"""Assistant turns in the context that each would have at inference, and the fewest sequences that hold them all.
+
+A turn is rendered as the end of its conversation; it starts where the inference prompt ends, in the mode that the row
+shows: with thoughts as the thinking prompt would start it, without as the non-thinking prompt would. Where the template
+renders earlier turns as they were, one sequence holds all turns; where it rewrites them (Qwen3 drops earlier thoughts)
+a turn that was rewritten needs a sequence of its own. Refuses what a template would silently leave out.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from runner.core import thoughts
+from runner.data.chat import REASONING_KEYS
+from runner.data.dialect import Dialect
+from runner.data.render import Refused, render
+
+Modes = tuple[bool | None, ...]
+BLANKS = re.compile(r"\s*")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One assistant turn. text: the conversation up to and including it, as rendered; start, end: its characters,
+    from where the inference prompt ends to its end-of-turn token. index: its place among the messages. thinking: the
+    mode of that prompt."""
+
+    index: int
+    text: str
+    start: int
+    end: int
+    thinking: bool | None = None
+
+    @property
+    def answer(self) -> str:
+        """What is written at inference: all after the prompt, the end-of-turn token included."""
+        return self.text[self.start : self.end]
+
+    @property
+    def after(self) -> int:
+        """Where the blanks end that the template writes after the end-of-turn token."""
+        found = BLANKS.match(self.text, self.end)
+        return found.end() if found else self.end
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A rendered text and the turns in it that are trained. last: index of the last message in it."""
+
+    text: str
+    last: int
+    turns: tuple[Turn, ...]
+    thinking: bool | None
+
+
+class Conversation:
+    """The messages of a row, as mappings, and their renderings."""
+
+    def __init__(self, dialect: Dialect, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] = ()) -> None:
+        self.dialect, self.messages, self.tools = dialect, messages, tools
+        self.assistants = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+        self._rendered: dict[tuple[int, bool, bool | None], str] = {}
+
+    def rendered(self, count: int, prompt: bool, thinking: bool | None) -> str:
+        """The first `count` messages as text."""
+        key = (count, prompt, thinking)
+        if key not in self._rendered:
+            text = render(self.dialect.tokenizer, self.messages[:count], self.tools, prompt, thinking)
+            self._rendered[key] = text
+        return self._rendered[key]
+
+    def turn(self, index: int) -> Turn:
+        """The assistant turn at `index` as the end of its conversation.
+
+        Raises:
+            Refused: the template does not render it so that it continues the inference prompt, or leaves words out.
+        """
+        found = next((turn for turn in map(lambda mode: self._turn(index, mode), self.modes(index)) if turn), None)
+        if found is None:
+            raise Refused(f"message {index}, as it renders it, does not go on from the inference prompt")
+        self._refuse_losses(index, found.answer)
+        return found
+
+    def modes(self, index: int) -> Modes:
+        """Values of `enable_thinking` in the order in which they fit what the row shows."""
+        if not self.dialect.thinks:
+            return (None,)
+        return (False, None, True) if self.thought(index) is None else (None, True, False)
+
+    def thought(self, index: int) -> str | None:
+        """The thoughts of a turn; "" for an empty block that the row holds, None for none."""
+        message = self.messages[index]
+        held = next((message[key] for key in REASONING_KEYS if message.get(key) is not None), None)
+        return held.strip() if held is not None else thoughts.split(message["content"])[0]
+
+    def _turn(self, index: int, mode: bool | None) -> Turn | None:
+        prompt, text = self.rendered(index, True, mode), self.rendered(index + 1, False, mode)
+        if not text.startswith(prompt):
+            return None
+        if self.thought(index) == "" and prompt.rstrip().endswith("<think>"):
+            return None  # an empty block: the prompt that closes it comes later in `modes`
+        end = self.dialect.end_of_turn(text, len(prompt))
+        return None if end is None else Turn(index, text, len(prompt), end, mode)
+
+    def _refuse_losses(self, index: int, answer: str) -> None:
+        message = self.messages[index]
+        thought, said = self.thought(index), thoughts.answer(message["content"]).strip()
+        if thought and thought not in answer:
+            raise Refused(f"it leaves out the thoughts of message {index}")
+        if said not in answer:
+            raise Refused(f"it leaves out words of message {index}")
+        for call in message.get("tool_calls", ()):
+            if str((call.get("function") or call).get("name", "")) not in answer:
+                raise Refused(f"it leaves out the tool calls of message {index}")
+
+
+def faithful(turns: Sequence[Turn]) -> list[Layout]:
+    """The fewest sequences in which each turn stands in the context that it has at inference.
+
+    Args:
+        turns: in the order of the conversation.
+    """
+    made: list[Layout] = []
+    left = list(turns)
+    while left:
+        text = left[-1].text
+        held = [turn for turn in left if text.startswith(turn.text[: turn.end])]
+        made.append(Layout(text, left[-1].index, tuple(held), left[-1].thinking))
+        left = [turn for turn in left if turn not in held]
+    return made[::-1]
+
+
+def together(conversation: Conversation, turns: Sequence[Turn]) -> Layout:
+    """The turns in one rendering of the whole conversation, earlier ones as the template rewrites them."""
+    wanted, last = {turn.index for turn in turns}, turns[-1]
+    layout = Layout(last.text, last.index, (last,), last.thinking)
+    return replace(layout, turns=tuple(turn for turn in within(conversation, layout) if turn.index in wanted))
+
+
+def within(conversation: Conversation, layout: Layout) -> list[Turn]:
+    """Every assistant turn of a rendered text, trained or not, in order.
+
+    Raises:
+        Refused: a turn cannot be told in it.
+    """
+    known = {turn.index: turn for turn in layout.turns}
+    held: list[Turn] = []
+    for index in conversation.assistants[: conversation.assistants.index(layout.last) + 1]:
+        start = known[index].start if index in known else _start_within(conversation, index, layout.text, held)
+        end = conversation.dialect.end_of_turn(layout.text, start) if start is not None else None
+        if start is None or end is None or end > layout.turns[-1].end:
+            raise Refused(f"message {index} cannot be told within the whole conversation; choose turns: faithful")
+        held.append(Turn(index, layout.text, start, end, layout.thinking))
+    return held
+
+
+def _start_within(conversation: Conversation, index: int, text: str, before: Sequence[Turn]) -> int | None:
+    """Where a turn starts in a later rendering: after its prompt if that is unchanged, else after its header."""
+    modes = conversation.modes(index)
+    prompts = [conversation.rendered(index, True, mode) for mode in modes]
+    starts = [len(prompt) for prompt in prompts if text.startswith(prompt)]
+    if starts:
+        return max(starts)
+    header = prompts[-1].removeprefix(conversation.rendered(index, False, modes[-1]))
+    place = text.find(header, before[-1].end if before else 0) if header.strip() else -1
+    return place + len(header) if place >= 0 else None
