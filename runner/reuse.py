@@ -16,6 +16,7 @@ from runner.core import artifact
 from runner.core.job import JOB_FILE
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+PLAIN = ("kind", "seed", "hub")  # parts of an identity that are no mapping
 SHOWN = 6  # differences that are told one by one
 
 
@@ -57,7 +58,7 @@ def _last_order(folder: Path) -> dict[str, Any] | None:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What changed between two identities, as "optim.lr: 0.0001 -> 0.0002" or "data a.jsonl: changed"."""
     before, after = dict(_flat(old)), dict(_flat(new))
-    changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    changed = [key for key in {**before, **after} if before.get(key) != after.get(key) and len(key) + (key[0] in PLAIN) > 1]
     own = [_change(key, before, after) for key in changed if key[0] != "needs"]
     return own or [f"{key[-1]} changed" for key in changed]
 

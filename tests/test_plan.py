@@ -60,7 +60,7 @@ def test_finished_work_is_reused_and_changes_are_told(project) -> None:
     """Same keys: reuse. Another key: changed, from what to what, and everything after it too."""
     assert project.call("recipe=two")[0] == 0
     code, out, _ = project.call("plan", "recipe=two")
-    assert code == 0 and out.count("complete") == 2
+    assert code == 0 and out.count("reuse  complete") == 2
     code, out, _ = project.call("plan", "recipe=two", "stages.first.words=bye")
     assert "words: 'hello' -> 'bye'" in out and "first changed" in out
     assert project.call("recipe=two", "stages.second.words=bye")[0] == 2

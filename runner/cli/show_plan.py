@@ -5,26 +5,58 @@ import shlex
 from rich.console import Console
 from rich.table import Table
 
+from runner.cli.figures import Figures, figures, lines, short
 from runner.execute import command
-from runner.plan import Plan
+from runner.plan import REFERENCE, Plan, Step
 
 
 def show(plan: Plan, console: Console | None = None) -> None:
-    """Print stages in order: what each needs and makes, whether it runs, and the command that runs it alone."""
+    """Print stages in order: what each needs and makes, whether it runs and why, its figures, and its command."""
     out = console or Console(highlight=False, soft_wrap=True)
     out.print(f"[bold]{plan.recipe.name}[/]  {plan.run}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("stage", "kind", "needs", "makes", "state", "why"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=column != "why", overflow="fold")
     for step in plan.steps:
         makes = step.stage.produces()
-        table.add_row(
-            step.name, step.kind, ", ".join(step.needs) or "-", makes if makes != "none" else "-", step.state, step.reason
-        )
+        made = makes if makes != "none" else "-"
+        table.add_row(step.name, step.kind, ", ".join(step.needs) or "-", made, step.state, step.reason)
     out.print(table)
+    known = {step.name: figures(step.stage, plan.places, _bases(plan)) for step in plan.steps}
     for step in plan.steps:
-        for line in step.stage.summary() if hasattr(step.stage, "summary") else ():
-            out.print(f"[cyan]{step.name}[/] {line}")
+        _details(out, step, known[step.name])
+    out.print(f"\n{_total(plan, known)}")
+
+
+def _bases(plan: Plan) -> dict[str, str]:
+    """For each stage the model that its work comes from, followed through the graph."""
+    bases: dict[str, str] = {}
     for step in plan.steps:
-        if step.state == "run":
-            out.print(f"[dim]{step.name}: {shlex.join(command(step.folder))}[/]")
+        name = getattr(getattr(step.stage, "model", None), "id", "")
+        bases[step.name] = bases.get(name.removeprefix(REFERENCE), name) if name.startswith(REFERENCE) else name
+    return bases
+
+
+def _details(out: Console, step: Step, known: Figures | None) -> None:
+    told = list(step.stage.summary()) if hasattr(step.stage, "summary") else []
+    told += list(lines(step.stage, known)) if known else []
+    if step.state != "reuse":
+        told.append(f"[dim]alone    {shlex.join(command(step.folder))}[/]")
+    for position, line in enumerate(told):
+        out.print(f"{'[cyan]' + step.name + '[/]' if position == 0 else ''}\n  {line}".lstrip("\n"))
+
+
+def _total(plan: Plan, known: dict[str, Figures | None]) -> str:
+    run = [step for step in plan.steps if step.state != "reuse"]
+    if not run:
+        return "Nothing to do: every stage is complete."
+    trained = [figure for step in run if (figure := known[step.name])]
+    parts = [f"{len(run)} of {len(plan.steps)} stages run"]
+    if trained and all(figure.updates is not None for figure in trained):
+        parts.append(f"~{sum(figure.updates or 0 for figure in trained)} updates")
+    if trained and all(figure.tokens is not None for figure in trained):
+        parts.append(f"~{short(sum(figure.tokens or 0 for figure in trained))} tokens trained on")
+    refused = [step.name for step in run if step.state == "changed"]
+    if refused and plan.recipe.on_change == "refuse":
+        parts.append(f"a run is refused, because {', '.join(refused)} would be overwritten (on_change=replace|new decides)")
+    return "total    " + ", ".join(parts)

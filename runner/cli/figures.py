@@ -1,0 +1,91 @@
+"""The figures of a training stage before it runs: rows, tokens, updates, the arithmetic of a batch, memory a device.
+
+Exact where it was counted, else marked with ~; what nobody can know yet is left out.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.core.specs import Batch
+from runner.data.size import Size, size_of_mix
+from runner.models.memory import Memory, estimate
+from runner.models.shape import shape_of
+
+ROWS = 16  # of an update when a recipe says none
+NEEDED = ("mix", "batch", "epochs", "train_type")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is known of a training: its size, its number of updates (None: unknown), its memory."""
+
+    size: Size
+    updates: int | None
+    memory: Memory | None
+    tokens: int | None  # of the whole training, all epochs
+
+
+def figures(stage: Any, places: Sequence[Path], bases: Mapping[str, str]) -> Figures | None:
+    """The figures of a stage that trains; None for other stages. bases: stage name -> the model its artifact is made of."""
+    if not all(hasattr(stage, name) for name in NEEDED):
+        return None
+    size = size_of_mix(stage.mix, places)
+    updates = _updates(stage, size)
+    name = bases.get(stage.model.id.removeprefix("stage:"), stage.model.id)
+    shape = shape_of(name)
+    memory = estimate(shape, stage.train_type, stage.parallelism, stage.model.dtype) if shape else None
+    share = 1.0 if stage.max_updates is None or not updates else min(1.0, stage.max_updates / updates)
+    tokens = None if size.tokens is None else round(size.tokens * stage.epochs * share)
+    return Figures(size, min(updates, stage.max_updates) if updates and stage.max_updates else updates, memory, tokens)
+
+
+def _updates(stage: Any, size: Size) -> int | None:
+    batch: Batch = stage.batch
+    if size.rows is None:
+        return stage.max_updates
+    if batch.packs or batch.tokens:
+        each = batch.tokens or (batch.packs or 0) * (stage.max_length or 0)
+        return math.ceil(size.tokens * stage.epochs / each) if size.tokens and each else None
+    return math.ceil(math.ceil(size.rows / (batch.rows or ROWS)) * stage.epochs)
+
+
+def lines(stage: Any, known: Figures) -> Iterator[str]:
+    """The figures as a person reads them."""
+    size, batch, parallelism = known.size, stage.batch, stage.parallelism
+    about = "" if size.exact else "~"
+    if size.rows is not None:
+        tokens = f", ~{short(size.tokens)} tokens" if size.tokens is not None else ""
+        most = f" (at most {short(size.rows * stage.max_length)})" if stage.max_length else ""
+        yield f"data     {about}{size.rows} rows{tokens}{most if size.tokens is None else ''}"
+    else:
+        yield "data     rows unknown before the data is read (`#N` takes N rows)"
+    devices = parallelism.gpus * parallelism.nodes
+    what = f"{batch.packs} packs" if batch.packs else f"{batch.tokens} tokens" if batch.tokens else f"{batch.rows or ROWS} rows"
+    shared = f" over {devices} devices" if devices > 1 else ""
+    cut = "measured" if batch.tokens_per_device == "auto" else f"{batch.tokens_per_device}"
+    yield f"batch    {what} an update{shared}, cut into micro-batches by tokens per device ({cut})"
+    if known.updates is not None:
+        exact = size.exact and not (batch.packs or batch.tokens)
+        most = f", stopped by max_updates={stage.max_updates}" if stage.max_updates == known.updates else ""
+        yield f"updates  {'' if exact else '~'}{known.updates} in {stage.epochs:g} epoch{'s' if stage.epochs != 1 else ''}{most}"
+    if known.memory is not None:
+        yield from _memory(stage, known.memory)
+
+
+def _memory(stage: Any, memory: Memory) -> Iterator[str]:
+    tokens = stage.batch.tokens_per_device if stage.batch.tokens_per_device != "auto" else stage.max_length or 2048
+    yield (
+        f"memory   ~{memory.at(tokens):.1f} GiB a device with {tokens} tokens: {memory.fixed:.1f} for weights and optimizer "
+        f"({short(memory.learning)} learn), {memory.per_token * 1024:.2f} MiB a token"
+    )
+
+
+def short(number: int) -> str:
+    """1234567 as 1.2M."""
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**4)):
+        if number >= size:
+            return f"{number / (size if unit != 'k' else 1000):.3g}{unit}"
+    return str(number)

@@ -1,0 +1,97 @@
+"""The shape of a model, read from its config.json without loading it, or known by name; and how many weights it has."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.core import artifact
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A decoder of the Llama kind. experts: 0 for dense; then `intermediate` is that of one expert."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    tied: bool
+    experts: int = 0
+
+    @property
+    def linear(self) -> dict[str, tuple[int, int]]:
+        """The linear layers of one block: name -> (in, out). One expert stands for all."""
+        query, key = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return {
+            "q_proj": (self.hidden, query), "k_proj": (self.hidden, key), "v_proj": (self.hidden, key),
+            "o_proj": (query, self.hidden), "gate_proj": (self.hidden, self.intermediate),
+            "up_proj": (self.hidden, self.intermediate), "down_proj": (self.intermediate, self.hidden),
+        }  # fmt: skip
+
+    @property
+    def parameters(self) -> int:
+        """All weights, embeddings included."""
+        attention = sum(rows * columns for name, (rows, columns) in self.linear.items() if name[0] in "qkvo")
+        block = sum(rows * columns for name, (rows, columns) in self.linear.items() if name[0] in "gud")
+        router = self.hidden * self.experts
+        embedding = self.vocabulary * self.hidden * (1 if self.tied else 2)
+        per_layer = attention + block * max(1, self.experts) + router + 2 * self.hidden
+        return embedding + self.layers * per_layer + self.hidden
+
+
+def _dense(hidden: int, intermediate: int, layers: int, heads: int, kv_heads: int, tied: bool) -> Shape:
+    return Shape(hidden, intermediate, layers, heads, kv_heads, 128, 151936, tied)
+
+
+KNOWN = {  # Qwen3 technical report, table 1 (arXiv 2505.09388), and the published config.json files
+    "qwen3-0.6b": _dense(1024, 3072, 28, 16, 8, True),
+    "qwen3-1.7b": _dense(2048, 6144, 28, 16, 8, True),
+    "qwen3-4b": _dense(2560, 9728, 36, 32, 8, True),
+    "qwen3-8b": _dense(4096, 12288, 36, 32, 8, False),
+    "qwen3-14b": _dense(5120, 17408, 40, 40, 8, False),
+    "qwen3-32b": _dense(5120, 25600, 64, 64, 8, False),
+    "qwen3-30b-a3b": Shape(2048, 768, 48, 32, 4, 128, 151936, False, 128),
+    "smollm2-135m-instruct": Shape(576, 1536, 30, 9, 3, 64, 49152, True),
+}
+
+
+def shape_of(name: str) -> Shape | None:
+    """The shape of a local folder's model (the base of an adapter), or of a hub id that is known; else None."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _in_folder(folder)
+    last = name.split("#")[0].rstrip("/").rsplit("/", 1)[-1].lower()
+    return next((KNOWN[key] for key in sorted(KNOWN, key=len, reverse=True) if last.startswith(key)), None)
+
+
+def _in_folder(folder: Path) -> Shape | None:
+    if (folder / "config.json").is_file():
+        return from_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    if (folder / "adapter_config.json").is_file():
+        base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+        return shape_of(base) if base and base != str(folder) else None
+    made = artifact.read(folder)
+    if made is None or made.path == str(folder):
+        return None
+    return shape_of(made.base or made.path)
+
+
+def from_config(config: Mapping[str, Any]) -> Shape | None:
+    """The shape that a config.json tells; None for architectures of other kinds."""
+    text = config.get("text_config") or config
+    try:
+        heads, hidden = int(text["num_attention_heads"]), int(text["hidden_size"])
+        experts = int(text.get("num_experts") or text.get("num_local_experts") or 0)
+        width = text.get("moe_intermediate_size") if experts else None
+        return Shape(
+            hidden, int(width or text["intermediate_size"]), int(text["num_hidden_layers"]), heads,
+            int(text.get("num_key_value_heads") or heads), int(text.get("head_dim") or hidden // heads),
+            int(text["vocab_size"]), bool(config.get("tie_word_embeddings", True)), experts,
+        )  # fmt: skip
+    except (KeyError, TypeError):
+        return None

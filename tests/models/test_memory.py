@@ -1,0 +1,88 @@
+"""The memory of training, and the weights of published shapes."""
+
+import json
+
+import pytest
+
+from runner.core.specs import Lora, Parallelism, TrainType
+from runner.models.memory import GIB, estimate, learning_weights
+from runner.models.shape import KNOWN, from_config, shape_of
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [("qwen3-0.6b", 0.596), ("qwen3-8b", 8.19), ("qwen3-32b", 32.8), ("qwen3-30b-a3b", 30.5), ("smollm2-135m-instruct", 0.1345)],
+)
+def test_known_shapes_have_the_published_number_of_weights(name: str, billions: float) -> None:
+    """As the models' cards say."""
+    assert KNOWN[name].parameters / 1e9 == pytest.approx(billions, rel=0.005)
+
+
+def test_the_count_is_that_of_a_real_model(tmp_path) -> None:
+    """A tiny model of transformers, counted and estimated."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    for tied in (True, False):
+        config = LlamaConfig(
+            hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+            vocab_size=100, tie_word_embeddings=tied,
+        )  # fmt: skip
+        config.save_pretrained(tmp_path)
+        shape = shape_of(str(tmp_path))
+        assert shape is not None
+        assert shape.parameters == LlamaForCausalLM(config).num_parameters()
+
+
+def test_adapters_learn_what_peft_makes_learn() -> None:
+    """All linear layers, or those named."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, vocab_size=100,
+    )  # fmt: skip
+    shape = from_config(config.to_dict())
+    assert shape is not None
+    for targets in ("all-linear", ["q_proj", "v_proj"]):
+        made = get_peft_model(LlamaForCausalLM(config), LoraConfig(r=4, target_modules=targets, task_type="CAUSAL_LM"))
+        kind = TrainType(kind="lora", lora=Lora(rank=4, targets=targets))
+        assert learning_weights(shape, kind) == sum(weight.numel() for weight in made.parameters() if weight.requires_grad)
+
+
+def test_presets_divide_what_they_say() -> None:
+    """ZeRO's table (arXiv 1910.02054, figure 1): 16 bytes a weight, of which moments, gradients and weights are split."""
+    shape, full = KNOWN["qwen3-8b"], TrainType(kind="full")
+    weights = shape.parameters / GIB
+
+    def fixed(preset: str) -> float:
+        return estimate(shape, full, Parallelism(preset=preset, gpus=8)).fixed
+
+    assert fixed("single") == fixed("ddp") == pytest.approx(16 * weights)
+    assert fixed("zero1") == pytest.approx((8 + 8 / 8) * weights)
+    assert fixed("zero2") == pytest.approx((4 + 12 / 8) * weights)
+    assert fixed("zero3") == fixed("fsdp2") == pytest.approx(2 * weights)
+    assert fixed("zero3_offload") < fixed("zero3")
+
+
+def test_fewer_bytes_with_adapters_and_four_bits() -> None:
+    """qlora < lora < full, and more tokens need more."""
+    shape = KNOWN["qwen3-8b"]
+    found = [estimate(shape, TrainType(kind=kind), Parallelism()) for kind in ("qlora", "lora", "full")]
+    assert found[0].fixed < found[1].fixed < found[2].fixed
+    assert found[1].at(2048) > found[1].at(1024) > found[1].fixed
+    assert 14 < found[1].fixed < 17  # 8.19e9 weights of two bytes, and a small adapter
+
+
+def test_what_is_unknown_stays_unknown(tmp_path) -> None:
+    """A hub id of no known shape, a config of another kind, an empty folder."""
+    assert shape_of("some/model") is None
+    assert shape_of(str(tmp_path)) is None
+    (tmp_path / "config.json").write_text(json.dumps({"d_model": 5}))
+    assert shape_of(str(tmp_path)) is None
+    assert shape_of("Qwen/Qwen3-8B") == KNOWN["qwen3-8b"]
+
+
+def test_an_adapter_has_the_shape_of_its_base(tmp_path) -> None:
+    """Followed through adapter_config.json."""
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "Qwen/Qwen3-4B"}))
+    assert shape_of(str(tmp_path)) == KNOWN["qwen3-4b"]
