@@ -45,6 +45,10 @@ def _dispatch(words: list[str]) -> int:
         from runner.cli.list import main as list_main
 
         return list_main(words, places)
+    if verb == "schema":
+        from runner.cli.schema import main as schema_main
+
+        return schema_main(words, places)
     from runner.cli.verbs import composed
 
     return composed(verb, words)
