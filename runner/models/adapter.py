@@ -1,0 +1,56 @@
+"""Puts an adapter on its base, and refuses one that was made for another base: by shapes and names, before loading it."""
+
+from pathlib import Path
+from typing import Any
+
+from runner.core.errors import ModelError
+from runner.models.locate import Located
+
+WEIGHTS = "adapter_model.safetensors"
+PREFIX = "base_model.model."
+
+
+def attach(base: Any, located: Located) -> Any:
+    """The base with the adapter beside it, nothing trainable.
+
+    Raises:
+        ModelError: no adapter weights, or they do not fit the base.
+    """
+    from peft import PeftModel
+
+    folder = located.adapter
+    assert folder is not None
+    if not (folder / WEIGHTS).is_file():
+        raise ModelError(f"{folder}: holds no {WEIGHTS}. Adapters are read from safetensors only.")
+    check_fit(base, folder, located)
+    name = base.config._name_or_path
+    made = PeftModel.from_pretrained(base, folder, is_trainable=False)
+    made.active_peft_config.base_model_name_or_path = name
+    return made
+
+
+def check_fit(base: Any, folder: Path, located: Located) -> None:
+    """Compare every low-rank pair of the adapter with the layer of the base that it belongs to."""
+    from safetensors import SafetensorError, safe_open
+
+    layers = dict(base.named_modules())
+    told = f"{folder}: this adapter was made for another base than {located.name or located.base}"
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{folder / WEIGHTS}: cannot be read: {error}.") from error
+    for name, shape in shapes.items():
+        path, _, side = name.removeprefix(PREFIX).partition(".lora_")
+        if side[:1] not in ("A", "B") or len(shape) != 2:
+            continue
+        layer = layers.get(path)
+        if layer is None or getattr(layer, "weight", None) is None:
+            raise ModelError(f"{told}: the base has no layer {path}. Name its own base: model.id=BASE model.adapter={folder}")
+        wide, size = ("inputs", layer.in_features) if side.startswith("A") else ("outputs", layer.out_features)
+        own = shape[1] if side.startswith("A") else shape[0]
+        if hasattr(layer, "in_features") and own != size:
+            raise ModelError(
+                f"{told}: {path} has {size} {wide} in the base and {own} in the adapter. "
+                f"Name its own base: model.id=BASE model.adapter={folder}"
+            )

@@ -1,0 +1,95 @@
+"""Fetches models from a hub, ModelScope or Hugging Face: what was fetched before is taken without asking the network.
+
+Weights as safetensors only. Where no hub answers, that is said within seconds, with the way out: a local folder. Tokens
+stay where the hub's own library keeps them and are in no sentence of ours.
+"""
+
+import importlib.util
+import os
+import re
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from runner.core.errors import ModelError
+
+MODULES = {"modelscope": "modelscope", "huggingface": "huggingface_hub"}
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
+CODE = ["*.py"]  # only where the model's own code is trusted
+PATIENCE = 6.0  # seconds
+
+
+def download(name: str, revision: str | None, hub: str, *, key: str = "model.id", code: bool = False) -> Path:
+    """The folder of a model on this machine, downloaded when it is not there yet.
+
+    Args:
+        name: org/model. hub: modelscope or huggingface. key: of the recipe, for the sentence.
+        code: whether the model's own Python files come along.
+
+    Raises:
+        ModelError: the hub's library is missing, the hub does not answer, or it does not give that model.
+    """
+    if importlib.util.find_spec(MODULES[hub]) is None:
+        raise ModelError(f"{key}: {name} is on {hub}, and {MODULES[hub]} is not installed. Install the extra: hub. {_way_out(key)}")
+    found = _fetch(name, revision, hub, code, local=True)
+    if isinstance(found, Path) and next(found.glob("*.safetensors"), None) is not None:
+        return found
+    silence = unreachable(hub)
+    if silence:
+        raise ModelError(f"{key}: {name} is not on this machine, and {hub} does not answer ({silence}). {_way_out(key)}")
+    found = _fetch(name, revision, hub, code, local=False)
+    if isinstance(found, Path):
+        return found
+    at = f" at revision {revision}" if revision else ""
+    raise ModelError(f"{key}: {hub} does not give {name}{at} ({found}). Is the name right, are you logged in? {_way_out(key)}")
+
+
+def _way_out(key: str) -> str:
+    return f"Or pass a folder: {key}=/path/to/model"
+
+
+def _fetch(name: str, revision: str | None, hub: str, code: bool, *, local: bool) -> Path | str:
+    """The folder, or the name of what went wrong."""
+    given: dict[str, Any] = {"revision": revision, "local_files_only": local, "allow_patterns": FILES + (CODE if code else [])}
+    try:
+        if hub == "modelscope":
+            from modelscope.hub.snapshot_download import snapshot_download as from_modelscope
+
+            return Path(from_modelscope(name, **given))
+        from huggingface_hub import snapshot_download as from_huggingface
+
+        return Path(from_huggingface(name, **given))
+    except Exception as error:  # noqa: BLE001 - the two libraries share no error; its text may hold an address with a key
+        return type(error).__name__
+
+
+def endpoint(hub: str) -> str:
+    """The address of a hub, as its own library reads it from the environment."""
+    if hub == "modelscope":
+        domain = os.environ.get("MODELSCOPE_DOMAIN")
+        return os.environ.get("MODELSCOPE_ENDPOINT") or (f"https://{domain}" if domain else "https://modelscope.cn")
+    return os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+
+
+def unreachable(hub: str, patience: float = PATIENCE) -> str | None:
+    """Why a hub does not answer, or None when it does. Any answer counts, errors included; a slow name server does not."""
+    told: list[str | None] = [f"nothing within {patience:g} s"]
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(urllib.request.Request(endpoint(hub), method="HEAD"), timeout=patience).close()
+            told[0] = None
+        except urllib.error.HTTPError:
+            told[0] = None
+        except urllib.error.URLError as error:
+            told[0] = getattr(error.reason, "strerror", None) or str(error.reason)
+        except (OSError, ValueError) as error:
+            told[0] = type(error).__name__
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(patience)
+    return told[0]

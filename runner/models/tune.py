@@ -1,0 +1,97 @@
+"""Says which weights of a model learn: a low-rank adapter beside them, all of them, or those of certain names."""
+
+import re
+from typing import Any
+
+from runner.core.errors import ConfigError, ModelError
+from runner.core.specs import Lora, TrainType
+
+
+def tune(model: Any, train_type: TrainType) -> Any:
+    """The model with the right weights learning, in training mode. Adapters start as chance has it: set the seed before.
+
+    Args:
+        model: as loaded; one with an adapter goes on learning that adapter under lora and qlora.
+
+    Raises:
+        ConfigError: patterns or targets that no weight has. ModelError: an adapter where full weights should learn.
+    """
+    kinds = {"lora": _lora, "qlora": _lora, "full": _full, "freeze": _freeze}
+    return kinds[train_type.kind](model, train_type).train()
+
+
+def _full(model: Any, train_type: TrainType) -> Any:
+    _without_adapter(model, train_type)
+    return model.requires_grad_(True)
+
+
+def _freeze(model: Any, train_type: TrainType) -> Any:
+    _without_adapter(model, train_type)
+    patterns = [_pattern(pattern, place) for place, pattern in enumerate(train_type.patterns)]
+    if not patterns:
+        raise ConfigError("train_type.patterns", "empty, and under freeze only what they name learns", "For example: [layers.0]")
+    names = [name for name, _ in model.named_parameters()]
+    for place, pattern in enumerate(patterns):
+        if not any(pattern.search(name) for name in names):
+            raise ConfigError(
+                f"train_type.patterns.{place}", f"no weight is named like {pattern.pattern!r}", f"The first is {names[0]}."
+            )
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(any(pattern.search(name) for pattern in patterns))
+    return model
+
+
+def _pattern(text: str, place: int) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise ConfigError(f"train_type.patterns.{place}", f"{text!r} is no regular expression: {error}") from None
+
+
+def _lora(model: Any, train_type: TrainType) -> Any:
+    from peft import get_peft_model, prepare_model_for_kbit_training
+
+    if hasattr(model, "peft_config"):
+        return _go_on(model, train_type.lora)
+    if getattr(model, "is_loaded_in_4bit", False):
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    try:
+        return get_peft_model(model, _config(train_type.lora))
+    except ValueError as error:
+        if "not found in the base model" not in str(error):
+            raise
+        layers = sorted({name.rsplit(".", 1)[-1] for name, part in model.named_modules() if hasattr(part, "in_features")})
+        raise ConfigError(
+            "train_type.lora.targets", f"no layer of the model is named like {train_type.lora.targets!r}",
+            f"Layers: {', '.join(layers)}; or all-linear.",
+        ) from None  # fmt: skip
+
+
+def _config(lora: Lora) -> Any:
+    from peft import LoraConfig
+
+    alpha = int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha  # other readers expect a whole number
+    return LoraConfig(
+        task_type="CAUSAL_LM", r=lora.rank, lora_alpha=alpha, lora_dropout=lora.dropout, target_modules=lora.targets,
+        use_dora=lora.dora, use_rslora=lora.rslora, modules_to_save=list(lora.modules_to_save) or None,
+    )  # fmt: skip
+
+
+def _go_on(model: Any, lora: Lora) -> Any:
+    """An adapter that is there learns on; its rank and the like are what they are."""
+    own = model.active_peft_config
+    for key, has, wanted in (("rank", own.r, lora.rank), ("alpha", own.lora_alpha, lora.alpha), ("dora", own.use_dora, lora.dora)):
+        if has != wanted:
+            raise ConfigError(
+                f"train_type.lora.{key}", f"{wanted}, and the adapter that goes on learning has {has}",
+                f"Say train_type.lora.{key}={has}, or merge the adapter first.",
+            )  # fmt: skip
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(".lora_" in name or ".modules_to_save." in name)
+    own.inference_mode = False
+    return model
+
+
+def _without_adapter(model: Any, train_type: TrainType) -> None:
+    if hasattr(model, "peft_config"):
+        raise ModelError(f"train_type.kind: {train_type.kind}, and the model is an adapter on a base. Merge it first, or take lora.")

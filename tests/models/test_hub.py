@@ -1,0 +1,93 @@
+"""Where no hub answers that is said at once, with the way out."""
+
+import socket
+import sys
+import time
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.core.errors import ModelError
+from runner.core.specs import Model
+from runner.models import hub
+from runner.models.locate import locate
+
+
+@pytest.fixture
+def dead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """An address at which nobody listens, as the hub; an empty cache."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{held.getsockname()[1]}"
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    monkeypatch.setenv("MODELSCOPE_ENDPOINT", address)
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    return address
+
+
+def test_silent_hub_is_one_sentence_within_seconds(dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "x" * 20)
+    begun = time.monotonic()
+    with pytest.raises(ModelError) as told:
+        locate(Model(id="no-such-org/no-such-model"), "huggingface")
+    assert time.monotonic() - begun < 10
+    sentence = str(told.value)
+    assert "no-such-org/no-such-model is not on this machine, and huggingface does not answer" in sentence
+    assert "model.id=/path/to/model" in sentence and "hf_" not in sentence and "\n" not in sentence
+
+
+def test_hub_that_accepts_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{held.getsockname()[1]}")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        begun = time.monotonic()
+        assert hub.unreachable("huggingface", patience=0.3)
+        assert time.monotonic() - begun < 2
+
+
+def test_missing_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(hub.MODULES, "modelscope", "no_such_hub_library")
+    with pytest.raises(ModelError, match=r"no_such_hub_library is not installed. Install the extra: hub.*model.id=/path"):
+        hub.download("org/name", None, "modelscope")
+
+
+def hub_library(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[dict[str, Any]]:
+    """A stand-in for modelscope that notes what it is asked."""
+    asked: list[dict[str, Any]] = []
+
+    def snapshot_download(name: str, **given: Any) -> str:
+        asked.append({"name": name, **given})
+        return str(answer(given))
+
+    top, inner = types.ModuleType("modelscope"), types.ModuleType("modelscope.hub")
+    last = types.ModuleType("modelscope.hub.snapshot_download")
+    last.snapshot_download = snapshot_download  # type: ignore[attr-defined]
+    top.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
+    for module in (top, inner, last):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return asked
+
+
+def test_what_is_here_is_taken_without_the_network(dead: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    asked = hub_library(monkeypatch, lambda given: tmp_path)
+    assert hub.download("org/name", "main", "modelscope") == tmp_path
+    assert [given["local_files_only"] for given in asked] == [True]
+    assert asked[0]["revision"] == "main" and "*.bin" not in asked[0]["allow_patterns"]
+    assert "*.py" not in asked[0]["allow_patterns"]
+
+
+def test_unknown_model_is_told_without_the_librarys_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(given: dict[str, Any]) -> Path:
+        raise PermissionError("https://user:secret@hub")
+
+    hub_library(monkeypatch, answer)
+    monkeypatch.setattr(hub, "unreachable", lambda name: None)
+    with pytest.raises(ModelError, match=r"modelscope does not give org/name \(PermissionError\). Is the name right") as told:
+        hub.download("org/name", None, "modelscope")
+    assert "secret" not in str(told.value)
