@@ -12,6 +12,8 @@ from runner.core import registry
 from runner.core.specs import Backend, Model, Sampling, Template
 from runner.core.types import Completion, Message
 
+Finished = Callable[[int, list[Completion]], None]
+
 
 class Engine(Protocol):
     """What answers prompts.
@@ -32,12 +34,13 @@ class Engine(Protocol):
         sampling: Sampling,
         prefix: str = "",
         seeds: Sequence[int] | None = None,
-        finished: Callable[[int], None] | None = None,
+        finished: Finished | None = None,
     ) -> list[list[Completion]]:
         """`sampling.n` completions of each prompt, in the order of the prompts.
 
         seeds: one a prompt; the same seed, prompt and sampling give the same answer, whatever else is in the batch.
-        finished: told, now and then, how many completions are ready.
+        finished: given the place of a prompt and its completions as soon as they are ready, in any order. What it
+            raises ends the work.
         A prompt that cannot be answered gets completions whose finish_reason is "error".
         """
         ...

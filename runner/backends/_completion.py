@@ -76,6 +76,13 @@ def failure(prompt: Prompt, error: str, sample: int = 0) -> Completion:
     return Completion(prompt.prefix, None, "error", prompt.head, 0, sample, error=error)
 
 
+def too_long(prompt: Prompt, context: int) -> str | None:
+    """Why a prompt cannot be answered, if it leaves no room for an answer."""
+    if len(prompt.ids) < context:
+        return None
+    return f"the prompt has {len(prompt.ids)} tokens and leaves no room for an answer: the model takes {context}"
+
+
 def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
     """The text before the first stop string, and whether there was one."""
     places = [place for word in stop if (place := text.find(word)) >= 0]

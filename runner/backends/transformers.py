@@ -22,6 +22,8 @@ from runner.models.locate import locate
 if TYPE_CHECKING:
     from runner.backends._sampler import Row
 
+WINDOW = 1024  # rows that are sorted by length together: answers must not come too far out of order
+
 
 class Transformers:
     """A model and its tokenizer in memory."""
@@ -51,38 +53,36 @@ class Transformers:
         sampling: Sampling,
         prefix: str = "",
         seeds: Sequence[int] | None = None,
-        finished: Callable[[int], None] | None = None,
+        finished: Callable[[int, list[Completion]], None] | None = None,
     ) -> list[list[Completion]]:
         """See `Engine.generate`."""
         read = [_completion.read(prompt, prefix, self._encode) for prompt in prompts]
-        fits = [len(prompt.ids) < self.context for prompt in read]
-        rows = [
-            self._row(place, prompt, sampling, sample, seeds[place] if seeds else place)
-            for place, prompt in enumerate(read)
-            for sample in range(sampling.n)
-            if fits[place]
-        ]
-        done = 0
-        for advanced in self._rolling(sampling).steps(deque(sorted(rows, key=lambda row: -len(row.ids)))):
-            ended = sum(row.finish_reason is not None for row in advanced)
-            done += ended
-            if finished is not None and ended:
-                finished(done)
         answers: list[list[Completion]] = [[] for _ in prompts]
-        for row in rows:
-            made = self._completion(read[row.index], row, sampling, len(answers[row.index]))
-            answers[row.index].append(made)
+        rows: dict[int, list[Row]] = {}
         for place, prompt in enumerate(read):
-            if not fits[place]:
-                error = f"the prompt has {len(prompt.ids)} tokens, the model takes {self.context}"
+            error = _completion.too_long(prompt, self.context)
+            if error:
                 answers[place] = [_completion.failure(prompt, error, sample) for sample in range(sampling.n)]
+                _tell(finished, place, answers[place])
+                continue
+            seed = seeds[place] if seeds else place
+            rows[place] = [self._row(place, prompt, sampling, sample, seed) for sample in range(sampling.n)]
+        left = {place: len(samples) for place, samples in rows.items()}
+        for advanced in self._rolling(sampling).steps(_queue(rows)):
+            for place in (row.index for row in advanced if row.finish_reason):
+                left[place] -= 1
+                if left[place] == 0:
+                    answers[place] = [
+                        self._completion(read[place], row, sampling, sample) for sample, row in enumerate(rows[place])
+                    ]
+                    _tell(finished, place, answers[place])
         return answers
 
     def stream(self, prompt: str, sampling: Sampling, prefix: str = "", seed: int = 0) -> Iterator[str | Completion]:
         """See `Engine.stream`."""
         read = _completion.read(prompt, prefix, self._encode)
-        if len(read.ids) >= self.context:
-            error = f"the prompt has {len(read.ids)} tokens, the model takes {self.context}"
+        error = _completion.too_long(read, self.context)
+        if error:
             yield _completion.failure(read, error)
             return
         row = self._row(0, read, sampling, 0, seed)
@@ -131,3 +131,15 @@ class Transformers:
         text, _ = _completion.cut_at_stop(self._text(row), sampling.stop)
         logprobs = row.logprobs if sampling.logprobs else None
         return _completion.completion(prompt, text, row.new, row.finish_reason or "length", sample, logprobs)
+
+
+def _queue(rows: dict[int, list["Row"]]) -> "deque[Row]":
+    """Rows in the order in which they are read: by input, and in each stretch of WINDOW rows the longest first."""
+    waiting = [row for samples in rows.values() for row in samples]
+    stretches = (waiting[start : start + WINDOW] for start in range(0, len(waiting), WINDOW))
+    return deque(row for stretch in stretches for row in sorted(stretch, key=lambda row: -len(row.ids)))
+
+
+def _tell(finished: Callable[[int, list[Completion]], None] | None, place: int, made: list[Completion]) -> None:
+    if finished is not None:
+        finished(place, made)
