@@ -49,6 +49,14 @@ def _dispatch(words: list[str]) -> int:
         from runner.cli.schema import main as schema_main
 
         return schema_main(words, places)
+    if verb == "diff":
+        from runner.cli.diff import main as diff_main
+
+        return diff_main(words)
+    if verb == "rerun":
+        from runner.cli.rerun import main as rerun_main
+
+        return rerun_main(words, places)
     from runner.cli.verbs import composed
 
     return composed(verb, words)

@@ -20,6 +20,7 @@ from runner.models import fingerprint as models
 
 REFERENCE = "stage:"
 PLUGINS = {"reward": "rewards", "loss_scale": "loss_scales", "format": "formats"}
+DATASETS = ("prompts", "datasets")  # fields whose texts are datasets
 NOT_FILES = (TrainType,)  # names of weights are no file names
 
 
@@ -58,7 +59,10 @@ def _walk(value: Any, name: str, places: Sequence[Path]) -> Iterator[tuple[str, 
                 yield from _walk(getattr(value, field.name), field.name, places)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _walk(item, "", places)
+            if name in DATASETS and isinstance(item, str):
+                yield from _dataset(item, places)
+            else:
+                yield from _walk(item, "", places)
     elif isinstance(value, Mapping):
         for key, item in value.items():
             yield from _walk(item, str(key), places)

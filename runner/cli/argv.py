@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 
 from runner.core.errors import ConfigError, near_miss
 
-VERBS = ("plan", "explain", "list", "schema")
+VERBS = ("plan", "explain", "list", "schema", "diff", "rerun")
 VALUE_FLAGS = {"--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--package", "-p"}
 VALUE_FLAGS |= {"--cfg", "-c", "--experimental-rerun", "--output", "--index", "--contains"}
 OPTIONAL_VALUE_FLAGS = {"--info", "-i"}

@@ -1,0 +1,25 @@
+"""`runner rerun RUN`: go on with a run from its own config.yaml, without the recipe or the command that made it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from runner import execute, plan
+from runner.core.errors import ConfigError
+
+
+def main(words: Sequence[str], places: Sequence[Path]) -> int:
+    """Plan what config.yaml says, in the same folder, and run what is not complete.
+
+    Raises:
+        ConfigError: no run folder. RunnerError: what a run can raise.
+    """
+    if len(words) != 1:
+        raise ConfigError("rerun", f"takes one run folder, not {len(words)}", "Write: rerun outputs/NAME.")
+    file = Path(words[0]) / "config.yaml"
+    if not file.is_file():
+        raise ConfigError("rerun", f"{words[0]!r} is no run folder", "A run's folder holds config.yaml.")
+    values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    execute.execute(plan.make(values, places, Path(words[0])))
+    return 0
