@@ -1,9 +1,12 @@
 """Puts an adapter on its base, and refuses one that was made for another base: by shapes and names, before loading it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+from runner.core.artifact import write_whole
 from runner.core.errors import ModelError
+from runner.models.locate import ADAPTER as CONFIG
 from runner.models.locate import Located
 
 WEIGHTS = "adapter_model.safetensors"
@@ -23,10 +26,16 @@ def attach(base: Any, located: Located) -> Any:
     if not (folder / WEIGHTS).is_file():
         raise ModelError(f"{folder}: holds no {WEIGHTS}. Adapters are read from safetensors only.")
     check_fit(base, folder, located)
-    name = base.config._name_or_path
     made = PeftModel.from_pretrained(base, folder, is_trainable=False)
-    made.active_peft_config.base_model_name_or_path = name
+    made.active_peft_config.base_model_name_or_path = str(located.base)  # peft looks there while it saves
     return made
+
+
+def name_base(folder: Path, name: str) -> None:
+    """Write into a saved adapter what its base is called, a hub id for example, instead of where it lay."""
+    file = folder / CONFIG
+    told = json.loads(file.read_text(encoding="utf-8"))
+    write_whole(file, json.dumps({**told, "base_model_name_or_path": name}, indent=2) + "\n")
 
 
 def check_fit(base: Any, folder: Path, located: Located) -> None:

@@ -85,7 +85,7 @@ def load_model(located: Located, model: Model, train_type: TrainType | None = No
     loaded = _read(located, options, model.trust_remote_code)
     if device == "cuda" and int(os.environ.get("WORLD_SIZE", "1")) == 1 and "quantization_config" not in options:
         loaded = loaded.to(device)
-    loaded.config._name_or_path = located.name  # what an adapter that is made of it calls its base
+    loaded.config._name_or_path = located.name  # how an adapter made of it will call its base
     if located.adapter is not None:
         loaded = attach(loaded, located)
     return loaded.eval()
@@ -106,7 +106,7 @@ def _read(located: Located, options: dict[str, Any], trusted: bool) -> Any:
     base = located.base
     try:
         with quiet():
-            made, facts = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 base, use_safetensors=True, output_loading_info=True, trust_remote_code=trusted,
                 local_files_only=True, ignore_mismatched_sizes=True, **options,
             )  # fmt: skip
@@ -116,8 +116,9 @@ def _read(located: Located, options: dict[str, Any], trusted: bool) -> Any:
                 f"{base}: this model brings Python code of its own. If you trust it: model.trust_remote_code=true"
             ) from None
         raise ModelError(f"{base}: cannot be loaded: {_first_line(error)}.") from error
+    model, facts = loaded
     _check_weights(base, facts)
-    return made
+    return model
 
 
 def _check_weights(base: Path, facts: Any) -> None:
@@ -146,9 +147,10 @@ def four_bits(device: str) -> Any:
         raise ModelError("train_type.kind: qlora needs the package bitsandbytes. pip install bitsandbytes, or take lora.")
     if device != "cuda":
         raise ModelError("train_type.kind: qlora needs a GPU. Take lora.")
-    from transformers import BitsAndBytesConfig
+    import transformers
 
-    return BitsAndBytesConfig(
+    make: Any = transformers.BitsAndBytesConfig
+    return make(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
     )
 

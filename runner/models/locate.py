@@ -170,7 +170,21 @@ def _under(adapter: Path, hub: str, code: bool) -> Located:
     try:
         base = _folder(name, told.get("revision"), hub, code)
     except ModelError as error:
+        trained = _trained_on(adapter)
+        if trained is not None:  # a checkpoint knows where its base lay; the stage knows how it is called
+            found = locate(trained, hub)
+            return Located(found.base, adapter, found.name)
         raise ModelError(f"{adapter}: the base of this adapter cannot be had. {error} {advice}") from None
     if is_adapter(base):
         raise ModelError(f"{adapter}: its base {base} is an adapter too. Merge that one first.")
     return Located(base, adapter, _name(name, base))
+
+
+def _trained_on(adapter: Path) -> Model | None:
+    """The model of the stage that made an adapter, by its work order."""
+    import yaml
+
+    order = adapter.parent / JOB_FILE
+    stage = (yaml.safe_load(order.read_text(encoding="utf-8")) or {}).get("stage", {}) if order.is_file() else {}
+    given = stage.get("model") or {}
+    return Model(**given) if given.get("id") else None

@@ -98,6 +98,14 @@ def test_checkpoint_of_an_unfinished_stage(tmp_path: Path) -> None:
             found(place)
 
 
+def test_checkpoint_whose_base_moved_asks_its_stage(tmp_path: Path) -> None:
+    base, folder = model_folder(tmp_path / "base"), stage(tmp_path / "train", None)
+    adapter = adapter_folder(folder / "checkpoint-2", "/gone/from/the/cache")
+    (adapter / "complete.json").write_text("{}")
+    (folder / "job.yaml").write_text(f"stage: {{model: {{id: {base}, dtype: float32}}}}")
+    assert (found(adapter).base, found(adapter).adapter, found(adapter).name) == (base, adapter, str(base))
+
+
 def test_packaged_folder_is_found_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "weights_in_a_wheel").mkdir()
     (tmp_path / "weights_in_a_wheel" / "__init__.py").write_text("raise RuntimeError('imported')")

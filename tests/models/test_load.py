@@ -1,0 +1,213 @@
+"""What would train or answer wrongly without a word is refused while loading."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.core.errors import ConfigError, ModelError
+from runner.core.specs import Lora, Model, TrainType
+from runner.models.adapter import name_base
+from runner.models.load import load_model, load_tokenizer
+from runner.models.locate import Located, locate
+from runner.models.tune import tune
+from tests.tiny import tiny_model
+
+LORA = TrainType(kind="lora", lora=Lora(rank=4, alpha=8))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny chat model."""
+    return tiny_model(tmp_path_factory.mktemp("models") / "base")
+
+
+@pytest.fixture
+def copy(base: Path, tmp_path: Path) -> Path:
+    """One that may be spoilt."""
+    return Path(shutil.copytree(base, tmp_path / "copy"))
+
+
+def load(folder: Path, **keys: Any) -> Any:
+    """Locate and load."""
+    model = Model(id=str(folder), **keys)
+    return load_model(locate(model, "huggingface"), model)
+
+
+def learning(model: Any) -> list[str]:
+    """Names of the weights that learn."""
+    return [name for name, weight in model.named_parameters() if weight.requires_grad]
+
+
+def saved_adapter(base: Path, folder: Path, train_type: TrainType = LORA) -> Path:
+    """An adapter with weights that change the model's answers."""
+    import torch
+
+    made = tune(load(base), train_type)
+    torch.manual_seed(1)
+    for name, weight in made.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(weight, std=0.2)
+    made.save_pretrained(folder)
+    return folder
+
+
+def edit(file: Path, **values: Any) -> None:
+    """Change keys of a JSON file."""
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+def test_adapter_changes_answers_and_remembers_its_base(base: Path, tmp_path: Path) -> None:
+    import torch
+
+    adapter = saved_adapter(base, tmp_path / "adapter")
+    assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == str(base)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        assert not torch.allclose(load(base)(ids).logits, load(adapter)(ids).logits, atol=1e-2)
+    assert load_tokenizer(locate(Model(id=str(adapter)), "huggingface")).eos_token == "<|im_end|>"
+    assert learning(load(adapter)) == []
+
+
+def test_adapter_is_saved_under_the_name_of_its_base(base: Path, tmp_path: Path) -> None:
+    model = tune(load_model(Located(base, None, "org/base"), Model(id="org/base")), LORA)
+    assert model.config._name_or_path == "org/base"
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == str(base)
+    name_base(tmp_path, model.config._name_or_path)
+    told = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (told["base_model_name_or_path"], told["r"]) == ("org/base", 4)
+
+
+def test_adapter_of_another_base(base: Path, tmp_path: Path) -> None:
+    adapter = saved_adapter(tiny_model(tmp_path / "qwen3", family="qwen3"), tmp_path / "adapter")
+    other = Path(shutil.copytree(base, tmp_path / "wide"))
+    edit(adapter / "adapter_config.json", base_model_name_or_path=str(other))
+    load(adapter)  # the same shapes
+    with pytest.raises(ModelError, match=r"made for another base than .*wider: .*has \d+ (inputs|outputs) in the base and \d+"):
+        load(_wider(tmp_path / "wider"), adapter=str(adapter))
+    with pytest.raises(ModelError, match=r"the base has no layer .*Name its own base: model.id=BASE"):
+        load(_gpt2(tmp_path / "gpt2", base), adapter=str(adapter))
+
+
+def _wider(folder: Path) -> Path:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    LlamaForCausalLM(
+        LlamaConfig(vocab_size=420, hidden_size=96, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4)
+    ).save_pretrained(folder)
+    return folder
+
+
+def _gpt2(folder: Path, base: Path) -> Path:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    GPT2LMHeadModel(GPT2Config(vocab_size=420, n_embd=32, n_layer=1, n_head=2)).save_pretrained(folder)
+    return folder
+
+
+def test_missing_weight_is_not_filled_with_chance(copy: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(copy / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"copy: 1 weights are missing, for example model.layers.1.mlp.up_proj.weight"):
+        load(copy)
+
+
+def test_weights_of_another_shape(copy: Path) -> None:
+    edit(copy / "config.json", intermediate_size=96)
+    with pytest.raises(ModelError, match=r"copy: .*(down|gate|up)_proj.weight is \d+ x \d+ in the file and \d+ x \d+ by config"):
+        load(copy)
+
+
+def test_unreadable_folders(copy: Path) -> None:
+    weights = (copy / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(weights[:5000])
+    with pytest.raises(ModelError, match="copy: cannot be loaded"):
+        load(copy)
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="copy: holds no weights. Weights are read from"):
+        load(copy)
+    (copy / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"holds only pytorch_model.bin, a format that can run code"):
+        load(copy)
+
+
+def test_adapter_without_weights(base: Path, tmp_path: Path) -> None:
+    adapter = saved_adapter(base, tmp_path / "adapter")
+    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+    with pytest.raises(ModelError, match=r"adapter: holds no adapter_model.safetensors"):
+        load(adapter)
+
+
+def test_code_of_the_models_own_is_not_run(copy: Path) -> None:
+    (copy / "modeling_own.py").write_text("raise SystemExit('ran')")
+    edit(copy / "config.json", model_type="own", auto_map={
+        "AutoConfig": "modeling_own.Config", "AutoModelForCausalLM": "modeling_own.Model",
+    })  # fmt: skip
+    with pytest.raises(ModelError, match=r"brings Python code of its own. If you trust it: model.trust_remote_code=true"):
+        load(copy)
+
+
+def test_tokenizers(copy: Path) -> None:
+    located = locate(Model(id=str(copy)), "huggingface")
+    (copy / "chat_template.jinja").unlink()
+    with pytest.raises(ModelError, match="has no chat template"):
+        load_tokenizer(located)
+    assert load_tokenizer(located, chat=False).chat_template is None
+    edit(copy / "config.json", vocab_size=100)
+    with pytest.raises(ModelError, match=r"its tokenizer has ids up to \d+, the model .* has 100 embeddings"):
+        load_tokenizer(located, chat=False)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (copy / name).unlink()
+    with pytest.raises(ModelError, match="copy: holds no tokenizer"):
+        load_tokenizer(located)
+
+
+def test_lora_learns_beside_every_linear_layer(base: Path) -> None:
+    model = tune(load(base), LORA)
+    names = learning(model)
+    assert model.training and len(names) == 2 * 7 * 2 and all(".lora_" in name for name in names)
+    assert model.active_peft_config.base_model_name_or_path == str(base)
+
+
+def test_full_and_freeze(base: Path) -> None:
+    model = tune(load(base), TrainType(kind="full"))
+    assert len(learning(model)) == len(list(model.parameters()))
+    model = tune(load(base), TrainType(kind="freeze", patterns=[r"layers\.1\.", "norm"]))
+    assert "model.layers.1.mlp.up_proj.weight" in learning(model) and "model.norm.weight" in learning(model)
+    assert "model.layers.0.mlp.up_proj.weight" not in learning(model)
+
+
+def test_adapter_goes_on_learning(base: Path, tmp_path: Path) -> None:
+    adapter = saved_adapter(base, tmp_path / "adapter")
+    model = tune(load(adapter), LORA)
+    assert len(learning(model)) == 28
+    with pytest.raises(ConfigError, match=r"train_type.lora.rank: 8, and the adapter .* has 4"):
+        tune(load(adapter), TrainType(kind="lora", lora=Lora(rank=8, alpha=8)))
+    with pytest.raises(ModelError, match="full, and the model is an adapter on a base"):
+        tune(load(adapter), TrainType(kind="full"))
+
+
+@pytest.mark.parametrize(
+    ("train_type", "sentence"),
+    [
+        (TrainType(kind="freeze"), r"train_type.patterns: empty"),
+        (TrainType(kind="freeze", patterns=["norm", "layrs"]), r"train_type.patterns.1: no weight is named like 'layrs'"),
+        (TrainType(kind="freeze", patterns=["("]), r"train_type.patterns.0: '\(' is no regular expression"),
+        (TrainType(kind="lora", lora=Lora(targets=["c_attn"])), r"lora.targets: no layer .*'c_attn'.*down_proj.*q_proj.*all-linear"),
+    ],
+)
+def test_weights_that_nobody_has(base: Path, train_type: TrainType, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        tune(load(base), train_type)
+
+
+def test_qlora_tells_what_it_needs(base: Path) -> None:
+    model = Model(id=str(base))
+    with pytest.raises(ModelError, match=r"train_type.kind: qlora needs (the package bitsandbytes|a GPU)"):
+        load_model(locate(model, "huggingface"), model, TrainType(kind="qlora"))
