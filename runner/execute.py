@@ -57,7 +57,8 @@ def execute(plan: Plan, in_process: bool = False) -> list[Done]:
                 ended.append(Done(step, "reused", 0.0, artifact.read(step.folder)))
                 terminal.stage(step, "reused, complete")
                 continue
-            terminal.stage(step, step.reason)
+            if not step.stage.interactive:  # what owns the terminal says what it likes: a pipe gets its answers alone
+                terminal.stage(step, step.reason)
             _run(plan, step, terminal, in_process, lock)
             ended.append(Done(step, "done", time.monotonic() - start, artifact.read(step.folder)))
         terminal.table(plan, ended)

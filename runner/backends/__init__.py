@@ -28,6 +28,10 @@ class Engine(Protocol):
         """The text to be continued."""
         ...
 
+    def room(self, prompt: str) -> int:
+        """The tokens that the context leaves for an answer to this prompt; below 1 it cannot be answered."""
+        ...
+
     def generate(
         self,
         prompts: Sequence[str],

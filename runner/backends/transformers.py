@@ -47,6 +47,10 @@ class Transformers:
         """The text to be continued."""
         return prompt_text(self.tokenizer, messages, template, tools)
 
+    def room(self, prompt: str) -> int:
+        """See `Engine.room`."""
+        return self.context - len(self._encode(prompt))
+
     def generate(
         self,
         prompts: Sequence[str],
@@ -86,7 +90,8 @@ class Transformers:
             yield _completion.failure(read, error)
             return
         row = self._row(0, read, sampling, 0, seed)
-        yield read.prefix
+        if read.prefix:
+            yield read.prefix
         shown = 0
         for _ in self._rolling(sampling).steps(deque([row])):
             text, _ = _completion.cut_at_stop(self._text(row), sampling.stop)

@@ -1,0 +1,72 @@
+"""A conversation with a model: its history, its settings, and what is done when it outgrows the context."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from runner.backends import Engine
+from runner.core import schema
+from runner.core.specs import Sampling, Template
+from runner.core.types import Completion, Message
+
+
+class Conversation:
+    """messages: what was said so far, without a system prompt of the template's.
+
+    A thought stays in the history as it was said; the chat template decides what the model sees of it later.
+    """
+
+    def __init__(self, engine: Engine, template: Template, sampling: Sampling, seed: int = 0) -> None:
+        self.engine, self.template, self.sampling, self.seed = engine, template, sampling, seed
+        self.messages: list[Message] = []
+        self.forgotten = 0  # messages that the last question pushed out of the context
+
+    def ask(self, text: str) -> Iterator[str | Completion]:
+        """Stream the answer. Closing the iterator early keeps what was said until then."""
+        self.messages.append(Message("user", text))
+        prompt = self._fitting()
+        said = ""
+        completion: Completion | None = None
+        prefix = self.template.response_prefix
+        try:
+            for piece in self.engine.stream(prompt, self.sampling, prefix, self.seed + len(self.messages)):
+                if isinstance(piece, Completion):
+                    completion = piece
+                else:
+                    said += piece
+                yield piece
+        finally:
+            if (completion is not None and completion.error) or not said:
+                self.messages.pop()  # the question was not answered
+            else:
+                self.messages.append(Message("assistant", said))
+
+    def _fitting(self) -> str:
+        """The prompt, its oldest exchanges left out until there is room for an answer."""
+        wanted = min(self.sampling.max_new_tokens, self.engine.context // 4)
+        self.forgotten = 0
+        while True:
+            prompt = self.engine.prompt(self.messages, self.template)
+            if self.engine.room(prompt) >= wanted or len(self.messages) < 3:
+                return prompt
+            del self.messages[:2]
+            self.forgotten += 2
+
+    def clear(self) -> None:
+        """Forget what was said."""
+        self.messages = []
+
+    def set_template(self, **keys: Any) -> None:
+        """Change how the conversation becomes text, for example `thinking="off"`."""
+        self.template = dataclasses.replace(self.template, **keys)
+
+    def set_sampling(self, name: str, value: str) -> None:
+        """Change a key of `sampling`; the value is read as YAML.
+
+        Raises:
+            ConfigError: no such key, or a value that it does not take.
+        """
+        keys = {**schema.plain(self.sampling), name: yaml.safe_load(value)}
+        self.sampling = schema.build(Sampling, keys, "sampling")

@@ -1,0 +1,54 @@
+"""Talk with a model in the terminal: `<<< ` asks, the answer streams. With piped input it prints the answers alone.
+
+`clear` forgets the conversation, `exit` or Ctrl-D leaves, Ctrl-C stops an answer, `/help` tells the rest.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from runner.core.artifact import Artifact
+from runner.core.job import Job
+from runner.core.schema import component
+from runner.core.specs import Backend, Model, Sampling, Template
+
+
+@component
+class Chat:
+    """A conversation in the terminal."""
+
+    model: Model
+    template: Template
+    sampling: Sampling
+    backend: Backend
+    accepts: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("model", "adapter")}
+    reuse: ClassVar[str] = "never"
+    interactive: ClassVar[bool] = True
+
+    def produces(self) -> str:
+        """Nothing that is kept."""
+        return "none"
+
+    def check(self, roots: Sequence[Path], key: str) -> None:
+        """Refuse a model that is plainly not there."""
+        from runner.models.locate import check
+
+        check(self.model, f"{key}.model")
+
+    def run(self, job: Job) -> Artifact:
+        """Load the model and talk until the input ends."""
+        from runner.backends import start
+        from runner.stages._conversation import Conversation
+        from runner.stages._dialogue import Dialogue
+        from runner.stages._screen import Screen
+
+        screen = Screen(sys.stdin, sys.stdout, sys.stderr)
+        screen.note(f"loading {self.model.id} ...")
+        engine = start(self.backend, self.model, job.hub)
+        try:
+            dialogue = Dialogue(Conversation(engine, self.template, self.sampling, job.seed), screen)
+            dialogue.talk()
+        finally:
+            engine.close()
+        return Artifact("none", str(job.folder), metrics={"answers": dialogue.answers})

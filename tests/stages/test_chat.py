@@ -1,0 +1,176 @@
+"""Chat with a tiny model: piped, at a terminal, and its conversation when it outgrows the context."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pytest
+
+from runner.backends import start
+from runner.core import schema
+from runner.core.errors import ConfigError
+from runner.core.specs import Backend, Model, Sampling, Template
+from runner.core.types import Completion, Message
+from runner.stages._conversation import Conversation
+from runner.stages._dialogue import Dialogue
+from runner.stages._screen import Screen
+from runner.stages.chat import Chat
+from tests.tiny import tiny_model
+
+ROOT = Path(__file__).parents[2]
+TALK = """
+import sys
+from pathlib import Path
+from runner.core import schema
+from runner.core.job import Job
+from runner.stages.chat import Chat
+keys = {"model": {"id": sys.argv[1]}, "template": {}, "backend": {"name": "transformers"}}
+keys["sampling"] = {"max_new_tokens": int(sys.argv[2]), "temperature": 0.0}
+schema.build(Chat, keys).run(Job("chat", Path("."), Path(".")))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with a template that knows thinking."""
+    return tiny_model(tmp_path_factory.mktemp("tiny"), "qwen3", "thinker")
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> Any:
+    """The transformers backend on it."""
+    return start(Backend(name="transformers"), Model(id=str(folder)), "modelscope")
+
+
+def talk(engine: Any, lines: str, new: int = 6, **template: Any) -> tuple[Conversation, str, str]:
+    """A piped chat: the conversation afterwards, what was printed, what was complained."""
+    out, errors = io.StringIO(), io.StringIO()
+    conversation = Conversation(engine, Template(**template), Sampling(max_new_tokens=new, temperature=0.0))
+    Dialogue(conversation, Screen(io.StringIO(lines), out, errors)).talk()
+    return conversation, out.getvalue(), errors.getvalue()
+
+
+def test_a_pipe_gets_the_answers_alone(engine: Any) -> None:
+    """Each with a line's end; the history grows; exit leaves before the rest."""
+    conversation, out, errors = talk(engine, "hello\n\nwho are you?\nexit\nthank you\n")
+    assert [message.role for message in conversation.messages] == ["user", "assistant"] * 2
+    answers = [message.content for message in conversation.messages if message.role == "assistant"]
+    assert out == "".join(answer + ("" if answer.endswith("\n") else "\n") for answer in answers) and not errors
+    assert "<<<" not in out
+
+
+def test_clear_forgets(engine: Any) -> None:
+    """The next answer is as to a first question; `clear` inside a sentence is a word."""
+    first = talk(engine, "hello\n")[1]
+    assert talk(engine, "who are you?\nclear\nhello\n")[1].endswith(first)
+    assert len(talk(engine, "who are you?\nCLEAR\nhello\n")[0].messages) == 2
+    assert talk(engine, "clear skies today\n")[0].messages[0].content == "clear skies today"
+
+
+def test_the_response_prefix_is_shown_and_kept(engine: Any) -> None:
+    """As the start of each answer, and in the history."""
+    conversation, out, _ = talk(engine, "hello\n", response_prefix="Sure: ")
+    assert out.startswith("Sure: ") and conversation.messages[1].content.startswith("Sure: ")
+
+
+def test_commands_change_the_conversation(engine: Any) -> None:
+    """System prompt, thinking, sampling, lines joined to one message."""
+    conversation, out, errors = talk(
+        engine, "/system Be brief.\n/no_think\n/set max_new_tokens 4\n/set top_p 0.5\n/multi first\nsecond\n/end\n"
+    )
+    assert not errors
+    assert conversation.template.system == "Be brief." and conversation.template.thinking == "off"
+    assert conversation.sampling.max_new_tokens == 4 and conversation.sampling.top_p == 0.5
+    assert conversation.messages[0].content == "first\nsecond" and out.startswith("<think>\n\n</think>")
+    conversation, out, _ = talk(engine, "/no_think\n/think\n/system a\n/system\nhello\n")
+    assert conversation.template.thinking == "on" and conversation.template.system is None and len(out) > 1
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("/set temperatur 1", "Did you mean sampling.temperature?"),
+        ("/set top_p 7", "sampling.top_p"),
+        ("/think perhaps", "on, off or auto"),
+        ("/sytem x", "no command /sytem"),
+    ],
+)
+def test_wrong_commands_are_told(engine: Any, line: str, sentence: str) -> None:
+    """Nothing is asked."""
+    conversation, out, errors = talk(engine, line + "\n")
+    assert sentence in errors and not out and not conversation.messages
+
+
+def test_a_path_is_a_question(engine: Any) -> None:
+    """Only words after a slash are commands."""
+    assert talk(engine, "/usr/bin holds what?\n")[0].messages[0].content == "/usr/bin holds what?"
+
+
+def test_the_oldest_messages_go_when_the_context_is_full(engine: Any) -> None:
+    """Whole exchanges, until there is room; a question that alone is too long is not kept."""
+    conversation = Conversation(engine, Template(), Sampling(max_new_tokens=2, temperature=0.0))
+    for role in ("user", "assistant") * 3:
+        conversation.messages.append(Message(role, "hello " * 700))
+    list(conversation.ask("hello"))
+    assert conversation.forgotten == 2 and len(conversation.messages) == 6
+    assert conversation.messages[-2].content == "hello"
+    *_, completion = conversation.ask("hello " * 5000)
+    assert isinstance(completion, Completion) and completion.error and len(conversation.messages) == 0
+
+
+def test_an_answer_that_is_stopped_stays_in_the_history(engine: Any) -> None:
+    """As far as it was said."""
+    conversation = Conversation(engine, Template(), Sampling(max_new_tokens=50, temperature=0.0))
+    answer = conversation.ask("hello")
+    said = str(next(answer)) + str(next(answer))
+    answer.close()  # type: ignore[attr-defined]
+    assert conversation.messages[-1] == Message("assistant", said)
+
+
+def test_piped_into_a_process(folder: Path) -> None:
+    """Standard output holds the answer and nothing else."""
+    done = subprocess.run(
+        [sys.executable, "-c", TALK, str(folder), "5"],
+        input="hello\n",
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    assert 0 < len(done.stdout) < 60 and "loading" not in done.stdout and "tokens/s" not in done.stdout
+
+
+def test_at_a_terminal(folder: Path) -> None:
+    """The prompt, an answer with its speed, Ctrl-C stops an answer, Ctrl-D leaves with exit code 0."""
+    child = pexpect.spawn(
+        sys.executable, ["-c", TALK, str(folder), "3000"], cwd=str(ROOT), encoding="utf-8", timeout=60
+    )
+    child.expect("<<< ")
+    child.sendline("/set max_new_tokens 3")
+    child.expect("<<< ")
+    child.sendline("hello")
+    child.expect(r"3 tokens, [\d.]+ tokens/s")
+    child.expect("<<< ")
+    child.sendline("/set max_new_tokens 3000")
+    child.expect("<<< ")
+    child.sendline("hello")
+    child.expect(".{20}")
+    child.sendintr()
+    child.expect("stopped")
+    child.expect("<<< ")
+    child.sendintr()
+    child.expect("Ctrl-D or exit leaves")
+    child.sendeof()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
+def test_check_refuses_a_model_that_is_not_there() -> None:
+    """Before anything is loaded."""
+    stage = schema.build(Chat, {"model": {"id": "./no/such/folder"}, "template": {}, "sampling": {}, "backend": {}})
+    with pytest.raises(ConfigError, match=r"stages.chat.model.id: no folder"):
+        stage.check([], "stages.chat")
