@@ -1,0 +1,49 @@
+"""Reads completions.jsonl again: rows, what was asked in them, and where a run, a stage or a path keeps the file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from runner.core import artifact
+from runner.core.errors import DataError
+from runner.core.specs import Dataset
+
+FILE = "completions.jsonl"
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    """The rows of a completions file.
+
+    Raises:
+        DataError: no such file, or a line that is not JSON.
+    """
+    if not file.is_file():
+        raise DataError(f"{file}: not found. Give a completions file, or the folder of a stage that made one.")
+    rows = []
+    with open(file, encoding="utf-8") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                raise DataError(f"{file}:{number}: is not JSON. Mend or remove the line.") from None
+    return rows
+
+
+def located(name: str) -> Path:
+    """The completions file that a path or a stage's folder means."""
+    place = Path(name).expanduser()
+    made = artifact.read(place) if place.is_dir() else None
+    if made is not None and made.kind == "completions":
+        return Path(made.path)
+    return place / FILE if place.is_dir() else place
+
+
+def question_of(row: dict[str, Any]) -> str:
+    """What was asked last in a row."""
+    asked = [message["content"] for message in row["messages"] if message["role"] == "user"]
+    return str(asked[-1]) if asked else ""
+
+
+def name_of(entry: str | Dataset) -> str:
+    """The file, folder or hub id of a dataset entry."""
+    return (entry if isinstance(entry, str) else entry.dataset).split("#")[0]
