@@ -1,10 +1,14 @@
 """The command line: `python -m runner`, also installed as `runner`. A verb is the first word, and only if it is one."""
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from runner.core.errors import Interrupted, RunnerError, disk_error
+ALONE = ("list", "schema", "diff", "rerun")  # verbs that compose nothing: runner/cli/VERB.py answers
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 2 the user's mistake, 1 a stage failed, 130 interrupted."""
@@ -17,6 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return Interrupted.exit_code
+    except BrokenPipeError:  # `runner plan ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         sentence = disk_error(error)
         if sentence is None:
@@ -41,22 +48,12 @@ def _dispatch(words: list[str]) -> int:
 
         print(text(places))
         return 0
-    if verb == "list":
-        from runner.cli.list import main as list_main
+    if verb in ALONE:
+        return int(import_module(f"runner.cli.{verb}").main(words, places))
+    if any(word.startswith("query=") for word in words) and ("-sc" in words or "--shell-completion" in words):
+        from runner.cli.completion import query
 
-        return list_main(words, places)
-    if verb == "schema":
-        from runner.cli.schema import main as schema_main
-
-        return schema_main(words, places)
-    if verb == "diff":
-        from runner.cli.diff import main as diff_main
-
-        return diff_main(words)
-    if verb == "rerun":
-        from runner.cli.rerun import main as rerun_main
-
-        return rerun_main(words, places)
+        return query()
     from runner.cli.verbs import composed
 
     return composed(verb, words)

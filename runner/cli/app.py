@@ -4,7 +4,9 @@ A single run is composed and planned before Hydra makes its folder, so that a mi
 """
 
 import contextlib
+import logging
 import os
+import sys
 import warnings
 from argparse import Namespace
 from pathlib import Path
@@ -15,6 +17,7 @@ from hydra._internal.utils import _run_hydra, create_config_search_path, get_arg
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobStatus, run_job
 from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig
 
 from runner import execute, plan
 from runner.cli import sweep
@@ -53,6 +56,9 @@ def swept(hydra: Hydra, composer: Composer) -> bool:
 
 
 def _show(arguments: Namespace, composer: Composer) -> int:
+    logging.raiseExceptions = False  # a reader that closed the pipe early is no error
+    if sys.argv[0].endswith("__main__.py"):
+        sys.argv[0] = "runner"  # the name that completion is installed for
     try:
         _run_hydra(arguments, get_args_parser(), lambda config: None, arguments.config_path, composer.config_name)
     except SystemExit as error:
@@ -63,7 +69,8 @@ def _show(arguments: Namespace, composer: Composer) -> int:
 def _single(hydra: Hydra, composer: Composer) -> int:
     config = composer.compose()
     config.hydra.mode = RunMode.RUN
-    made = plan.make(resolved(config), composer.places, Path(config.hydra.run.dir))
+    values = resolved(config)
+    made = plan.make(values, composer.places, Path(_run_dir(config) or str(values.get("output_dir"))))
     plan.refuse_changes(made)
     config.hydra.run.dir = str(made.run)
     callbacks = Callbacks(config)
@@ -79,6 +86,12 @@ def _single(hydra: Hydra, composer: Composer) -> int:
     if result.status == JobStatus.FAILED:
         raise result._return_value  # `return_value` would print a line of its own first
     return 0
+
+
+def _run_dir(config: DictConfig) -> str | None:
+    """hydra.run.dir, unless it is Hydra's own default with the time in it (another primary config than ours)."""
+    written = config.hydra.run._get_node("dir")._value()
+    return None if "${now:" in str(written) else str(config.hydra.run.dir)
 
 
 def _work(made: plan.Plan, cwd: str) -> float | None:

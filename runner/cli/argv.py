@@ -19,6 +19,7 @@ OPTIONAL_VALUE_FLAGS = {"--info", "-i"}
 MODEL_KEYS = ("model", "against", "teacher")
 _KEY = re.compile(r"^(?P<sign>\+\+|\+|~)?(?P<key>[^=\s'\"]+?)=(?P<value>.*)$", re.DOTALL)
 _PLAIN = re.compile(r"^[\w./\-+$%*@?|\\:]+$")
+_NESTED = re.compile(r"\$\{[^{}]*\$\{")  # an interpolation inside another
 _CALL = re.compile(r"^[a-z_]+\(.*\)$", re.DOTALL)
 
 
@@ -108,6 +109,8 @@ def _is_model_id(value: str, options: Collection[str]) -> bool:
 
 def quoted(value: str) -> str:
     """Quote what Hydra's grammar cannot read, element by element in lists and sweeps."""
+    if _NESTED.search(value) and not _whole(value):
+        return _quote(value)
     if not value or _whole(value) or value[0] == "{" or "${" in value or _CALL.match(value):
         return value
     if value[0] == "[" and value[-1] == "]":

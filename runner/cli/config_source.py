@@ -21,6 +21,13 @@ from runner.core.places import package_root
 SCHEMA = "schema"
 
 
+class Texts(dict[Path, str]):
+    """What was read, shared by the copies that Hydra makes of its sources for each composition."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Texts":
+        return self
+
+
 class RootSource(ConfigSource):
     """One search root: `runner:///path`. Set before Hydra starts: all `places`, and what the command line chose.
 
@@ -34,7 +41,7 @@ class RootSource(ConfigSource):
         super().__init__(provider, path)
         self.root = Path(self.path)
         self._chosen, self._places = dict(self.chosen), tuple(self.places)  # workers get the object, not the class
-        self._texts: dict[Path, str] = {}
+        self._texts = Texts()
 
     @staticmethod
     def scheme() -> str:

@@ -13,7 +13,7 @@ from runner.core.errors import ConfigError
 PARTS = ("config", "data and plugins", "code", "packages", "machine", "figures")
 
 
-def main(words: Sequence[str]) -> int:
+def main(words: Sequence[str], places: Sequence[Path] = ()) -> int:
     """Print the differences, a section a part.
 
     Raises:

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -33,6 +34,8 @@ def folder_name(overrides: Sequence[str], left_out: Sequence[str] = ()) -> str:
 
 def register() -> None:
     """Make known the resolver that conf/config.yaml names."""
-    OmegaConf.register_new_resolver(
-        "job_folder", lambda overrides, left_out: folder_name(list(overrides), list(left_out)), replace=True
-    )
+    OmegaConf.register_new_resolver("job_folder", _resolver, replace=True)
+
+
+def _resolver(overrides: Any, left_out: Any) -> str:
+    return folder_name(OmegaConf.to_container(overrides, resolve=False), list(left_out))  # type: ignore[arg-type]

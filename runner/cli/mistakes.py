@@ -60,6 +60,9 @@ def _refused(error: BaseException, composer: "Composer") -> ConfigError:
     """A key that is not there, a value that does not parse, a group used wrongly."""
     cause = error.__cause__ if not str(error).strip() and error.__cause__ else error
     text = str(cause)
+    unread = re.match(r"Error parsing override '(.*)'\n([^\n]*)", text, re.DOTALL)
+    if unread:
+        return ConfigError("", f"{COMMAND_LINE}: {unread[1]}: cannot be read: {unread[2]}")
     match = re.search(r"(?:override|append to config. An item is already at|delete from config\.)\s*'([^']+)'", text)
     key = match[1].rstrip(".") if match else ""
     if text.startswith("In '") or "raised while composing" in text:

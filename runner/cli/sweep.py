@@ -72,7 +72,7 @@ def jobs(hydra: Hydra, composer: Composer) -> list[Planned]:
     if master.hydra.sweeper._target_ != BASIC:
         return []
     words = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
-    parsed = OverridesParser.create(hydra.config_loader).parse_overrides([*words, *master.hydra.overrides.task])
+    parsed = OverridesParser.create(hydra.config_loader).parse_overrides([*words, *_words(master.hydra.overrides.task)])
     (batch,) = BasicSweeper.split_arguments(parsed, None)
     return [_planned(hydra, composer, master, number, tuple(choices)) for number, choices in enumerate(batch)]
 
@@ -82,8 +82,13 @@ def _master(hydra: Hydra, composer: Composer) -> DictConfig:
     return hydra.config_loader.load_configuration(composer.config_name, overrides, RunMode.MULTIRUN)
 
 
+def _words(overrides: Any) -> list[str]:
+    """Overrides as written: an interpolation in them belongs to the job's config, not to this one."""
+    return [str(word) for word in OmegaConf.to_container(overrides, resolve=False)]
+
+
 def _planned(hydra: Hydra, composer: Composer, master: DictConfig, number: int, choices: tuple[str, ...]) -> Planned:
-    own = Composer(composer.flags, (*master.hydra.overrides.hydra, *choices), composer.places, hydra.config_loader)
+    own = Composer(composer.flags, (*_words(master.hydra.overrides.hydra), *choices), composer.places, hydra.config_loader)
     try:
         config = own.compose()
         config.hydra.job.num = number
@@ -117,7 +122,7 @@ def run(hydra: Hydra, composer: Composer) -> int:
         "config": master,
     }
     sweeper = _sweeper(master, work)
-    ended = sweeper.sweep(OmegaConf.to_container(master.hydra.overrides.task, resolve=False)) or []
+    ended = sweeper.sweep(_words(master.hydra.overrides.task)) or []
     callbacks.on_multirun_end(config=master, config_name=composer.config_name)
     returns = [item for item in ended if isinstance(item, JobReturn)]
     show(planned, returns)
