@@ -28,8 +28,8 @@ def check(
         ConfigError: an unknown reward, an unknown parameter, a missing column. PluginError: a file that is not Python.
     """
     for name, reward in rewards.items():
-        registry.check_params("rewards", name, dict(reward.params), roots, f"{key}.{name}.params")
         wanted = registry.signature("rewards", name, roots, f"{key}.{name}")
+        registry.check_params("rewards", name, dict(reward.params), roots, f"{key}.{name}.params")
         for column in wanted.columns:
             if columns is not None and column not in RESERVED and column not in columns:
                 hint = near_miss(column, columns)

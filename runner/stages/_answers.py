@@ -1,0 +1,167 @@
+"""Asks an engine a stage's questions and writes completions.jsonl, going on where a killed run stopped.
+
+A question that cannot be asked or answered becomes a row with its error; too many of them end the stage.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runner.backends import Engine
+from runner.core import artifact
+from runner.core.errors import DataError, Interrupted, StageError
+from runner.core.job import Job
+from runner.core.specs import Sampling, Template
+from runner.core.types import Completion
+from runner.stages._questions import Question, as_row
+from runner.stages._results import Results
+
+Keep = Callable[[Sequence[dict[str, Any]]], Sequence[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a stage asks.
+
+    file: where the rows go. size: input rows that are appended together. max_errors: rows that may fail.
+    inputs: folders that the answers depend on; what another stage makes anew is asked anew.
+    keep: leaves rows out before they are written.
+    """
+
+    template: Template
+    sampling: Sampling
+    file: Path
+    size: int = 1000
+    max_errors: int = 10
+    inputs: Sequence[str] = ()
+    keep: Keep | None = None
+
+
+@dataclass
+class Speed:
+    """Tokens made since the start."""
+
+    start: float = field(default_factory=time.monotonic)
+    tokens: int = 0
+
+    def per_second(self) -> float:
+        """Generated tokens a second."""
+        return round(self.tokens / max(time.monotonic() - self.start, 1e-9), 1)
+
+
+def ask(job: Job, start: Callable[[], Engine], questions: Sequence[Question], asking: Asking) -> dict[str, Any]:
+    """Answer all questions into `asking.file`.
+
+    Args:
+        start: makes the engine; called only when there is something left to ask.
+
+    Returns:
+        Figures of this process: seconds, tokens_per_s.
+
+    Raises:
+        StageError: more errors than allowed. Interrupted: the user stopped it; the same command goes on.
+    """
+    errors: list[str] = []
+
+    def lines(answered: list[tuple[int, list[Completion]]]) -> list[dict[str, Any]]:
+        made = [row for place, completions in answered for row in rows(questions[place], completions)]
+        return list(asking.keep(made)) if asking.keep else made
+
+    results = Results(asking.file, job.folder, mark(job, asking.inputs), len(questions), asking.size, lines)
+    speed = Speed()
+    try:
+        missing = results.missing()
+        if missing:
+            if len(missing) < len(questions):
+                print(f"{len(questions) - len(missing)} of {len(questions)} questions are answered already", flush=True)
+            _ask(job, start, questions, missing, asking, results, speed, errors)
+    finally:
+        results.close()
+    return {"seconds": round(time.monotonic() - speed.start, 1), "tokens_per_s": speed.per_second()}
+
+
+def _ask(
+    job: Job, start: Callable[[], Engine], questions: Sequence[Question], missing: Sequence[int], asking: Asking,
+    results: Results, speed: Speed, errors: list[str],
+) -> None:  # fmt: skip
+    engine = start()
+    done = len(questions) - len(missing)
+
+    def take(row: int, completions: list[Completion]) -> None:
+        nonlocal done
+        results.add(row, completions)
+        done += 1
+        speed.tokens += sum(sum(completion.mask) for completion in completions)
+        job.progress.update(done, len(questions), "questions", tokens_per_s=speed.per_second())
+        for completion in completions:
+            if completion.error:
+                errors.append(f"{questions[row].id}: {completion.error}")
+        if len(errors) > asking.max_errors:
+            raise StageError(f"{len(errors)} questions failed, more than max_errors. The first: {errors[0]}.")
+        if job.stopping():
+            raise Interrupted(f"{job.name}: stopped at {done} of {len(questions)} questions")
+
+    try:
+        prompts: dict[int, str] = {}
+        for row in missing:
+            try:
+                prompts[row] = engine.prompt(questions[row].messages, asking.template, questions[row].tools)
+            except DataError as error:
+                failed = [Completion("", None, "error", 0, 0, n, error=str(error)) for n in range(asking.sampling.n)]
+                take(row, failed)
+        order = list(prompts)
+        speed.start = time.monotonic()
+        engine.generate(
+            list(prompts.values()),
+            asking.sampling,
+            prefix=asking.template.response_prefix,
+            seeds=[questions[row].seed(_seed(asking.sampling, job)) for row in order],
+            finished=lambda place, made: take(order[place], made),
+        )
+    finally:
+        engine.close()
+
+
+def _seed(sampling: Sampling, job: Job) -> int:
+    return job.seed if sampling.seed is None else sampling.seed
+
+
+def mark(job: Job, inputs: Sequence[str]) -> str:
+    """What the answers depend on: the stage's fingerprint, and when each input folder was made."""
+    made = [Path(name) / artifact.FILE for name in inputs]
+    return " ".join([job.fingerprint, *(str(file.stat().st_mtime_ns) for file in made if file.is_file())])
+
+
+def rows(question: Question, completions: Sequence[Completion]) -> list[dict[str, Any]]:
+    """A question's lines of completions.jsonl, one a sample."""
+    made = []
+    for completion in completions:
+        said = [] if completion.error else [{"role": "assistant", "content": completion.text}]
+        row = {
+            "id": question.id,
+            "messages": [*map(as_row, question.messages), *said],
+            "response": completion.text,
+            "reasoning": completion.reasoning,
+            "reference": question.reference,
+            "finish_reason": completion.finish_reason,
+            "prompt_tokens": completion.prompt_tokens,
+            "completion_tokens": completion.completion_tokens,
+            "sample": completion.sample,
+            **({"error": completion.error} if completion.error else {}),
+        }
+        made.append({**row, **{name: value for name, value in question.columns.items() if name not in row}})
+    return made
+
+
+def figures(written: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Statistics of the rows of a completions file."""
+    answered = [row for row in written if row["finish_reason"] != "error"]
+    return {
+        "rows": len(written),
+        "prompt_tokens": sum(row["prompt_tokens"] for row in answered),
+        "completion_tokens": sum(row["completion_tokens"] for row in answered),
+        "truncated": sum(row["finish_reason"] == "length" for row in answered),
+        "errors": len(written) - len(answered),
+    }

@@ -1,0 +1,138 @@
+"""The questions of a stage: prompts from datasets, and plain questions from the recipe itself.
+
+The last turn of a row, where it is the assistant's, is taken away and kept as the reference. Every question has an id
+that stays the same from run to run: the row's own `id` where all differ, else its source and row number.
+"""
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from runner.core.errors import ConfigError, DataError
+from runner.core.specs import Dataset, Mix, Validation
+from runner.core.types import Example, Message
+from runner.data import dropped, mix
+from runner.data.read import rows
+from runner.data.sources import parse
+
+STAGE, LOOKED_AT = "stage:", 1000  # rows whose columns are looked at when planning
+WRITTEN = (
+    "id", "messages", "response", "reasoning", "reference", "finish_reason", "prompt_tokens", "completion_tokens",
+    "sample", "error",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked. reference: the answer that the row had. columns: all else that the row holds."""
+
+    id: str
+    messages: tuple[Message, ...]
+    source: str
+    reference: str | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
+    columns: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def seed(self, seed: int) -> int:
+        """The seed of its answers: the same in every run, whatever is asked beside it."""
+        return int.from_bytes(hashlib.sha256(f"{seed}:{self.id}".encode()).digest()[:4], "big")
+
+
+def check(
+    prompts: Sequence[str | Dataset], questions: Sequence[str], layer: Mix, roots: Sequence[Path], key: str, hub: str
+) -> set[str] | None:
+    """At plan time: there is a question, and each dataset is there or a hub's.
+
+    Returns:
+        The columns of the data, None where some of it is not here yet.
+
+    Raises:
+        ConfigError: what is wrong with which entry.
+    """
+    if not prompts and not questions:
+        fix = f'Give {key}.prompts=[rows.jsonl] or {key}.questions=["who are you?"].'
+        raise ConfigError(f"{key}.prompts", "no question to ask", fix)
+    try:
+        if prompts:
+            mix.check(_as_mix(prompts, layer), roots, hub, f"{key}.prompts")
+        return _columns(prompts, roots, key, hub)
+    except ConfigError as error:  # under the key that the user wrote
+        raise ConfigError(error.key.replace(".prompts.datasets", ".prompts"), error.problem, error.fix) from None
+
+
+def _columns(prompts: Sequence[str | Dataset], roots: Sequence[Path], key: str, hub: str) -> set[str] | None:
+    columns: set[str] = set()
+    for number, entry in enumerate(prompts):
+        if (entry if isinstance(entry, str) else entry.dataset).startswith(STAGE):
+            return None
+        source = parse(entry, roots, hub, f"{key}.prompts.{number}")
+        if not source.files:
+            return None
+        columns |= set(source.known.columns.values() if source.known else ()) | set(source.spec.columns.values())
+        columns |= {name for file in source.files for row in islice(rows(file), LOOKED_AT) for name in row.values}
+    return columns
+
+
+def gather(
+    prompts: Sequence[str | Dataset], questions: Sequence[str], layer: Mix, seed: int, hub: str, roots: Sequence[Path]
+) -> list[Question]:
+    """All questions, in the order of the recipe and of the rows. What is no question is told.
+
+    Args:
+        layer: the recipe's mix, for its variables.
+
+    Raises:
+        DataError: no question at all, or rows that cannot be read.
+    """
+    read = mix.load(_as_mix(prompts, layer), seed, hub, roots, "prompts") if prompts else mix.Mixed()
+    for reason, count in dropped.by_reason(read.dropped).items():
+        example = next(row for row in read.dropped if row.reason == reason)
+        print(f"{count} rows are not asked: {reason}; for example {example.sentence()}", flush=True)
+    plain = [Example((Message("user", text),), source="questions", row=row) for row, text in enumerate(questions)]
+    examples = [*read.train, *plain]
+    found = [_question(example) for example in examples]
+    if not found:
+        raise DataError("prompts: there is no question in them. Give datasets with rows, or questions: [...].")
+    return _named(found, examples)
+
+
+def _as_mix(prompts: Sequence[str | Dataset], layer: Mix) -> Mix:
+    """The prompts as a mix: of the recipe's own one only the variables."""
+    return dataclasses.replace(layer, datasets=list(prompts), validation=Validation(), interleave=False)
+
+
+def _question(example: Example) -> Question:
+    messages, reference = example.messages, None
+    if messages and messages[-1].role == "assistant":
+        messages, reference = messages[:-1], messages[-1].content
+    columns = {name: value for name, value in example.columns.items() if name not in WRITTEN}
+    return Question(f"{example.source}:{example.row}", messages, example.source, reference, example.tools, columns)
+
+
+def _named(found: list[Question], examples: Sequence[Example]) -> list[Question]:
+    own = [example.columns.get("id") for example in examples]
+    unique = all(count == 1 for count in Counter(str(name) for name in own if name is not None).values())
+    wanted = [str(name) if name is not None and unique else one.id for one, name in zip(found, own, strict=True)]
+    seen: Counter[str] = Counter()
+    made = []
+    for question, name in zip(found, wanted, strict=True):
+        seen[name] += 1  # the same row may be asked twice, by two entries
+        made.append(dataclasses.replace(question, id=name if seen[name] == 1 else f"{name} ({seen[name]})"))
+    return made
+
+
+def as_row(message: Message) -> dict[str, Any]:
+    """A message as a dataset holds it."""
+    made: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.reasoning is not None:
+        made["reasoning_content"] = message.reasoning
+    if message.tool_calls:
+        made["tool_calls"] = [dict(call) for call in message.tool_calls]
+    if message.name is not None:
+        made["name"] = message.name
+    return made

@@ -1,0 +1,89 @@
+"""Answers a set of prompts and writes them as a dataset: batch inference, and distillation of a teacher's answers.
+
+The result is `completions.jsonl` in the stage's folder, or `result_path`. A killed run goes on where it stopped.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge
+
+from runner.core.artifact import Artifact
+from runner.core.errors import ConfigError
+from runner.core.job import Job
+from runner.core.schema import EXECUTION, component
+from runner.core.specs import Backend, Count, Dataset, Mix, Model, Reward, Sampling, Template
+
+
+@component
+class Infer:
+    """Answers to prompts, as a dataset.
+
+    prompts: datasets; a last assistant turn is kept as the reference. questions: plain questions of your own.
+    result_path: where the rows go, instead of the stage's folder. write_batch_size: rows appended together.
+    truncated: keep or drop answers that reached max_new_tokens. min_reward: keep only answers whose weighted rewards
+    reach it. max_errors: questions that may fail. show: answers that are printed.
+    """
+
+    model: Model
+    mix: Mix
+    template: Template
+    sampling: Sampling
+    backend: Backend
+    hub: str = "modelscope"
+    reward: dict[str, Reward] = dataclasses.field(default_factory=dict)
+    prompts: list[str | Dataset] = dataclasses.field(default_factory=list)
+    questions: list[str] = dataclasses.field(default_factory=list)
+    result_path: Annotated[str | None, EXECUTION] = None
+    write_batch_size: Annotated[Count, EXECUTION] = 1000
+    truncated: Literal["keep", "drop"] = "keep"
+    min_reward: float | None = None
+    max_errors: Annotated[Annotated[int, Ge(0)], EXECUTION] = 10
+    show: Annotated[Annotated[int, Ge(0)], EXECUTION] = 3
+    accepts: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("model", "adapter"), "prompts": ("completions",)}
+    reuse: ClassVar[str] = "always"
+    interactive: ClassVar[bool] = False
+
+    def produces(self) -> str:
+        """A dataset of completions."""
+        return "completions"
+
+    def check(self, roots: Sequence[Path], key: str) -> None:
+        """Refuse a stage without questions, and what is plainly not there."""
+        from runner.models.locate import check as check_model
+        from runner.scoring.arguments import check as check_rewards
+        from runner.stages._questions import check as check_questions
+
+        check_model(self.model, f"{key}.model")
+        check_questions(self.prompts, self.questions, self.mix, roots, key, self.hub)
+        if self.min_reward is not None:
+            if not self.reward:
+                raise ConfigError(
+                    f"{key}.min_reward", "needs a reward to compare with", "Choose one: reward=[contains]."
+                )
+            check_rewards(self.reward, roots, f"{key}.reward")
+
+    def run(self, job: Job) -> Artifact:
+        """Answer, write, count."""
+        from runner.backends import start
+        from runner.stages._answers import Asking, ask, figures
+        from runner.stages._completions import FILE, name_of, question_of, read
+        from runner.stages._filter import Filter
+        from runner.stages._questions import gather
+
+        questions = gather(self.prompts, self.questions, self.mix, job.seed, job.hub, job.roots)
+        file = Path(self.result_path).expanduser().resolve() if self.result_path else job.folder / FILE
+        with Filter(self.truncated, self.min_reward, self.reward, job.roots) as keep:
+            asking = Asking(
+                self.template, self.sampling, file, self.write_batch_size, self.max_errors,
+                [self.model.id, self.model.adapter or "", *map(name_of, self.prompts)], keep,
+            )  # fmt: skip
+            speed = ask(job, lambda: start(self.backend, self.model, job.hub), questions, asking)
+        written = read(file)
+        for row in written[: self.show]:
+            print(f"<<< {question_of(row)}\n{row['response']}\n", flush=True)
+        metrics = {**figures(written), **speed}
+        metrics["dropped"] = len(questions) * self.sampling.n - len(written)
+        return Artifact("completions", str(file), metrics=metrics)

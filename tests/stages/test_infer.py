@@ -1,0 +1,258 @@
+"""Batch inference with a tiny model: the rows by the contract, resume after kills, filters, errors."""
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.core import schema
+from runner.core.errors import ConfigError, Interrupted, StageError
+from runner.core.job import Job
+from runner.stages.infer import Infer
+from tests.tiny import tiny_model
+
+ROOT = Path(__file__).parents[2]
+KEYS = (
+    "id",
+    "messages",
+    "response",
+    "reasoning",
+    "reference",
+    "finish_reason",
+    "prompt_tokens",
+    "completion_tokens",
+    "sample",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with a template that knows thinking."""
+    return tiny_model(tmp_path_factory.mktemp("tiny"), "qwen3", "thinker")
+
+
+def infer(model: Path, **keys: Any) -> Infer:
+    """The stage as a recipe would make it."""
+    values: dict[str, Any] = {
+        "model": {"id": str(model)}, "mix": {"variables": {"NAME": "Robin"}}, "template": {},
+        "sampling": {"max_new_tokens": 8, "temperature": 0.0}, "backend": {"name": "transformers"},
+    }  # fmt: skip
+    return schema.build(Infer, {**values, **keys}, "stages.ask")
+
+
+def job(folder: Path, **keys: Any) -> Job:
+    """A work order in a folder of its own."""
+    (folder / "ask").mkdir(exist_ok=True)
+    return dataclasses.replace(Job("ask", folder / "ask", folder, fingerprint="f"), **keys)
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file; every line must be whole."""
+    text = file.read_text(encoding="utf-8")
+    assert text.endswith("\n") or not text
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def dataset(file: Path, count: int = 30) -> Path:
+    """Rows of questions of different lengths, some with an answer, all with a column of their own."""
+    chance = random.Random(1)
+    made = []
+    for row in range(count):
+        said = [{"role": "user", "content": f"{row} " + "hello " * chance.randrange(1, 12)}]
+        answer = [{"role": "assistant", "content": f"answer {row}"}] if row % 3 == 0 else []
+        made.append({"messages": said + answer, "level": row % 5})
+    file.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
+    return file
+
+
+def test_rows_keep_the_contract(folder: Path, tmp_path: Path) -> None:
+    """Prompt plus the new turn, the old answer as reference, columns passed on, in the order of the input."""
+    rows = tmp_path / "rows.jsonl"
+    said = [{"role": "user", "content": "I am {{NAME}}"}, {"role": "assistant", "content": "old"}]
+    held = [{"messages": said, "level": 3, "response": "own"}, {"query": "second", "system": "Be brief.", "id": "x"}]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in held), encoding="utf-8")
+    made = infer(folder, prompts=[str(rows)], questions=["third"], template={"thinking": "off"}).run(job(tmp_path))
+    assert made.kind == "completions" and Path(made.path) == tmp_path / "ask" / "completions.jsonl"
+    first, second, third = lines(Path(made.path))
+    assert tuple(first) == (*KEYS, "level") and first["level"] == 3
+    assert first["messages"][:-1] == [{"role": "user", "content": "I am Robin"}]
+    assert first["messages"][-1] == {"role": "assistant", "content": first["response"]}
+    assert first["reference"] == "old" and second["reference"] is None
+    assert first["response"].startswith("<think>\n\n</think>\n\n") and first["reasoning"] == ""
+    assert [message["role"] for message in second["messages"]] == ["system", "user", "assistant"]
+    assert third["messages"][0]["content"] == "third"
+    assert len({row["id"] for row in (first, second, third)}) == 3
+    assert made.metrics["rows"] == 3 and made.metrics["truncated"] + made.metrics["errors"] <= 3
+    assert made.metrics["completion_tokens"] == sum(row["completion_tokens"] for row in (first, second, third))
+
+
+def test_samples_stand_beside_each_other(folder: Path, tmp_path: Path) -> None:
+    """n rows a question, numbered; the run's seed decides them."""
+    keys = {"questions": ["a", "b"], "sampling": {"max_new_tokens": 6, "temperature": 1.0, "n": 3}}
+    made = infer(folder, **keys).run(job(tmp_path))
+    rows = lines(Path(made.path))
+    assert [row["sample"] for row in rows] == [0, 1, 2] * 2 and len({row["response"] for row in rows}) > 2
+    (tmp_path / "again").mkdir()
+    again = infer(folder, **keys).run(job(tmp_path / "again"))
+    assert lines(Path(again.path)) == rows
+    (tmp_path / "other").mkdir()
+    other = infer(folder, **keys).run(job(tmp_path / "other", seed=7))
+    assert lines(Path(other.path)) != rows
+
+
+def test_a_stopped_run_goes_on(folder: Path, tmp_path: Path) -> None:
+    """Stopped after each few rows: the same file as in one go, and nothing is asked twice."""
+    rows = dataset(tmp_path / "rows.jsonl")
+    (tmp_path / "whole").mkdir()
+    whole = infer(folder, prompts=[str(rows)]).run(job(tmp_path / "whole"))
+    stage = infer(
+        folder, prompts=[str(rows)], write_batch_size=4, backend={"name": "transformers", "batch_tokens": 300}
+    )
+    stops = 0
+    for _ in range(20):
+        asked = 0
+
+        def stopping() -> bool:
+            nonlocal asked
+            asked += 1
+            return asked > 6
+
+        try:
+            made = stage.run(job(tmp_path, stopping=stopping))
+            break
+        except Interrupted:
+            stops += 1
+    assert 3 <= stops <= 5  # 30 rows, 7 at a time: the journal keeps what no stretch was complete for
+    assert Path(made.path).read_bytes() == Path(whole.path).read_bytes()
+    assert not (tmp_path / "ask" / "journal.jsonl").exists()
+
+
+def test_what_a_crash_left_half_written_is_cut_off(folder: Path, tmp_path: Path) -> None:
+    """Half a line in the result and in the journal."""
+    rows = dataset(tmp_path / "rows.jsonl", 12)
+    stage = infer(folder, prompts=[str(rows)], write_batch_size=3)
+    asked = iter(range(100))
+    with pytest.raises(Interrupted):
+        stage.run(job(tmp_path, stopping=lambda: next(asked) >= 7))
+    for name in ("completions.jsonl", "journal.jsonl"):
+        with open(tmp_path / "ask" / name, "a", encoding="utf-8") as stream:
+            stream.write('{"id": "half a li')
+    made = stage.run(job(tmp_path))
+    (tmp_path / "whole").mkdir()
+    whole = infer(folder, prompts=[str(rows)]).run(job(tmp_path / "whole"))
+    assert lines(Path(made.path)) == lines(Path(whole.path))
+
+
+def test_other_work_is_not_gone_on_with(folder: Path, tmp_path: Path) -> None:
+    """A result of another fingerprint is made anew; a foreign file at result_path is refused."""
+    asked = iter(range(100))
+    stage = infer(folder, questions=["a", "b", "c"], write_batch_size=1)
+    with pytest.raises(Interrupted):
+        stage.run(job(tmp_path, stopping=lambda: next(asked) >= 1))
+    made = infer(folder, questions=["d", "e", "f"]).run(job(tmp_path, fingerprint="other"))
+    assert [row["messages"][0]["content"] for row in lines(Path(made.path))] == ["d", "e", "f"]
+    foreign = tmp_path / "mine.jsonl"
+    foreign.write_text('{"id": 1}\n')
+    (tmp_path / "new").mkdir()
+    with pytest.raises(StageError, match=r"mine.jsonl: is there already, made by something else"):
+        infer(folder, questions=["a"], result_path=str(foreign)).run(job(tmp_path / "new"))
+    assert foreign.read_text() == '{"id": 1}\n'
+
+
+def test_result_path(folder: Path, tmp_path: Path) -> None:
+    """The rows go there, and the artifact says so."""
+    made = infer(folder, questions=["a"], result_path=str(tmp_path / "out" / "rows.jsonl")).run(job(tmp_path))
+    assert Path(made.path) == tmp_path / "out" / "rows.jsonl" and len(lines(Path(made.path))) == 1
+
+
+def test_failed_questions_are_rows_up_to_a_limit(folder: Path, tmp_path: Path) -> None:
+    """With their error and without an answer; one more than max_errors ends the stage."""
+    questions = ["a", "hello " * 5000, "b"]
+    made = infer(folder, questions=questions, max_errors=1).run(job(tmp_path))
+    _, failed, last = lines(Path(made.path))
+    assert failed["finish_reason"] == "error" and "leaves no room" in failed["error"]
+    assert [message["role"] for message in failed["messages"]] == ["user"] and last["finish_reason"] != "error"
+    assert made.metrics["errors"] == 1
+    (tmp_path / "strict").mkdir()
+    with pytest.raises(StageError, match="1 questions failed, more than max_errors"):
+        infer(folder, questions=questions, max_errors=0).run(job(tmp_path / "strict"))
+
+
+def test_truncated_and_unrewarded_answers_can_be_left_out(folder: Path, tmp_path: Path) -> None:
+    """Dropped rows are counted; kept ones carry their scores; a stopped run does not lose or repeat them."""
+    plugin = tmp_path / "plugins" / "rewards" / "even.py"
+    plugin.parent.mkdir(parents=True)
+    plugin.write_text("def even(completions, *, level):\n    return [float(n % 2 == 0) for n in level]\n")
+    rows = dataset(tmp_path / "rows.jsonl", 10)
+    keys: dict[str, Any] = {"prompts": [str(rows)], "reward": {"even": {}}, "min_reward": 0.5, "write_batch_size": 2}
+    asked = iter(range(100))
+    with pytest.raises(Interrupted):
+        infer(folder, **keys).run(job(tmp_path, roots=(tmp_path,), stopping=lambda: next(asked) >= 5))
+    made = infer(folder, **keys).run(job(tmp_path, roots=(tmp_path,)))
+    kept = lines(Path(made.path))
+    assert [row["level"] for row in kept] == [0, 2, 4, 0, 2, 4] and kept[0]["rewards"] == {"even": 1.0}
+    assert made.metrics["dropped"] == 4
+    (tmp_path / "short").mkdir()
+    made = infer(folder, prompts=[str(rows)], truncated="drop").run(job(tmp_path / "short"))
+    assert made.metrics["truncated"] == 0 and made.metrics["dropped"] + made.metrics["rows"] == 10
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({}, r"stages.ask.prompts: no question to ask"),
+        ({"prompts": ["nowhere.jsonl"]}, r"stages.ask.prompts.0: .*nowhere"),
+        ({"questions": ["a"], "min_reward": 0.5}, r"stages.ask.min_reward: needs a reward"),
+        (
+            {"questions": ["a"], "min_reward": 0.5, "reward": {"containz": {}}},
+            r"stages.ask.reward.containz: .*mean contains",
+        ),
+    ],
+)
+def test_mistakes_are_told_when_planning(folder: Path, keys: dict[str, Any], sentence: str) -> None:
+    """With the key as it was written."""
+    with pytest.raises(ConfigError, match=sentence):
+        infer(folder, **keys).check([ROOT], "stages.ask")
+
+
+def test_killed_at_random_moments(folder: Path, tmp_path: Path) -> None:
+    """A real process, killed without warning again and again: nothing lost, nothing twice."""
+    rows = dataset(tmp_path / "rows.jsonl", 40)
+    run = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from tests.stages.test_infer import *\n"
+        "infer(Path(sys.argv[2]), prompts=[sys.argv[3]], write_batch_size=4,\n"
+        "      backend={'name': 'transformers', 'batch_tokens': 120},\n"
+        "      sampling={'max_new_tokens': 40, 'temperature': 1.0}).run(job(Path(sys.argv[4])))"
+    )
+    command = [sys.executable, "-c", run, str(ROOT), str(folder), str(rows), str(tmp_path)]
+    chance, kills = random.Random(3), 0
+    for _ in range(30):
+        child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        begun = time.monotonic()
+        progress = tmp_path / "ask" / "progress.json"
+        before = progress.stat().st_mtime_ns if progress.exists() else 0
+        while child.poll() is None and time.monotonic() - begun < 60:
+            if progress.exists() and progress.stat().st_mtime_ns != before and kills < 3:
+                time.sleep(chance.random() * 0.2)
+                os.kill(child.pid, signal.SIGKILL)
+                kills += child.wait() == -signal.SIGKILL
+                break
+            time.sleep(0.02)
+        if child.wait() == 0:
+            break
+    assert kills == 3 and child.returncode == 0
+    (tmp_path / "whole").mkdir()
+    made = infer(folder, prompts=[str(rows)], sampling={"max_new_tokens": 40, "temperature": 1.0}).run(
+        job(tmp_path / "whole")
+    )
+    found, expected = lines(tmp_path / "ask" / "completions.jsonl"), lines(Path(made.path))
+    assert [row["id"] for row in found] == [row["id"] for row in expected] and len(found) == 40
+    assert found == expected
