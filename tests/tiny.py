@@ -88,7 +88,7 @@ def _backend() -> str:
 
 
 def tiny_tokenizer(kind: str = "chatml") -> Any:
-    """A fast tokenizer of about 400 tokens. kind: chatml, thinker, or the text of another chat template."""
+    """A fast tokenizer of about 400 tokens. kind: chatml, thinker, or the text of a chat template."""
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
@@ -108,7 +108,8 @@ def tiny_model(folder: Path, family: str = "llama", kind: str = "chatml", seed: 
     tokenizer = tiny_tokenizer(kind)
     shape: dict[str, Any] = {
         "vocab_size": len(tokenizer), "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096, "tie_word_embeddings": True,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096,
+        "tie_word_embeddings": True,
         "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None,
     }  # fmt: skip
     torch.manual_seed(seed)

@@ -47,6 +47,28 @@ class Dataset:
 
 
 @component
+class Subset:
+    """A way to read a known dataset: text put around its columns, and the folder of its files if it has one of its own."""
+
+    folder: str | None = None
+    prepend: dict[str, str] = field(default_factory=dict)
+    append: dict[str, str] = field(default_factory=dict)
+    remove_prefix: dict[str, str] = field(default_factory=dict)
+
+
+@component
+class KnownDataset:
+    """conf/dataset/NAME.yaml: where the hubs have a dataset and how it is read, from there or from a folder like it."""
+
+    modelscope: str | None = None
+    huggingface: str | None = None
+    split: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    format: str | None = None
+    subsets: dict[str, Subset] = field(default_factory=lambda: {"default": Subset()})
+
+
+@component
 class Validation:
     """Rows kept aside for evaluation: a fraction or a number of the mix, or datasets of their own."""
 

@@ -14,7 +14,7 @@ FILE = "dropped.jsonl"
 
 @dataclass(frozen=True)
 class Dropped:
-    """A row that is left out. reason: the same words for all rows of one kind; detail: what is particular to this one."""
+    """A row that is left out. reason: the same words for all rows of one kind; detail: what is particular to this."""
 
     source: str
     row: int
@@ -55,10 +55,10 @@ def refuse_many(dropped: Sequence[Dropped], total: int, allowed: float) -> None:
     reasons = by_reason(dropped)
     worst = next(iter(reasons))
     example = next(row for row in dropped if row.reason == worst)
-    others = f" (and {len(reasons) - 1} other reasons)" if len(reasons) > 1 else ""
+    if len(dropped) >= total:
+        raise DataError(f"{example.sentence()}. None of the {total} rows can be trained on.")
+    others = f", and for {len(reasons) - 1} other reasons" if len(reasons) > 1 else ""
     raise DataError(
-        f"{example.source}: {len(dropped)} of {total} rows cannot be trained on, most of them because: {worst}{others}; "
-        f"for example {example.sentence()}. Mend the rows, or allow it: data.max_dropped=1.0."
-        if len(dropped) < total
-        else f"{example.sentence()}. So it is, or likewise, with all {total} rows: nothing is left to train on."
+        f"{example.source}: {len(dropped)} of {total} rows cannot be trained on: {worst}{others}; for example "
+        f"{example.sentence()}. Mend the rows, or allow so many: data.max_dropped=1.0."
     )

@@ -21,7 +21,6 @@ from runner.data.tokens import Tokens, tokenize
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-VERSION = 1  # of what this package makes of a row; it counts for fingerprints and caches
 UNTRAINED = -100
 Overlong = Literal["drop", "truncate_left", "truncate_right", "split"]
 
@@ -31,13 +30,11 @@ class Encodings:
     """A whole mix, encoded.
 
     rows: for each sequence the number of the example it comes from: two copies of a row are two examples.
-    notes: what is worth telling about the rows, counted.
     """
 
     sequences: list[Encoded] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
-    notes: Counter[str] = field(default_factory=Counter)
 
 
 class Encoder:
@@ -153,8 +150,6 @@ def encode_all(encoders: Sequence[Encoder], examples: Sequence[Example]) -> Enco
                 made.sequences.extend(outcome)
                 made.rows.extend([number] * len(outcome))
             number += 1
-    for encoder in dict.fromkeys(encoders):
-        made.notes.update(encoder.notes)
     return made
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.core.specs import Dataset, Mix
-from runner.data.fingerprint import local
+from runner.data.sources import parse
 
 BYTES_A_TOKEN = 4.2  # of JSON lines in English with common tokenizers; Chinese is near it too, in UTF-8
 SMALL = 50 * 1024**2  # a JSON list is parsed up to this size
@@ -39,19 +39,17 @@ def size_of_mix(mix: Mix, places: Sequence[Path]) -> Size:
 
 def size_of(entry: str | Dataset, places: Sequence[Path]) -> Size:
     """Rows and tokens of one dataset."""
-    name, mark, number = (entry if isinstance(entry, str) else entry.dataset).partition("#")
-    take = int(number) if mark and number.isdigit() else None if isinstance(entry, str) else entry.take
-    place = local(name, places)
-    if place is None:
+    source = parse(entry, places, hub=None)
+    take, files = source.spec.take, source.files
+    if not files:
         return Size(take, None, False)
-    files = [place] if place.is_file() else sorted(place.rglob("*.json*"))
     counts = [_rows(file) for file in files]
     if not counts or any(count is None for count in counts):
         return Size(take, None, False)
     rows = sum(count or 0 for count in counts)
     tokens = sum(file.stat().st_size for file in files) / BYTES_A_TOKEN
-    taken = min(rows, take) if take else rows
-    return Size(taken, round(tokens * taken / rows) if rows else 0, True)
+    taken = take or rows
+    return Size(taken, round(tokens * taken / rows) if rows else 0, source.spec.filter is None)
 
 
 def _rows(file: Path) -> int | None:

@@ -76,7 +76,7 @@ class Conversation:
         Raises:
             Refused: the template does not render it so that it continues the inference prompt, or leaves words out.
         """
-        found = next((turn for turn in map(lambda mode: self._turn(index, mode), self.modes(index)) if turn), None)
+        found = next((turn for mode in self.modes(index) if (turn := self._turn(index, mode))), None)
         if found is None:
             raise Refused(f"message {index}, as it renders it, does not go on from the inference prompt")
         self._refuse_losses(index, found.answer)

@@ -1,0 +1,141 @@
+"""The mix of a recipe as examples: read, drawn, understood, with every lost row accounted for.
+
+Validation rows are drawn before rows are copied, so none of them is trained on. Refuses entries
+that contradict each other, and a validation that the mix cannot spare.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runner.core.errors import ConfigError
+from runner.core.specs import Dataset, Mix
+from runner.core.types import Example
+from runner.data import choose_format, draw, row_filter, rules, variables
+from runner.data.dropped import Dropped
+from runner.data.sources import parse
+from runner.data.table import Table
+
+
+@dataclass(frozen=True)
+class Part:
+    """One dataset as it was used. rows: those it has; train, validation: those taken, copies included."""
+
+    name: str
+    spec: Dataset
+    format: str
+    rows: int
+    train: int
+    validation: int
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A mix, read. `Example.part` counts through parts; those of `validation.datasets` come last."""
+
+    train: list[Example] = field(default_factory=list)
+    validation: list[Example] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+
+
+def check(mix: Mix, places: Sequence[Path], hub: str, key: str = "mix") -> None:
+    """At plan time, without reading rows: each dataset is there or a hub's, formats, rules and filters exist.
+
+    Raises:
+        ConfigError: what is wrong with which entry.
+    """
+    if not mix.datasets:
+        raise ConfigError(f"{key}.datasets", "empty", "Give files, folders or hub ids: mix.datasets=[my.jsonl].")
+    variables.check(mix.variables, f"{key}.variables")
+    if mix.validation.fraction and mix.validation.rows:
+        raise ConfigError(f"{key}.validation", "says both fraction and rows", "Say one of them.")
+    for entries, where in ((mix.datasets, f"{key}.datasets"), (mix.validation.datasets, f"{key}.validation.datasets")):
+        for number, entry in enumerate(entries):
+            _check(entry, mix, places, hub, f"{where}.{number}")
+
+
+def _check(entry: str | Dataset, mix: Mix, places: Sequence[Path], hub: str, key: str) -> None:
+    spec = parse(entry, places, hub, key).spec
+    if spec.format:
+        choose_format.load(spec.format, places, f"{key}.format")
+    if spec.loss_scale is not None:
+        rules.check(spec.loss_scale, places, f"{key}.loss_scale")
+    if spec.filter:
+        row_filter.compiled(spec.filter, f"{key}.filter")
+    if spec.weight is not None and not mix.interleave:
+        raise ConfigError(
+            f"{key}.weight",
+            f"{spec.weight} means nothing while rows are taken as they are",
+            "Say mix.interleave: true.",
+        )
+
+
+def load(mix: Mix, seed: int, hub: str, places: Sequence[Path], key: str = "mix") -> Mixed:
+    """Read the mix.
+
+    Args:
+        seed: of the run; each dataset draws from a seed of its own made of it.
+        hub: where ids are looked up. places: search roots for files, plugins and known datasets.
+
+    Raises:
+        ConfigError, DataError: what is wrong, with the file and the line or row.
+    """
+    check(mix, places, hub, key)
+    tables = [
+        Table.read(entry, places, hub, f"{key}.datasets.{i}", mix.variables) for i, entry in enumerate(mix.datasets)
+    ]
+    sizes = _sizes(mix, tables)
+    unique = [min(size, len(table.rows)) for size, table in zip(sizes, tables, strict=True)]
+    wanted = mix.validation.rows or round(sum(sizes) * mix.validation.fraction) or (1 if mix.validation.fraction else 0)
+    aside = draw.shares(unique, wanted) if wanted else [0] * len(tables)
+    if sum(aside) < wanted:
+        raise ConfigError(
+            f"{key}.validation",
+            f"{wanted} rows are more than the mix can spare",
+            f"It has {sum(unique)} different rows.",
+        )
+    made = Mixed()
+    for number, (table, take, apart) in enumerate(zip(tables, sizes, aside, strict=True)):
+        before = sum(other.source.name == table.source.name for other in tables[:number])
+        drawn = draw.draw(len(table.rows), take, apart, f"{seed}:{table.source.name}:{before}")
+        _use(made, table, number, drawn)
+    _own_validation(made, mix, seed, hub, places, key)
+    return made
+
+
+def _sizes(mix: Mix, tables: Sequence[Table]) -> list[int]:
+    """Rows of each dataset, copies and those for validation included."""
+    taken = [table.source.spec.take or len(table.rows) for table in tables]
+    if not mix.interleave:
+        return taken
+    return draw.by_weight(
+        taken, [table.source.spec.weight or float(size) for table, size in zip(tables, taken, strict=True)]
+    )
+
+
+def _own_validation(made: Mixed, mix: Mix, seed: int, hub: str, places: Sequence[Path], key: str) -> None:
+    for number, entry in enumerate(mix.validation.datasets):
+        where = f"{key}.validation.datasets.{number}"
+        table = Table.read(entry, places, hub, where, mix.variables)
+        take = table.source.spec.take or len(table.rows)
+        if take > len(table.rows):
+            raise ConfigError(
+                where, f"{take} rows are more than it has ({len(table.rows)})", "Evaluating a row twice tells nothing."
+            )
+        drawn = draw.draw(len(table.rows), take, 0, f"{seed}:{table.source.name}:validation")
+        _use(made, table, len(made.parts), draw.Drawn([], drawn.train))
+
+
+def _use(made: Mixed, table: Table, number: int, drawn: draw.Drawn) -> None:
+    """Add the drawn rows of a dataset to the mix."""
+    known: dict[int, Example | Dropped] = {
+        i: table.example(i, number) for i in sorted({*drawn.train, *drawn.validation})
+    }
+    made.dropped.extend(outcome for outcome in known.values() if isinstance(outcome, Dropped))
+    for chosen, into in ((drawn.train, made.train), (drawn.validation, made.validation)):
+        into.extend(outcome for i in chosen if isinstance(outcome := known[i], Example))
+    source = table.source
+    made.parts.append(
+        Part(source.name, source.spec, table.format, len(table.rows), len(drawn.train), len(drawn.validation))
+    )

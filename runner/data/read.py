@@ -1,0 +1,154 @@
+"""Rows of data files as they are: JSON Lines, JSON, CSV, Parquet and Arrow, compressed with gzip or not.
+
+Nothing is guessed about types: a row is the mapping that the file holds. Refuses files that do not parse, telling the
+line.
+"""
+
+import csv
+import gzip
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from runner.core.errors import DataError
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row. number: its place in the file, counted from 0. line: of the file, counted from 1, where lines count."""
+
+    file: str
+    number: int
+    values: dict[str, Any]
+    line: int | None = None
+
+    @property
+    def place(self) -> str:
+        """`file:line`, or `file: row 7`."""
+        return f"{self.file}:{self.line}" if self.line is not None else f"{self.file}: row {self.number}"
+
+
+def rows(file: Path, told: str = "") -> Iterator[Row]:
+    """The rows of a file.
+
+    Args:
+        told: the file's name for messages.
+
+    Raises:
+        DataError: it cannot be read, or does not parse.
+    """
+    kind = file.name.removesuffix(".gz").rpartition(".")[2]
+    reader = READERS.get(kind)
+    name = told or str(file)
+    if reader is None:
+        raise DataError(
+            f"{name}: cannot read files that end in .{kind}. Endings: {', '.join(f'.{end}' for end in READERS)}."
+        )
+    try:
+        yield from reader(file, name)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{name}: is not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8."
+        ) from None
+    except (OSError, EOFError) as error:
+        raise DataError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+
+
+def _text(file: Path) -> TextIO:
+    if file.suffix == ".gz":
+        return gzip.open(file, "rt", encoding="utf-8-sig", newline="")
+    return open(file, encoding="utf-8-sig", newline="")
+
+
+def _jsonl(file: Path, told: str) -> Iterator[Row]:
+    number = 0
+    with _text(file) as stream:
+        for line, text in enumerate(stream, 1):
+            if not text.strip():
+                continue
+            try:
+                values = json.loads(text)
+            except ValueError as error:
+                raise DataError(f"{told}:{line}: is not JSON: {_json_error(error)}. One object a line.") from None
+            yield Row(told, number, _mapping(values, f"{told}:{line}"), line)
+            number += 1
+
+
+def _json(file: Path, told: str) -> Iterator[Row]:
+    with _text(file) as stream:
+        try:
+            held = json.load(stream)
+        except json.JSONDecodeError as error:
+            lines = "" if error.msg != "Extra data" else " With one object a line the file must end in .jsonl."
+            raise DataError(f"{told}:{error.lineno}: is not JSON: {error.msg}.{lines}") from None
+    if not isinstance(held, list):
+        raise DataError(f"{told}: holds {_a(held)}, not a list of rows. Form: [{{...}}, {{...}}], or .jsonl.")
+    for number, values in enumerate(held):
+        yield Row(told, number, _mapping(values, f"{told}: row {number}"))
+
+
+def _csv(file: Path, told: str) -> Iterator[Row]:
+    csv.field_size_limit(sys.maxsize)
+    with _text(file) as stream:
+        reader = csv.DictReader(stream, strict=True)
+        try:
+            for number, values in enumerate(reader):
+                if None in values or None in values.values():
+                    raise DataError(f"{told}:{reader.line_num}: has another number of fields than the header.")
+                yield Row(told, number, dict(values), reader.line_num)
+        except csv.Error as error:
+            raise DataError(f"{told}:{reader.line_num}: is not CSV: {error}.") from None
+
+
+def _parquet(file: Path, told: str) -> Iterator[Row]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        batches = parquet.ParquetFile(file).iter_batches(batch_size=1024)
+        yield from _numbered(told, (values for batch in batches for values in batch.to_pylist()))
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{told}: is not Parquet: {str(error).splitlines()[0]}.") from None
+
+
+def _arrow(file: Path, told: str) -> Iterator[Row]:
+    import pyarrow
+
+    try:
+        with pyarrow.memory_map(str(file)) as source:
+            try:
+                batches: Any = pyarrow.ipc.open_stream(source)
+            except pyarrow.ArrowInvalid:
+                opened = pyarrow.ipc.open_file(source)
+                batches = (opened.get_batch(i) for i in range(opened.num_record_batches))
+            yield from _numbered(told, (values for batch in batches for values in batch.to_pylist()))
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{told}: is not Arrow: {str(error).splitlines()[0]}.") from None
+
+
+def _numbered(told: str, held: Iterator[dict[str, Any]]) -> Iterator[Row]:
+    for number, values in enumerate(held):
+        yield Row(told, number, values)
+
+
+READERS: dict[str, Callable[[Path, str], Iterator[Row]]] = {
+    "jsonl": _jsonl, "json": _json, "csv": _csv, "parquet": _parquet, "arrow": _arrow,
+}  # fmt: skip
+
+
+def _mapping(values: Any, place: str) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise DataError(f"{place}: is {_a(values)}, not a mapping of columns.")
+    return values
+
+
+def _json_error(error: ValueError) -> str:
+    return f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+
+
+def _a(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,111 @@
+"""The rows of one dataset and what each of them means: filled in, edited by the subset, renamed, read by a format.
+
+Columns are only ever added: every column of a row reaches the rewards. Refuses a dataset without rows, a placeholder
+that is left over, and columns that could mean two things.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from runner.core.errors import ConfigError, DataError, near_miss
+from runner.core.specs import Dataset
+from runner.core.types import Example
+from runner.data import choose_format, row_filter, variables
+from runner.data.dropped import Dropped
+from runner.data.hub import fetch
+from runner.data.read import Row, rows
+from runner.data.sources import Source, parse
+from runner.formats._row import QUERY, RESPONSE, SYSTEM, BadRow, Unclear
+
+
+@dataclass
+class Table:
+    """The rows of one dataset, and how they are read. format: the name of the format of its first row."""
+
+    source: Source
+    rows: list[Row]
+    places: Sequence[Path]
+    values: variables.Values
+    format: str = ""
+    _formats: dict[str, choose_format.Format] = field(default_factory=dict)
+
+    @staticmethod
+    def read(entry: str | Dataset, places: Sequence[Path], hub: str, key: str, values: variables.Values) -> "Table":
+        """Read a dataset's files whole, without the rows that its filter leaves out."""
+        source = fetch(parse(entry, places, hub, key))
+        held = [row for file in source.files for row in rows(file, source.told(file))]
+        if not held:
+            raise DataError(f"{source.spec.dataset}: holds no rows.")
+        if source.spec.filter:
+            keeps = row_filter.compiled(source.spec.filter, f"{key}.filter")
+            kept = [row for row in held if keeps(row.values, row.place)]
+            if not kept:
+                raise DataError(
+                    f"{source.spec.dataset}: none of its {len(held)} rows passes the filter {source.spec.filter}."
+                )
+            held = kept
+        made = Table(source, held, places, values)
+        made._check_columns()
+        return made
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Old name -> new name."""
+        return {**(self.source.known.columns if self.source.known else {}), **self.source.spec.columns}
+
+    def _check_columns(self) -> None:
+        there = {name for row in self.rows for name in row.values}
+        for old in self.columns:
+            if old not in there:
+                hint = near_miss(old, map(str, there))
+                raise ConfigError(
+                    f"{self.source.key}.columns.{old}", f"{self.source.spec.dataset} has no such column", hint
+                )
+
+    def example(self, index: int, part: int) -> Example | Dropped:
+        """What a row means, or why it means nothing.
+
+        Raises:
+            DataError: a placeholder is left over, or the columns could mean two things.
+        """
+        row = self.rows[index]
+        try:
+            seen = self._edited(variables.fill(row, self.values))
+            name = self.source.spec.format or (self.source.known and self.source.known.format)
+            name = name or choose_format.named(self._view(seen), row.place)
+            self.format = self.format or name
+            if name not in self._formats:
+                self._formats[name] = choose_format.load(name, self.places)
+            made = self._formats[name](self._view(seen))
+        except BadRow as error:
+            return Dropped(row.file, row.number, error.reason, error.detail)
+        except Unclear as error:
+            raise DataError(f"{row.place}: {error}") from None
+        texts = [*(message.content for message in (*made.messages, *made.rejected)), made.text or ""]
+        placeholder = variables.left_over(texts, self.values)
+        if placeholder is not None:
+            raise variables.refuse(row, placeholder)
+        return replace(made, source=row.file, row=row.number, part=part, columns={**self._renamed(seen), **seen})
+
+    def _edited(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The columns with what the subset puts around them."""
+        subset = self.source.subset
+        for edits in (subset.remove_prefix, subset.prepend, subset.append):
+            for column, text in edits.items():
+                if not isinstance(row.get(column), str):
+                    raise BadRow(f"the subset changes the column {column}, which is no text")
+                old = row[column]
+                new = old.removeprefix(text) if edits is subset.remove_prefix else text + old
+                row = {**row, column: old + text if edits is subset.append else new}
+        return row
+
+    def _renamed(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        return {new: row[old] for old, new in self.columns.items() if old in row}
+
+    def _view(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """What the format sees: a column that was given a role stands for all that could have it."""
+        given = self._renamed(row)
+        hidden = {name for role in (QUERY, RESPONSE, SYSTEM) if set(role) & set(given) for name in role}
+        return {**{name: value for name, value in row.items() if name not in hidden}, **given}

@@ -1,0 +1,110 @@
+"""Reads one message of a conversation, in the words of OpenAI, ShareGPT or ModelScope."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runner.core.types import Message
+from runner.formats._row import BadRow, parsed, short
+
+ROLES = {
+    "system": "system", "developer": "system",
+    "user": "user", "human": "user",
+    "assistant": "assistant", "gpt": "assistant", "bot": "assistant", "model": "assistant",
+    "tool": "tool", "function": "tool", "ipython": "tool",
+    "tool_response": "tool", "function_response": "tool", "observation": "tool", "observations": "tool",
+    "tool_call": "tool_call", "function_call": "tool_call",
+}  # fmt: skip
+
+
+def conversation(held: Any, name: str = "messages") -> tuple[Message, ...]:
+    """The messages of a list, or of JSON text of one; runs of tool calls become one assistant turn.
+
+    Raises:
+        BadRow: it is no list of messages, or one of them cannot be read.
+    """
+    listed = parsed(held, name)
+    if (
+        not isinstance(listed, Sequence)
+        or isinstance(listed, str)
+        or not all(isinstance(each, Mapping) for each in listed)
+    ):
+        raise BadRow(f"{name} is no list of messages", short(held))
+    if not listed:
+        raise BadRow(f"{name} is empty")
+    made: list[Message] = []
+    calls: list[Mapping[str, Any]] = []
+    for index, entry in enumerate(listed):
+        role, message = _message(entry, f"{name}[{index}]")
+        if role == "tool_call":
+            calls.extend(message.tool_calls)
+            if made and made[-1].tool_calls and _is_call(listed[index - 1]):
+                made.pop()
+            message = Message("assistant", "", tuple(calls), loss=message.loss, loss_scale=message.loss_scale)
+        else:
+            calls = []
+        made.append(message)
+    return tuple(made)
+
+
+def _is_call(entry: Mapping[str, Any]) -> bool:
+    return ROLES.get(str(entry.get("role", entry.get("from")))) == "tool_call"
+
+
+def _message(entry: Mapping[str, Any], name: str) -> tuple[str, Message]:
+    said = entry.get("role", entry.get("from"))
+    role = ROLES.get(str(said).lower()) if said is not None else None
+    if role is None:
+        problem = "has no role" if said is None else f"has the role {said!r}"
+        raise BadRow(f"a message {problem}", f"{name}; roles: system, user, assistant, tool")
+    content = _content(entry.get("content", entry.get("value")), name)
+    loss, scale = _loss(entry, name)
+    if role == "tool_call":
+        return role, Message("assistant", "", _calls(parsed(content, name), name), loss=loss, loss_scale=scale)
+    calls = _calls(parsed(entry["tool_calls"], name), name) if entry.get("tool_calls") else ()
+    reasoning = entry.get("reasoning_content", entry.get("reasoning", entry.get("thinking")))
+    if reasoning is not None and not isinstance(reasoning, str):
+        raise BadRow("a message's reasoning is no text", name)
+    if role in ("user", "assistant") and not content and not calls and not reasoning:
+        raise BadRow("a message is empty", name)
+    called = entry.get("name")
+    named = str(called) if called is not None and role == "tool" else None
+    return role, Message(role, content, calls, named, reasoning if role == "assistant" else None, loss, scale)
+
+
+def _content(held: Any, name: str) -> str:
+    """Text, or the text parts of a list; null is no text."""
+    if held is None:
+        return ""
+    if isinstance(held, str):
+        return held
+    if isinstance(held, Mapping):
+        return json.dumps(held, ensure_ascii=False)
+    if isinstance(held, Sequence) and all(isinstance(part, Mapping) for part in held):
+        kinds = {str(part.get("type", "text")) for part in held} - {"text"}
+        if kinds:
+            raise BadRow("a message holds more than text", f"{name}: {', '.join(sorted(kinds))}")
+        return "".join(str(part.get("text", "")) for part in held)
+    raise BadRow("a message's content is no text", f"{name}: {short(held)}")
+
+
+def _calls(held: Any, name: str) -> tuple[Mapping[str, Any], ...]:
+    """Calls in OpenAI's form: {type, function: {name, arguments}}."""
+    listed = held if isinstance(held, list) else [held]
+    made = []
+    for call in (parsed(each, name) for each in listed):
+        function = call.get("function", call) if isinstance(call, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            raise BadRow("a tool call has no name", f"{name}: {short(call)}")
+        inner = {"name": function["name"], "arguments": function.get("arguments", function.get("parameters", {}))}
+        made.append({"type": "function", "function": inner} | ({"id": call["id"]} if call.get("id") else {}))
+    return tuple(made)
+
+
+def _loss(entry: Mapping[str, Any], name: str) -> tuple[bool | None, float | None]:
+    loss, scale = entry.get("loss"), entry.get("loss_scale")
+    if loss is not None and not isinstance(loss, bool):
+        raise BadRow("a message's loss is neither true nor false", f"{name}: {short(loss)}")
+    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, int | float) or scale < 0):
+        raise BadRow("a message's loss_scale is no number from 0 on", f"{name}: {short(scale)}")
+    return loss, None if scale is None else float(scale)

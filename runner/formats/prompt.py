@@ -1,0 +1,17 @@
+"""A question without an answer, for reinforcement learning and inference; every other column reaches the rewards."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from runner.core.types import Example, Message
+from runner.formats._messages import conversation
+from runner.formats._row import question, text, tools
+from runner.formats.query_response import before
+
+
+def prompt(row: Mapping[str, Any]) -> Example:
+    """The question as text, or as a list of messages."""
+    name, asked = question(row)
+    if isinstance(asked, list):
+        return Example(messages=(*before(row), *conversation(asked, name)), tools=tools(row))
+    return Example(messages=(*before(row), Message("user", text(asked, name))), tools=tools(row))
