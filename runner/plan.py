@@ -19,6 +19,7 @@ from runner import reuse
 from runner.core import registry, schema
 from runner.core.errors import ConfigError, PlanError, near_miss
 from runner.core.specs import Recipe
+from runner.data import rules
 from runner.sources import sources
 
 REFERENCE = "stage:"
@@ -154,13 +155,7 @@ def _check_plugins(recipe: Recipe, places: Sequence[Path]) -> None:
     for name, reward in recipe.reward.items():
         registry.find("rewards", name, places, f"reward.{name}")
         registry.check_params("rewards", name, reward.params, places, f"reward.{name}.params")
-    rules = recipe.loss_scale
-    named = rules if isinstance(rules, dict) else {}
-    for rule in rules if isinstance(rules, list) else []:
-        named = {**named, **(rule if isinstance(rule, dict) else {rule: None})}
-    for name, params in named.items():
-        if isinstance(params or {}, dict) and name != "default":
-            registry.check_params("loss_scales", name, dict(params or {}), places, f"loss_scale.{name}")
+    rules.check(recipe.loss_scale, places)
 
 
 def _kind(name: str, stages: Mapping[str, Mapping[str, Any]], places: Sequence[Path]) -> Any:

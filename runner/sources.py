@@ -16,10 +16,11 @@ from runner.core.content import digest, file_digest
 from runner.core.places import PACKAGE
 from runner.core.specs import Dataset, Mix, Model, TrainType
 from runner.data import fingerprint as data
+from runner.data import rules
 from runner.models import fingerprint as models
 
 REFERENCE = "stage:"
-PLUGINS = {"reward": "rewards", "loss_scale": "loss_scales", "format": "formats"}
+PLUGINS = {"reward": "rewards", "format": "formats"}
 DATASETS = ("prompts", "datasets")  # fields whose texts are datasets
 NOT_FILES = (TrainType,)  # names of weights are no file names
 
@@ -40,6 +41,8 @@ def sources(kind: str, stage: Any, places: Sequence[Path]) -> dict[str, str]:
 def _walk(value: Any, name: str, places: Sequence[Path]) -> Iterator[tuple[str, str]]:
     if name in PLUGINS:
         yield from _plugins(name, value, places)
+    elif name == "loss_scale":
+        yield from _rules(value, places)
     elif isinstance(value, Model):
         if not value.id.startswith(REFERENCE):
             yield f"model {value.id}", models.identity(value.id, value.revision)
@@ -76,8 +79,13 @@ def _dataset(entry: str | Dataset, places: Sequence[Path]) -> Iterator[tuple[str
         return
     yield f"data {name.split('#')[0]}", data.identity(entry, places)
     if isinstance(entry, Dataset):
-        yield from _plugins("loss_scale", entry.loss_scale, places)
+        yield from _rules(entry.loss_scale, places) if entry.loss_scale is not None else ()
         yield from _plugins("format", [entry.format] if entry.format else [], places)
+
+
+def _rules(names: Any, places: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    for name, mark in rules.sources(names, places).items():
+        yield f"loss_scale {name}", mark
 
 
 def _plugins(name: str, value: Any, places: Sequence[Path]) -> Iterator[tuple[str, str]]:

@@ -40,6 +40,7 @@ class Whole:
     def run(self, job): return Artifact("model", str(job.folder))
 '''
 ROW = '{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}\n'
+FITTING = {"mix.variables": {"NAME": "Ada"}, "mix.datasets": ["org/name"], "mix.validation.datasets": ["org/name"]}
 BASE: dict[str, Any] = {
     "name": "x", "output_dir": "outputs/x", "model": {"id": "folder"}, "mix": {"datasets": ["rows.jsonl#5"]},
     "stages": {"a": {"kind": "whole"}},
@@ -127,7 +128,7 @@ def value_of(path: str) -> Any:
 @pytest.mark.parametrize(("path", "hint", "execution"), leaves(Recipe), ids=[path for path, _, _ in leaves(Recipe)])
 def test_identity_keys_change_it_and_execution_keys_do_not(folder, path: str, hint: Any, execution: bool) -> None:
     """Every leaf of the schema, from its default to something else."""
-    fresh = other(hint, value_of(path)) if path != "mix.variables" else {"NAME": "Ada"}
+    fresh = FITTING.get(path) or other(hint, value_of(path))
     assert (mark(**changed(path, fresh)) == mark()) == execution
 
 

@@ -12,9 +12,9 @@ from collections.abc import Collection, Sequence
 
 from runner.core.errors import ConfigError, near_miss
 
-VERBS = ("plan", "explain", "list", "schema", "diff", "rerun")
+VERBS = ("plan", "inspect", "explain", "list", "schema", "diff", "rerun")
 VALUE_FLAGS = {"--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--package", "-p"}
-VALUE_FLAGS |= {"--cfg", "-c", "--experimental-rerun", "--output", "--index", "--contains"}
+VALUE_FLAGS |= {"--cfg", "-c", "--experimental-rerun"}
 OPTIONAL_VALUE_FLAGS = {"--info", "-i"}
 MODEL_KEYS = ("model", "against", "teacher")
 _KEY = re.compile(r"^(?P<sign>\+\+|\+|~)?(?P<key>[^=\s'\"]+?)=(?P<value>.*)$", re.DOTALL)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from runner.cli import argv
 from runner.cli.compose import Composer, composer
@@ -10,7 +11,6 @@ from runner.core.errors import ConfigError
 
 PLACE_FLAGS = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp")
 TAKES = {"plan": ("--multirun", "-m")}  # flags of a verb besides PLACE_FLAGS
-BARE = ("explain",)  # verbs that take words which are no overrides
 
 
 def composed(verb: str, words: Sequence[str]) -> int:
@@ -19,16 +19,30 @@ def composed(verb: str, words: Sequence[str]) -> int:
     Raises:
         RunnerError: the user's mistake.
     """
-    keys, rest = argv.bare_words(words) if verb in BARE else ((), words)
+    do, rest = _verb(verb, words)
     made = composer(rest)
     _refuse_flags(verb, made.flags)
     try:
-        return VERBS[verb](made, *keys)
+        return do(made)
     except Exception as error:
         sentence = told(error, made)
         if sentence is error or os.environ.get("RUNNER_DEBUG"):
             raise
         raise sentence from error
+
+
+def _verb(verb: str, words: Sequence[str]) -> tuple[Callable[[Composer], int], list[str]]:
+    """What a verb does, and the command line without the words that are the verb's own."""
+    if verb == "inspect":
+        from runner.cli.inspect import choice, inspect
+
+        chosen, others = choice(words)
+        names, rest = argv.bare_words(others)
+        return partial(inspect, chosen=chosen, names=names), rest
+    if verb == "explain":
+        keys, rest = argv.bare_words(words)
+        return partial(explain, keys=keys), rest
+    return (plan if verb == "plan" else run), list(words)
 
 
 def _refuse_flags(verb: str, flags: Sequence[str]) -> None:
@@ -60,12 +74,9 @@ def plan(made: Composer) -> int:
     return 0
 
 
-def explain(made: Composer, *keys: str) -> int:
+def explain(made: Composer, keys: Sequence[str]) -> int:
     """Each value, and who set it."""
     from runner.cli.explain import explained, show
 
     show(explained(made, keys))
     return 0
-
-
-VERBS: dict[str, Callable[..., int]] = {"run": run, "plan": plan, "explain": explain}

@@ -95,7 +95,7 @@ BODIES = [
     (HEAD + "mix:\n  datasets:\n    - {datset: a}\n" + STAGE,
      "recipes/mine.yaml:6: mix.datasets.0.datset: no such key (value 'a'). Did you mean mix.datasets.0.dataset?"),
     (HEAD + "reward: [shrt]\n" + STAGE, "recipes/mine.yaml:4: reward.shrt: no reward named 'shrt'. Did you mean short?"),
-    (HEAD + "loss_scale: [lst]\n" + STAGE, "recipes/mine.yaml:4: loss_scale.lst: no loss scale named 'lst'."),
+    (HEAD + "loss_scale: [lst]\n" + STAGE, "recipes/mine.yaml:4: loss_scale: no loss scale named 'lst'."),
     (HEAD + "batch: {rows: 1, packs: 2}\n" + STAGE,
      "recipes/mine.yaml:4: batch: should say only one of rows, packs and tokens (the others null)"),
     (HEAD + "hydra: {sweep: {dirr: x}}\n" + STAGE, "recipes/mine.yaml: hydra.sweep.dirr: Key 'dirr' not in 'SweepDir'."),

@@ -1,0 +1,158 @@
+"""`runner inspect +recipe=NAME [STAGE]`: what a training stage will be trained on, token by token.
+
+The same functions as the stage's own make the sequences; nothing is trained and no model is loaded, only a tokenizer.
+"""
+
+import argparse
+import json
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.cli.compose import Composer
+from runner.core import artifact, schema
+from runner.core.errors import ConfigError, near_miss
+from runner.core.types import Encoded
+from runner.plan import REFERENCE, Plan, Step, make
+
+NEEDED = ("model", "mix", "template", "loss_scale", "train_type")
+FLAGS = ("--index N", "--longest", "--shortest", "--random", "--contains TEXT", "--count N", "--validation", "--output FILE")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which sequences are shown, and how many. output: where all of them are written as JSONL."""
+
+    index: int | None = None
+    longest: bool = False
+    shortest: bool = False
+    random: bool = False
+    contains: str | None = None
+    count: int = 3
+    validation: bool = False
+    output: Path | None = None
+
+
+def choice(words: Sequence[str]) -> tuple[Choice, list[str]]:
+    """The flags of this verb, and the rest of the command line.
+
+    Raises:
+        ConfigError: a flag without its value, or with a wrong one.
+    """
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False, exit_on_error=False)
+    parser.add_argument("--index", type=int)
+    parser.add_argument("--count", type=int, default=3)
+    parser.add_argument("--contains")
+    parser.add_argument("--output", type=Path)
+    for flag in ("--longest", "--shortest", "--random", "--validation"):
+        parser.add_argument(flag, action="store_true")
+    try:
+        found, rest = parser.parse_known_args(list(words))
+    except argparse.ArgumentError as error:
+        raise ConfigError("command line", f"{error.argument_name}: {error.message}", f"Flags: {', '.join(FLAGS)}.") from None
+    return Choice(**vars(found)), rest
+
+
+def inspect(composer: Composer, chosen: Choice, names: Sequence[str]) -> int:
+    """Encode the mix of a stage; print a summary and some sequences, or write all of them.
+
+    Raises:
+        RunnerError: what would stop the training, before it starts.
+    """
+    from runner.cli.show_tokens import show, summary
+    from runner.data import gate
+    from runner.data.prepare import Reading, prepare
+    from runner.models.load import load_tokenizer
+    from runner.models.locate import locate
+
+    plan = make(composer.values(), composer.places)
+    step = _stage(plan, names)
+    stage, recipe = step.stage, plan.recipe
+    tokenizer = load_tokenizer(locate(_model(plan, step), recipe.hub))
+    reading = Reading(stage.template, stage.loss_scale, stage.max_length, stage.overlong)
+    made = prepare(
+        tokenizer, stage.mix, reading, seed=recipe.seed, hub=recipe.hub, places=plan.places, max_dropped=1.0
+    )
+    part = made.validation if chosen.validation else made.train
+    lost = list(dict.fromkeys([*made.examples.dropped, *part.dropped]))
+    if chosen.output is not None:
+        written = write(chosen.output, part.sequences, lost)
+        print(f"{chosen.output}: {written} lines")
+    summary(step.name, part.sequences, lost, made.report)
+    for number in pick(part.sequences, chosen):
+        show(number, part.sequences[number], tokenizer)
+    gate.check([*made.train.sequences, *made.validation.sequences], tokenizer)
+    return 0
+
+
+def _stage(plan: Plan, names: Sequence[str]) -> Step:
+    """The stage that was named, or the first one that trains."""
+    able = [step for step in plan.steps if all(hasattr(step.stage, name) for name in NEEDED)]
+    if not able:
+        raise ConfigError("stages", "no stage here trains on a mix of data", "Choose a recipe with a stage of kind sft.")
+    for name in names[:1]:
+        if name not in [step.name for step in able]:
+            raise ConfigError("inspect", f"no training stage named {name!r}", near_miss(name, [step.name for step in able]))
+        return plan.step(name)
+    return able[0]
+
+
+def _model(plan: Plan, step: Step) -> Any:
+    """The stage's model; of a stage that is not complete, the model which that stage starts from: same tokenizer."""
+    model = step.stage.model
+    while model.id.startswith(REFERENCE):
+        before = plan.step(model.id.removeprefix(REFERENCE).split("#")[0].split("/")[0])
+        if artifact.read(before.folder) is not None:
+            return schema.build(type(model), {**schema.plain(model), "id": str(before.folder)})
+        model = before.stage.model
+    return model
+
+
+def pick(sequences: Sequence[Encoded], chosen: Choice) -> list[int]:
+    """The numbers of the sequences to show.
+
+    Raises:
+        ConfigError: there are not so many.
+    """
+    count = max(0, chosen.count)
+    if chosen.index is not None:
+        if not 0 <= chosen.index < len(sequences):
+            raise ConfigError("--index", f"no sequence {chosen.index}", f"There are {len(sequences)}, counted from 0.")
+        return [chosen.index]
+    numbers = list(range(len(sequences)))
+    if chosen.contains is not None:
+        numbers = [number for number in numbers if chosen.contains in sequences[number].text]
+    size: Callable[[int], int] = lambda number: len(sequences[number].input_ids)  # noqa: E731
+    if chosen.longest or chosen.shortest:
+        numbers = sorted(numbers, key=size, reverse=chosen.longest)
+    elif chosen.random:
+        random.shuffle(numbers)
+    return numbers[:count]
+
+
+def write(file: Path, sequences: Sequence[Encoded], lost: Sequence[Any]) -> int:
+    """Write the inspect JSONL: one object a sequence as trained, then one a dropped row. Returns the lines."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    side = file.with_name(f".{file.name}.{os.getpid()}")
+    count = 0
+    with open(side, "w", encoding="utf-8") as stream:
+        for line in lines(sequences, lost):
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+            count += 1
+    os.replace(side, file)
+    return count
+
+
+def lines(sequences: Sequence[Encoded], lost: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    """The objects of the inspect JSONL."""
+    for sequence in sequences:
+        yield {
+            "source": sequence.source, "row": sequence.row, "turn": sequence.turn, "text": sequence.text,
+            "input_ids": sequence.input_ids, "labels": sequence.labels, "weights": sequence.weights,
+        }  # fmt: skip
+    for row in lost:
+        reason = f"{row.reason} ({row.detail})" if row.detail else row.reason
+        yield {"source": row.source, "row": row.row, "dropped": reason}

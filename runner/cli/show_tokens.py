@@ -1,0 +1,101 @@
+"""Sequences as a person reads them: trained text green, weighted text yellow with its weight, the rest dim.
+
+Control tokens are in reverse, line ends are visible. Without colours trained text stands between « and », a control
+token between ⟦ and ⟧, so that words which only look like one are told apart.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from runner.core.types import Encoded
+
+UNTRAINED = -100
+BARS = 8  # stretches of the length histogram
+STYLES = {True: "green", False: "dim"}
+
+
+def console() -> Console:
+    """Wide lines are wrapped by the terminal, never cut."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def summary(stage: str, sequences: Sequence[Encoded], lost: Sequence[Any], report: Sequence[str]) -> None:
+    """Rows, sequences, trained share, lengths, dropped rows by reason, and what the data path has to tell."""
+    out = console()
+    tokens = sum(len(sequence.input_ids) for sequence in sequences)
+    trained = sum(label != UNTRAINED for sequence in sequences for label in sequence.labels)
+    rows = len({(sequence.source, sequence.row) for sequence in sequences})
+    out.print(f"[bold]{stage}[/]  {rows} rows, {len(sequences)} sequences, {len(lost)} rows dropped")
+    if tokens:
+        out.print(f"tokens   {tokens:,}, of which {trained:,} are trained ({trained / tokens:.0%})")
+    for line in histogram([len(sequence.input_ids) for sequence in sequences]):
+        out.print(line, markup=False)
+    for reason, count in Counter(row.reason for row in lost).most_common():
+        out.print(f"dropped  {count}: {reason}", markup=False)
+    for line in report:
+        if not line.startswith("dropped:"):
+            out.print(f"data     {line}", markup=False)
+
+
+def histogram(lengths: Sequence[int]) -> Iterator[str]:
+    """Lengths in tokens, in stretches of one width from the shortest to the longest."""
+    if not lengths:
+        return
+    low = min(lengths)
+    width = max(1, -(-(max(lengths) + 1 - low) // BARS))
+    counts = Counter((length - low) // width for length in lengths)
+    most = max(counts.values())
+    for stretch in range(max(counts) + 1):
+        count, start = counts[stretch], low + stretch * width
+        bar = "█" * max(1 if count else 0, round(40 * count / most))
+        yield f"length   {start:>6} to {start + width - 1:<6} {count:>7} {bar}".rstrip()
+
+
+def show(number: int, sequence: Encoded, tokenizer: Any) -> None:
+    """Print one sequence."""
+    out = console()
+    trained = sum(label != UNTRAINED for label in sequence.labels)
+    place = f"{sequence.source}:{sequence.row}"
+    out.print(f"\n[bold]{number}[/]  {place}, turn {sequence.turn}: {len(sequence.input_ids)} tokens, {trained} trained")
+    out.print(painted(sequence, tokenizer, plain=not out.is_terminal))
+
+
+def painted(sequence: Encoded, tokenizer: Any, plain: bool = False) -> Text:
+    """The whole sequence as text with styles; plain: with marks around what is trained."""
+    made = Text()
+    inside = False
+    added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special = added | set(tokenizer.all_special_ids)
+    for text, weight, control in stretches(sequence, tokenizer, special):
+        trained = weight is not None
+        if plain and trained != inside:
+            made.append("«" if trained else "»")
+        inside = trained
+        style = "yellow" if trained and weight != 1.0 else STYLES[trained]
+        shown = (f"⟦{text}⟧" if plain else text) if control else text.replace("\n", "⏎\n")
+        made.append(shown, f"{style} reverse" if control else style)
+        if trained and weight != 1.0:
+            made.append(f"×{weight:g}", "bold yellow")
+    if plain and inside:
+        made.append("»")
+    return made
+
+
+def stretches(sequence: Encoded, tokenizer: Any, special: set[int]) -> Iterator[tuple[str, float | None, bool]]:
+    """(text, weight or None where untrained, is a control token) of neighbours that are alike."""
+    weights = sequence.weights or [1.0] * len(sequence.input_ids)
+    ids: list[int] = []
+    kind: tuple[float | None, bool] | None = None
+    for token, label, weight in zip(sequence.input_ids, sequence.labels, weights, strict=True):
+        own = (None if label == UNTRAINED else weight, token in special)
+        if kind is not None and (own != kind or own[1]):
+            yield str(tokenizer.decode(ids)), *kind
+            ids = []
+        kind = own
+        ids.append(token)
+    if kind is not None:
+        yield str(tokenizer.decode(ids)), *kind
