@@ -35,7 +35,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of rendered text and who said it.
+    """A stretch of rendered text and who said it. An assistant turn is two: what it says, and its end-of-turn token.
 
     role: system | user | assistant | tool, or "template" for what the chat template wrote around them.
     turn: index of the message in the conversation, -1 for the template's own text; what the template writes right after

@@ -34,13 +34,13 @@ class Dialect:
     thinks: bool
     name: str
 
-    def end_of_turn(self, text: str, start: int) -> int | None:
-        """Where the turn that starts at `start` ends, its end-of-turn token included; None when there is none."""
+    def end_of_turn(self, text: str, start: int) -> tuple[int, int] | None:
+        """Where the token lies that ends the turn which starts at `start`; None when there is none."""
         found = self.stops.search(text, start)
         if found is not None:
-            return found.end()
-        ends = [special.end() for special in self.specials.finditer(text, start)]
-        return ends[-1] if ends else None
+            return found.span()
+        others = [special.span() for special in self.specials.finditer(text, start)]
+        return others[-1] if others else None
 
 
 def dialect(tokenizer: "PreTrainedTokenizerBase") -> Dialect:

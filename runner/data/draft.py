@@ -106,9 +106,10 @@ class Drafter:
 
     def _note(self, conversation: Conversation, turns: Sequence[Turn]) -> None:
         for turn in turns:
-            thought = conversation.thought(turn.index)
-            broken = thought and "</think>" not in turn.answer and "<think>" in turn.answer
-            kind = "break off inside a thought" if broken else "think" if thought else "do not think"
+            content = conversation.messages[turn.index]["content"]
+            broken = content.lstrip().startswith("<think>") and "</think>" not in content
+            thinks = "think" if conversation.thought(turn.index) else "do not think"
+            kind = "break off inside a thought" if broken else thinks
             self.notes[f"trained turns that {kind}"] += 1
 
     def _plain(self, text: str) -> list[Draft]:
@@ -138,8 +139,11 @@ class Weigher:
         return Guarded(text) if self.plane is None else self.control.show(text, self.plane)
 
     def turn(self, turn: Turn) -> tuple[tuple[int, int, float], ...]:
-        """The trained stretches of an assistant turn."""
-        return self._weighed(turn.text, turn.start, turn.end, "assistant", turn.index)
+        """The trained stretches of an assistant turn; its end-of-turn token is trained where anything before it is."""
+        said = self._weighed(turn.text, turn.start, turn.stop, "assistant", turn.index)
+        if turn.start < turn.stop and not said:
+            return ()
+        return said + self._weighed(turn.text, turn.stop, turn.end, "assistant", turn.index)
 
     def draft(self, conversation: Conversation, layout: Layout, previous: int | None) -> Draft:
         """A layout with the weights of all its spans."""

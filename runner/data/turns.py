@@ -23,12 +23,13 @@ BLANKS = re.compile(r"\s*")
 @dataclass(frozen=True)
 class Turn:
     """One assistant turn. text: the conversation up to and including it, as rendered; start, end: its characters,
-    from where the inference prompt ends to its end-of-turn token. index: its place among the messages. thinking: the
-    mode of that prompt."""
+    from where the inference prompt ends to the end of its end-of-turn token, which starts at `stop`. index: its place
+    among the messages. thinking: the mode of that prompt."""
 
     index: int
     text: str
     start: int
+    stop: int
     end: int
     thinking: bool | None = None
 
@@ -101,7 +102,7 @@ class Conversation:
         if self.thought(index) == "" and prompt.rstrip().endswith("<think>"):
             return None  # an empty block: the prompt that closes it comes later in `modes`
         end = self.dialect.end_of_turn(text, len(prompt))
-        return None if end is None else Turn(index, text, len(prompt), end, mode)
+        return None if end is None else Turn(index, text, len(prompt), *end, mode)
 
     def _refuse_losses(self, index: int, answer: str) -> None:
         message = self.messages[index]
@@ -149,9 +150,9 @@ def within(conversation: Conversation, layout: Layout) -> list[Turn]:
     for index in conversation.assistants[: conversation.assistants.index(layout.last) + 1]:
         start = known[index].start if index in known else _start_within(conversation, index, layout.text, held)
         end = conversation.dialect.end_of_turn(layout.text, start) if start is not None else None
-        if start is None or end is None or end > layout.turns[-1].end:
+        if start is None or end is None or end[1] > layout.turns[-1].end:
             raise Refused(f"message {index} cannot be told within the whole conversation; choose turns: faithful")
-        held.append(Turn(index, layout.text, start, end, layout.thinking))
+        held.append(Turn(index, layout.text, start, *end, layout.thinking))
     return held
 
 
