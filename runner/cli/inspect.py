@@ -74,8 +74,8 @@ def inspect(composer: Composer, chosen: Choice, names: Sequence[str]) -> int:
     tokenizer = load_tokenizer(locate(_model(plan, step), recipe.hub))
     reading = Reading(stage.template, stage.loss_scale, stage.max_length, stage.overlong)
     made = prepare(
-        tokenizer, stage.mix, reading, seed=recipe.seed, hub=recipe.hub, places=plan.places, max_dropped=1.0
-    )
+        tokenizer, stage.mix, reading, seed=recipe.seed, hub=recipe.hub, places=plan.places, max_dropped=1.0, gated=False,
+    )  # fmt: skip
     part = made.validation if chosen.validation else made.train
     lost = list(dict.fromkeys([*made.examples.dropped, *part.dropped]))
     if chosen.output is not None:

@@ -49,9 +49,12 @@ def _ends(tokenizer: "PreTrainedTokenizerBase") -> set[int]:
 
 def _unended(sequence: Encoded, ends: set[int]) -> int | None:
     """An untrained end-of-turn token right after a trained token, or None."""
-    before = UNTRAINED
-    for token, label in zip(sequence.input_ids, sequence.labels, strict=True):
-        if token in ends and label == UNTRAINED and before != UNTRAINED:
-            return token
-        before = label
+    ids, labels = sequence.input_ids, sequence.labels
+    for end in ends:
+        place = 0
+        for _ in range(ids.count(end)):
+            place = ids.index(end, place)
+            if place and labels[place] == UNTRAINED and labels[place - 1] != UNTRAINED:
+                return end
+            place += 1
     return None

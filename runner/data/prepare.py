@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from runner.core.specs import Mix, Template
 from runner.core.specs import Rules as RuleNames
 from runner.core.types import Example
-from runner.data import dropped, mix, rules
+from runner.data import dropped, gate, mix, rules
 from runner.data.collate import trained
 from runner.data.encode import Encoder, Encodings, Overlong, encode_all
 
@@ -66,11 +66,13 @@ def prepare(
     places: Sequence[Path],
     max_dropped: float,
     folder: Path | None = None,
+    gated: bool = True,
 ) -> Prepared:
     """Read and encode a mix.
 
     Args:
         max_dropped: the share of rows that may be lost. folder: where `dropped.jsonl` is written, if anywhere.
+        gated: refuse what must not be trained on (`gate`); `inspect` shows it first.
 
     Raises:
         ConfigError, DataError: a mix that cannot be read, or loses too many rows. ModelError: a chat template that
@@ -83,6 +85,8 @@ def prepare(
     if folder is not None:
         dropped.write(folder, lost)
     dropped.refuse_many(lost, len(_rows([*read.train, *read.validation])) + len(read.dropped), max_dropped)
+    if gated:
+        gate.check([*train.sequences, *validation.sequences], tokenizer)
     return Prepared(train, validation, read, tuple(_report(read, train, validation, lost, encoders)))
 
 
