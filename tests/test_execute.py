@@ -123,7 +123,7 @@ def test_a_killed_parent_leaves_no_worker(folder: Path) -> None:
     process = start("stages.first.ticks=400")
     wait_for(lambda: workers_of(run))
     process.kill()
-    process.wait()
+    process.communicate(timeout=10)
     wait_for(lambda: not workers_of(run), 5)
 
 
@@ -135,7 +135,7 @@ def test_two_runs_in_one_folder(folder: Path, capfd: pytest.CaptureFixture[str])
     assert main(["+recipe=two", "stages.first.ticks=400"]) == 2
     assert f"another run works here (process {process.pid} since" in capfd.readouterr().err
     process.kill()
-    process.wait()
+    process.communicate(timeout=10)
     wait_for(lambda: not workers_of(run), 5)
     assert main(["+recipe=two"]) == 0
 
