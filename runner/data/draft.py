@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 class Draft:
     """One sequence as text. trained: (start, end, weight) in characters, in order, weights above 0.
 
-    last: index of the last message in it.
+    last: index of the last message in it. answers: where the inference prompts of its trained turns end.
     """
 
     text: Guarded
     trained: tuple[tuple[int, int, float], ...]
     last: int = 0
+    answers: tuple[int, ...] = ()
 
 
 @dataclass
@@ -153,7 +154,8 @@ class Weigher:
         if self.rules.context or any(message.loss and message.role != "assistant" for message in self.messages):
             for held in context.stretches(conversation, layout, previous):
                 trained += self._weighed(layout.text, held.start, held.end, held.role, held.turn)
-        return Draft(self.shown(layout.text), tuple(sorted(trained)), layout.last)
+        answers = tuple(len(self.shown(layout.text[: turn.start]).text) for turn in layout.turns)
+        return Draft(self.shown(layout.text), tuple(sorted(trained)), layout.last, answers)
 
     def _weighed(self, text: str, start: int, end: int, role: str, turn: int) -> tuple[tuple[int, int, float], ...]:
         if start == end:

@@ -83,6 +83,9 @@ class Encoder:
             first, last = tokens.first_from(start), tokens.first_from(end)
             labels[first:last] = ids[first:last]
             weights[first:last] = [weight] * (last - first)
+        inside = sum(not tokens.begins(place) for place in draft.answers)
+        if inside:
+            self.notes["answers that begin inside a token, which stays untrained"] += inside
         made = Encoded(ids, labels, weights, example.source, example.row, draft.last, draft.text.text)
         return _plain_weights(_untrained_start(made))
 

@@ -25,6 +25,9 @@ class Tokens(Protocol):
     def first_from(self, place: int) -> int:
         """Index of the first token that starts at or after a character."""
 
+    def begins(self, place: int) -> bool:
+        """Whether a token begins at a character, so that what comes before is tokenized the same without it."""
+
 
 @dataclass(frozen=True)
 class Whole:
@@ -44,6 +47,11 @@ class Whole:
                 return int(token)
         return len(self.ids)
 
+    def begins(self, place: int) -> bool:
+        """A character in no token counts as a border."""
+        token = self.encoding.char_to_token(place)
+        return token is None or bool(self.encoding.token_to_chars(token)[0] == place)
+
 
 @dataclass(frozen=True)
 class Pieced:
@@ -55,6 +63,11 @@ class Pieced:
     def first_from(self, place: int) -> int:
         """By bisection."""
         return bisect_left(self.starts, place)
+
+    def begins(self, place: int) -> bool:
+        """By bisection."""
+        at = bisect_left(self.starts, place)
+        return at < len(self.starts) and self.starts[at] == place
 
 
 def tokenize(

@@ -340,3 +340,13 @@ def test_plugins_see_what_a_person_reads(tmp_path: Path) -> None:
         ("two", "assistant", 3, True),
         (END, "assistant", 3, True),
     }
+
+
+def test_an_answer_that_begins_inside_a_token_is_reported() -> None:
+    """A newline in front of it is one token with the prompt's: the ids are the template's, that token is untrained."""
+    one = encoder()
+    (made,) = one.encode(Example(turn("a", "\nthe answer")))
+    assert isinstance(made, Encoded)
+    assert made.input_ids == template_ids(KINDS["chatml"], mappings(turn("a", "\nthe answer"), False))
+    assert trained_text(made) == [f"the answer{END}"]
+    assert one.notes["answers that begin inside a token, which stays untrained"] == 1
