@@ -2,6 +2,8 @@
 in the last column, so that leaving rows let the left side be cut off and joining rows are padded there.
 """
 
+from typing import Any
+
 import torch
 from transformers import Cache, DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
@@ -9,8 +11,11 @@ from transformers.cache_utils import DynamicLayer
 ROOM = 64  # tokens that a layer can grow by before its buffers are copied
 
 
-class RoomyLayer(DynamicLayer):
+class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """A layer that writes into buffers with room to grow; concatenating at every token would copy the whole cache."""
+
+    keys: Any
+    values: Any
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
@@ -68,13 +73,17 @@ def is_rolling(config: PretrainedConfig) -> bool:
     return all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)
 
 
-def empty(config: PretrainedConfig) -> Cache:
+def empty(config: PretrainedConfig) -> Any:
     """A cache that suits the model."""
     made = DynamicCache(config=config)
-    return Cache(layers=[RoomyLayer() for _ in made.layers]) if is_rolling(config) else made
+    return Cache(layers=[_layer() for _ in made.layers]) if is_rolling(config) else made
 
 
-def keep(cache: Cache, rows: list[int], cut: int, joining: Cache | None = None) -> Cache:
+def _layer() -> RoomyLayer:
+    return RoomyLayer()  # type: ignore[no-untyped-call]
+
+
+def keep(cache: Any, rows: list[int], cut: int, joining: Any = None) -> Any:
     """The cache with these rows only, its first `cut` columns left out, and the rows of `joining` after them."""
     for place, layer in enumerate(cache.layers):
         index = torch.tensor(rows, device=layer.keys.device)

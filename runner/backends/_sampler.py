@@ -62,7 +62,7 @@ class Sampler:
                 old = scores[seen]
                 scores[seen] = torch.where(old > 0, old / self.repetition, old * self.repetition)
             if row.new and (self.presence or self.frequency):
-                used, counts = torch.tensor(row.new, device=logits.device).unique(return_counts=True)
+                used, counts = torch.unique(torch.tensor(row.new, device=logits.device), return_counts=True)
                 scores[used] -= self.presence + self.frequency * counts
         return logits
 

@@ -50,7 +50,7 @@ def by_source(found: Sequence[Pair]) -> dict[str, list[Pair]]:
 
 def rewards(found: Sequence[Pair]) -> list[str]:
     """The rewards that both sides were scored by."""
-    names = [set(name for pair in found for name in pair["scores"][side]) for side in SIDES]
+    names = [{name for pair in found for name in pair["scores"][side]} for side in SIDES]
     return sorted(names[0] & names[1])
 
 

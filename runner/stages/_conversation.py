@@ -1,7 +1,7 @@
 """A conversation with a model: its history, its settings, and what is done when it outgrows the context."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import yaml
@@ -23,7 +23,7 @@ class Conversation:
         self.messages: list[Message] = []
         self.forgotten = 0  # messages that the last question pushed out of the context
 
-    def ask(self, text: str) -> Iterator[str | Completion]:
+    def ask(self, text: str) -> Generator[str | Completion]:
         """Stream the answer. Closing the iterator early keeps what was said until then."""
         self.messages.append(Message("user", text))
         prompt = self._fitting()
