@@ -1,0 +1,83 @@
+"""1 where the answer equals the solution mathematically, 0 elsewhere, by math_verify (extra: math).
+
+Column: `solution`, a number, LaTeX, or a worked solution whose result is in \\boxed{} or after ####. The answer is what
+stands in <answer> tags, else what comes after the thoughts; a thought that never ends has none. No score, instead of 0,
+where the solution cannot be read or the comparison takes longer than `seconds`.
+"""
+
+import logging
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from runner.api import answer
+
+try:
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify  # type: ignore[import-untyped,import-not-found,unused-ignore]
+except ImportError as error:
+    raise ImportError(f"{error}; install it: pip install math-verify, or the extra: math") from None
+
+logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own alarms are off: ours are on
+
+_FORMS = (LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig())
+_TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+
+
+class OutOfTime(BaseException):
+    """Not an Exception: sympy and math_verify catch those and would go on without an alarm."""
+
+
+def accuracy(completions: list[str], *, solution: list[Any], seconds: float = 5.0) -> list[float | None]:
+    """Score each answer 1.0, 0.0 or None.
+
+    Args:
+        seconds: that a comparison may take, in the main thread, where alarms work; rewards run there.
+    """
+    scores: list[float | None] = []
+    for completion, gold in zip(completions, solution, strict=True):
+        try:
+            with _alarm(seconds):
+                scores.append(_equal(_given(completion), gold))
+        except OutOfTime:
+            scores.append(None)
+    return scores
+
+
+def _given(completion: str) -> str:
+    text = answer(completion)
+    tagged = _TAGGED.findall(text)
+    return str(tagged[-1]) if tagged else text
+
+
+def _equal(given: str, gold: Any) -> float | None:
+    expected = _read(str(gold).rpartition("####")[2].strip())
+    if not expected:
+        return None
+    return float(verify(expected, _read(given), timeout_seconds=None))
+
+
+def _read(text: str) -> list[Any]:
+    """What the text comes to; a boxed result counts more than others."""
+    found = parse(text, _FORMS, parsing_timeout=None)
+    return list(found or parse(f"${text}$", _FORMS, parsing_timeout=None))
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise OutOfTime
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,51 @@
+"""Mathematical equality, what counts as the answer, and time that runs out."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.core import registry
+from runner.core.specs import Reward
+from runner.scoring.rewards import Rewards
+
+pytest.importorskip("math_verify")
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "solution", "score"),
+    [
+        ("The answer is 42.", "42", 1.0),
+        ("The answer is 41.", "42", 0.0),
+        ("So we get $\\frac{2}{4}$.", "$\\frac{1}{2}$", 1.0),
+        ("It is \\boxed{x^2+2x+1}, not 7.", "$(x+1)^2$", 1.0),
+        ("so \\boxed{72}", "She sold 48/2 = <<48/2=24>>24 clips.\n#### 72", 1.0),
+        ("First 3, then \\boxed{5}.", "A long proof. Hence \\boxed{5}.", 1.0),
+        ("<think>\nMaybe 42.\n</think>\n\nIt is 7.", "42", 0.0),
+        ("<think>\nIt is 42, or", "42", 0.0),
+        ("<think>a</think> 1 and <answer>42</answer>", "42", 1.0),
+        ("<answer>0.5</answer>", "\\frac12", 1.0),
+        ("1,234", 1234, 1.0),
+        ("nothing", "42", 0.0),
+        ("", "42", 0.0),
+        ("42", "", None),
+    ],
+)
+def test_what_equals_the_solution(text: str, solution: Any, score: float | None) -> None:
+    assert registry.load("rewards", "accuracy")([text], solution=[solution]) == [score]
+
+
+def test_a_comparison_that_takes_too_long_has_no_score(tmp_path: Path) -> None:
+    """In the process where rewards run, while the others keep their scores; with and without the plugin's own alarm."""
+    hard = "$" + "+".join(f"\\sqrt{{{n}}}^{{{n}^{{9}}}}" for n in range(2, 40)) + "$"
+    texts, solutions = ["1", hard, "3"], ["1", hard.replace("2", "3", 1), "3"]
+    start = time.monotonic()
+    with Rewards({"accuracy": Reward(params={"seconds": 0.5})}, [ROOT], max_failed=0.5) as rewards:
+        assert rewards.score(texts, {"solution": solutions}) == {"accuracy": [1.0, None, 1.0]}
+        assert rewards.tallies["accuracy"].failed == 0
+    with Rewards({"accuracy": Reward(params={"seconds": 100.0}, time_limit=3.0)}, [ROOT], max_failed=0.5) as rewards:
+        assert rewards.score(texts, {"solution": solutions}) == {"accuracy": [1.0, None, 1.0]}
+        assert rewards.tallies["accuracy"].failed == 1
+    assert time.monotonic() - start < 60
