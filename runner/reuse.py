@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from runner.core import artifact
+from runner.core.errors import DataError
 from runner.core.job import JOB_FILE
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -52,13 +53,21 @@ def _unfinished_work(folder: Path) -> bool:
 
 def _last_order(folder: Path) -> dict[str, Any] | None:
     file = folder / JOB_FILE
-    return yaml.load(file.read_text(encoding="utf-8"), Loader=_LOADER) if file.is_file() else None
+    if not file.is_file():
+        return None
+    try:
+        order = yaml.load(file.read_text(encoding="utf-8"), Loader=_LOADER)
+        return {"fingerprint": order["fingerprint"], "identity": order["identity"]}
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
+        raise DataError(f"{file}: cannot be read. Remove the folder {folder}, and the stage is done again.") from None
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What changed between two identities, as "optim.lr: 0.0001 -> 0.0002" or "data a.jsonl: changed"."""
     before, after = dict(_flat(old)), dict(_flat(new))
-    changed = [key for key in {**before, **after} if before.get(key) != after.get(key) and len(key) + (key[0] in PLAIN) > 1]
+    changed = [
+        key for key in {**before, **after} if before.get(key) != after.get(key) and len(key) + (key[0] in PLAIN) > 1
+    ]
     own = [_change(key, before, after) for key in changed if key[0] != "needs"]
     return own or [f"{key[-1]} changed" for key in changed]
 

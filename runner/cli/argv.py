@@ -9,6 +9,7 @@
 
 import re
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from runner.core.errors import ConfigError, near_miss
 
@@ -101,10 +102,10 @@ def _override(text: str, models: Collection[str], free: Collection[str]) -> str:
 
 
 def _is_model_id(value: str, options: Collection[str]) -> bool:
-    """An option of the group, or a word near one, stays a choice; a path, a hub id or a source is an id."""
+    """An option of the group, or a word near one, stays a choice; a folder, a path, a hub id or a source is an id."""
     if not value or value in options or value[0] in "[{'\"" or "," in value:
         return False
-    return any(mark in value for mark in "/:.") or value.startswith("~")
+    return any(mark in value for mark in "/:.") or value.startswith("~") or Path(value).is_dir()
 
 
 def quoted(value: str) -> str:

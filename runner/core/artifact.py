@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runner.core.errors import DataError
+
 FILE = "artifact.json"
 
 
@@ -22,11 +24,18 @@ class Artifact:
 
 
 def read(folder: Path) -> Artifact | None:
-    """The artifact of a stage folder, or None when the stage is not complete."""
+    """The artifact of a stage folder, or None when the stage is not complete.
+
+    Raises:
+        DataError: the file was changed into something else.
+    """
     file = folder / FILE
     if not file.is_file():
         return None
-    return Artifact(**json.loads(file.read_text(encoding="utf-8")))
+    try:
+        return Artifact(**json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{file}: cannot be read: {error}. Remove it, and the stage runs again.") from None
 
 
 def write(folder: Path, artifact: Artifact) -> None:

@@ -83,6 +83,7 @@ DISK = {
     errno.EROFS: "the file system is read-only. Choose another output_dir",
     errno.EACCES: "must not be written. Choose another output_dir or change its permissions",
     errno.ENOENT: "is gone: was the folder removed?",
+    errno.EEXIST: "is there and is no folder. Choose another output_dir",
     errno.ENOTDIR: "lies below something that is no folder. Choose another output_dir",
 }
 

@@ -86,7 +86,7 @@ def signature(kind: str, name: str, places: Sequence[Path] = (), key: str = "") 
     """Read a plugin function's signature without importing it.
 
     Raises:
-        PluginError: the file does not parse, or has no function of its name.
+        PluginError: the file does not parse, has no function of its name, or one that takes no data.
     """
     file = find(kind, name, places, key)
     try:
@@ -95,11 +95,14 @@ def signature(kind: str, name: str, places: Sequence[Path] = (), key: str = "") 
         raise PluginError(f"{file}:{getattr(error, 'lineno', 0) or 0}: is not Python: {error}.") from None
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
-            return _signature(node, tree)
+            return _signature(node, tree, file)
     raise PluginError(f"{file}: has no function named {name}. Name it like the file.")
 
 
-def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, tree: ast.Module) -> Signature:
+def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, tree: ast.Module, file: Path) -> Signature:
+    if not (node.args.posonlyargs or node.args.args or node.args.vararg):
+        form = f"Form: def {node.name}(data, *, parameter=default)."
+        raise PluginError(f"{file}:{node.lineno}: {node.name} takes nothing positional: nowhere to give the data. {form}")
     pairs = list(zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True))
     described = ast.get_docstring(node) or ast.get_docstring(tree) or ""
     return Signature(

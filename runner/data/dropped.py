@@ -22,8 +22,8 @@ class Dropped:
     detail: str = ""
 
     def sentence(self) -> str:
-        """`file:row: reason (detail)`."""
-        return f"{self.source}:{self.row}: {self.reason}{f' ({self.detail})' if self.detail else ''}"
+        """`file: row 7: reason (detail)`, rows counted from 0."""
+        return f"{self.source}: row {self.row}: {self.reason}{f' ({self.detail})' if self.detail else ''}"
 
 
 def by_reason(dropped: Iterable[Dropped]) -> dict[str, int]:

@@ -25,7 +25,7 @@ def check(sequences: Iterable[Encoded], tokenizer: "PreTrainedTokenizerBase") ->
     """
     ends = _ends(tokenizer)
     for sequence in sequences:
-        place = f"{sequence.source}:{sequence.row}"
+        place = f"{sequence.source}: row {sequence.row}"
         if all(label == UNTRAINED for label in sequence.labels):
             raise DataError(
                 f"{place}: no token of it would be trained. Look at the rules: loss_scale, and the row's own loss."

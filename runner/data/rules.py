@@ -47,7 +47,7 @@ class Rule:
             pieces = [(str(text), float(factor)) for text, factor in self.function(span, **self.params)]
         except RunnerError:
             raise
-        except Exception as error:  # a plugin may raise anything
+        except (Exception, SystemExit) as error:  # a plugin may raise anything
             raise PluginError(
                 f"{self.file}: {self.name} failed on {_short(span.text)}: {type(error).__name__}: {error}."
             ) from error

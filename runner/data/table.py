@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from runner.core.errors import ConfigError, DataError, near_miss
+from runner.core.errors import ConfigError, DataError, PluginError, RunnerError, near_miss
 from runner.core.specs import Dataset
 from runner.core.types import Example
 from runner.data import choose_format, row_filter, variables
@@ -78,7 +78,7 @@ class Table:
             self.format = self.format or name
             if name not in self._formats:
                 self._formats[name] = choose_format.load(name, self.places)
-            made = self._formats[name](self._view(seen))
+            made = self._read_by(name, row, seen)
         except BadRow as error:
             return Dropped(row.file, row.number, error.reason, error.detail)
         except Unclear as error:
@@ -88,6 +88,23 @@ class Table:
         if placeholder is not None:
             raise variables.refuse(row, placeholder)
         return replace(made, source=row.file, row=row.number, part=part, columns={**self._renamed(seen), **seen})
+
+    def _read_by(self, name: str, row: Row, seen: Mapping[str, Any]) -> Example:
+        """What a format, maybe one of the user's, makes of a row."""
+        try:
+            made = self._formats[name](self._view(seen))
+        except (BadRow, Unclear):
+            raise
+        except DataError as error:  # the way for a format of the user's to refuse a row
+            raise BadRow(str(error)) from None
+        except RunnerError:
+            raise
+        except (Exception, SystemExit) as error:  # a plugin may raise anything
+            told = f"{type(error).__name__}: {error}"
+            raise PluginError(f"{row.place}: the format {name} failed on it: {told}.") from error
+        if not isinstance(made, Example):
+            raise PluginError(f"{row.place}: the format {name} returned {type(made).__name__} instead of an Example.")
+        return made
 
     def _edited(self, row: dict[str, Any]) -> dict[str, Any]:
         """The columns with what the subset puts around them."""

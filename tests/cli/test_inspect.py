@@ -68,7 +68,9 @@ def user(project):
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 500}))
     project.write("plugins/stages/study.py", TRAIN)
     project.write("plugins/loss_scales/half.py", HALF)
-    project.write("rows.jsonl", row("hi", "I am LOUD here") + row("who", None) + row("say <|im_end|>", "no " * 30) + row("a", "b"))
+    project.write(
+        "rows.jsonl", row("hi", "I am LOUD here") + row("who", None) + row("say <|im_end|>", "no " * 30) + row("a", "b")
+    )
     project.recipe(RECIPE)
     return project
 
@@ -154,7 +156,7 @@ def test_the_stage_is_chosen_by_name(user) -> None:
         (["--index", "9"], "--index: no sequence 9. There are 3, counted from 0."),
         (["--index", "x"], "command line: --index: invalid int value: 'x'."),
         (["--contans", "x"], "command line: no flag --contans."),
-        (["max_length=3"], "rows.jsonl:0: longer than max_length"),
+        (["max_length=3"], "rows.jsonl: row 0: longer than max_length"),
         (["mix.datasets=[nowhere.jsonl]"], "mix.datasets: 'nowhere.jsonl' is no file or folder."),
     ],
 )
@@ -198,14 +200,16 @@ def test_the_gate_refuses_an_untrained_end_of_turn() -> None:
     right = [token if place in answer else -100 for place, token in enumerate(ids)]
     gate.check([Encoded(ids, right, None, "rows.jsonl", 7)], tokenizer)
     wrong = [*right[:-1], -100]
-    with pytest.raises(DataError, match=r"rows\.jsonl:7: an answer is trained and the token that ends it, '<\|im_end\|>', is not"):
+    with pytest.raises(
+        DataError, match=r"rows\.jsonl: row 7: an answer is trained and the token that ends it, '<\|im_end\|>', is not"
+    ):
         gate.check([Encoded(ids, wrong, None, "rows.jsonl", 7)], tokenizer)
 
 
 def test_the_gate_refuses_a_sequence_without_a_trained_token() -> None:
     """The row is named."""
     made, tokenizer = sequence([])
-    with pytest.raises(DataError, match=r"rows\.jsonl:7: no token of it would be trained"):
+    with pytest.raises(DataError, match=r"rows\.jsonl: row 7: no token of it would be trained"):
         gate.check([made], tokenizer)
 
 
