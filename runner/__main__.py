@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from runner.core.errors import Interrupted, RunnerError, disk_error
+
 ALONE = ("list", "schema", "diff", "rerun")  # verbs that compose nothing: runner/cli/VERB.py answers
 
 
@@ -43,7 +44,7 @@ def _dispatch(words: list[str]) -> int:
 
     verb = words.pop(0) if words and words[0] in VERBS else "run"
     places = roots(option(words, "--config-dir", "-cd"), option(words, "plugins_path"))
-    if not words and verb == "run" or any(word in ("--help", "-h") for word in words):
+    if (not words and verb == "run") or any(word in ("--help", "-h") for word in words):
         from runner.cli.help import text
 
         print(text(places))

@@ -25,7 +25,9 @@ PACKAGES = (
     "torch", "transformers", "accelerate", "peft", "datasets", "trl", "vllm", "deepspeed", "liger-kernel",
     "flash-attn", "flash-attn-4", "tokenizers", "safetensors", "hydra-core", "omegaconf", "pydantic",
 )  # fmt: skip
-SECRET = re.compile(r"(?i)([\w.-]*(?:token(?![a-z])|secret|password|api_?key|credential)[\w.]*['\"]?\s*[:=]\s*)[^,}\s]+")
+SECRET = re.compile(
+    r"(?i)([\w.-]*(?:token(?![a-z])|secret|password|api_?key|credential)[\w.]*['\"]?\s*[:=]\s*)[^,}\s]+"
+)
 URL = re.compile(r"(://)[^/@\s]+@")
 
 

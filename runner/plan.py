@@ -117,7 +117,7 @@ def refuse_changes(plan: Plan) -> None:
         told = "\n".join(f"    {step.name}: {step.reason}" for step in changed)
         raise PlanError(
             f"{plan.run}: holds other work, made with other settings:\n{told}\n"
-            "Choose another name or output_dir, or on_change=replace (do it again here) or on_change=new (a new folder)."
+            "Choose another name or output_dir, or on_change=replace (this folder again) or on_change=new (a new one)."
         )
 
 
@@ -183,8 +183,10 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     made = dict(below)
     for key, value in above.items():
         beneath = made.get(key)
-        both = isinstance(value, Mapping) and isinstance(beneath, Mapping)
-        made[key] = _merged(beneath, value) if both and key not in ("reward", "loss_scale") else value
+        if isinstance(value, Mapping) and isinstance(beneath, Mapping) and key not in ("reward", "loss_scale"):
+            made[key] = _merged(beneath, value)
+        else:
+            made[key] = value
     return made
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from runner.core import registry, schema
 from runner.core.content import digest, file_digest
 from runner.core.places import PACKAGE
-from runner.core.specs import Dataset, Mix, Model, TrainType
+from runner.core.specs import Dataset, Model, TrainType
 from runner.data import fingerprint as data
 from runner.data import rules
 from runner.models import fingerprint as models
@@ -39,38 +39,39 @@ def sources(kind: str, stage: Any, places: Sequence[Path]) -> dict[str, str]:
 
 
 def _walk(value: Any, name: str, places: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """What lies in a field of that name."""
     if name in PLUGINS:
         yield from _plugins(name, value, places)
     elif name == "loss_scale":
         yield from _rules(value, places)
     elif isinstance(value, Model):
-        if not value.id.startswith(REFERENCE):
-            yield f"model {value.id}", models.identity(value.id, value.revision)
-        if value.adapter and not value.adapter.startswith(REFERENCE):
-            yield f"adapter {value.adapter}", models.identity(value.adapter, None)
-    elif isinstance(value, Mix):
-        for entry in [*value.datasets, *value.validation.datasets]:
-            yield from _dataset(entry, places)
-    elif isinstance(value, Dataset):
+        yield from _model(value)
+    elif isinstance(value, Dataset) or (isinstance(value, str) and name in DATASETS):
         yield from _dataset(value, places)
-    elif isinstance(value, NOT_FILES):
-        return
-    elif dataclasses.is_dataclass(value):
-        types_of = schema.hints(type(value))
-        for field in dataclasses.fields(value):
-            if not schema.is_execution(types_of[field.name]):
-                yield from _walk(getattr(value, field.name), field.name, places)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            if name in DATASETS and isinstance(item, str):
-                yield from _dataset(item, places)
-            else:
-                yield from _walk(item, "", places)
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _walk(item, str(key), places)
     elif isinstance(value, str):
         yield from _named_file(value)
+    elif not isinstance(value, NOT_FILES):
+        for key, item in _inside(value, name):
+            yield from _walk(item, key, places)
+
+
+def _inside(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """What a component, a list or a mapping holds, with its field's name; fields of execution left out."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        types_of = schema.hints(type(value))
+        fields = [field.name for field in dataclasses.fields(value) if not schema.is_execution(types_of[field.name])]
+        yield from ((field, getattr(value, field)) for field in fields)
+    elif isinstance(value, list | tuple):
+        yield from ((name if name in DATASETS else "", item) for item in value)
+    elif isinstance(value, Mapping):
+        yield from ((str(key), item) for key, item in value.items())
+
+
+def _model(model: Model) -> Iterator[tuple[str, str]]:
+    if not model.id.startswith(REFERENCE):
+        yield f"model {model.id}", models.identity(model.id, model.revision)
+    if model.adapter and not model.adapter.startswith(REFERENCE):
+        yield f"adapter {model.adapter}", models.identity(model.adapter, None)
 
 
 def _dataset(entry: str | Dataset, places: Sequence[Path]) -> Iterator[tuple[str, str]]:

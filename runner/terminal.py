@@ -84,7 +84,9 @@ class Terminal:
         for column in ("stage", "kind", "state", "time", "figures", "folder"):
             table.add_column(column, overflow="fold")
         for done in kept:
-            figures = "  ".join(f"{key} {_figure(value)}" for key, value in _main(done.made.metrics if done.made else {}))
+            figures = "  ".join(
+                f"{key} {_figure(value)}" for key, value in _main(done.made.metrics if done.made else {})
+            )
             seconds = f"{done.seconds:.0f} s" if done.seconds else "-"
             table.add_row(done.step.name, done.step.kind, done.state, seconds, figures, str(done.step.folder))
         self.console.print()

@@ -27,7 +27,9 @@ def test_list_tells_where_a_choice_comes_from(project) -> None:
     code, out, _ = project.call("list", "train_types", "rewards", "stages", "recipes")
     lines = {line.split()[0]: line for line in out.splitlines() if line.startswith("  ")}
     assert code == 0
-    assert "My own LoRA." in lines["lora"] and "(hides " in lines["lora"] and "conf/train_type/lora.yaml)" in lines["lora"]
+    assert (
+        "My own LoRA." in lines["lora"] and "(hides " in lines["lora"] and "conf/train_type/lora.yaml)" in lines["lora"]
+    )
     assert "hides" not in lines["full"]
     assert "Short answers." in lines["short"] and "Says words" in lines["echo"] and "Two echoes" in lines["two"]
 
@@ -53,8 +55,10 @@ def test_the_users_folder_wins_and_may_lie_elsewhere(project) -> None:
 def test_the_command_line_wins_over_a_recipe(project) -> None:
     """Values, in either order, and choices of a group too, which Hydra alone would merge below the recipe."""
     project.write("conf/model/tiny.yaml", "# tiny\nid: tiny/tiny\n")
-    project.recipe("# x\nname: mine\nmodel: {id: a/b, dtype: float32}\ntrain_type: {kind: lora, lora: {rank: 16}}\n"
-                   "loss_scale: [{last: {}}]\nreward: [r]\nstages: {a: {kind: echo}}\n")
+    project.recipe(
+        "# x\nname: mine\nmodel: {id: a/b, dtype: float32}\ntrain_type: {kind: lora, lora: {rank: 16}}\n"
+        "loss_scale: [{last: {}}]\nreward: [r]\nstages: {a: {kind: echo}}\n"
+    )
     for name in ("rewards/r", "rewards/s", "loss_scales/last"):
         project.write(f"plugins/{name}.py", f"def {name[-4:].strip('s/')}(x): ...\n")
     words = ["optim.lr=7", "recipe=mine", "model=tiny", "train_type=full", "reward=[s]"]
@@ -80,11 +84,19 @@ def test_a_run_leaves_its_own_story(project) -> None:
 
 def test_light_commands_import_nothing_heavy(project) -> None:
     """Each in a process of its own, which then names what it imported; and it is there soon."""
-    commands = ["--help", "list", "plan recipe=two", "explain recipe=two optim.lr", "recipe=two --cfg job",
-                "recipe=two --info defaults"]
+    commands = [
+        "--help",
+        "list",
+        "plan recipe=two",
+        "explain recipe=two optim.lr",
+        "recipe=two --cfg job",
+        "recipe=two --info defaults",
+    ]
     for words in commands:
-        code = ("import sys; from runner.__main__ import main; code = main(sys.argv[1:]); "
-                "print('IMPORTED', *sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr); sys.exit(code)")
+        code = (
+            "import sys; from runner.__main__ import main; code = main(sys.argv[1:]); "
+            "print('IMPORTED', *sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr); sys.exit(code)"
+        )
         start = time.monotonic()
         done = subprocess.run([sys.executable, "-c", code, *words.split()], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
@@ -100,23 +112,34 @@ def test_a_sweep_has_fixed_folders_and_goes_on(project, launcher: str) -> None:
     """The same command twice: the second reuses every job. Other roots are found by the jobs too."""
     if launcher == "joblib":
         pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    project.write("away/recipes/far.yaml", (project.root / "recipes/two.yaml").read_text().replace("name: two", "name: far"))
+    project.write(
+        "away/recipes/far.yaml", (project.root / "recipes/two.yaml").read_text().replace("name: two", "name: far")
+    )
     for kind in ("echo", "tally"):
         (project.root / f"plugins/stages/{kind}.py").rename(project.root / f"away/{kind}.py")
     (project.root / "away/plugins/stages").mkdir(parents=True)
     for kind in ("echo", "tally"):
         (project.root / f"away/{kind}.py").rename(project.root / f"away/plugins/stages/{kind}.py")
-    words = ["recipe=far", "--config-dir", "away", "optim.lr=1,2", "-m", "stages.second.words=a/b", f"hydra/launcher={launcher}",
-             "parallelism.gpus=1"]
+    words = [
+        "recipe=far",
+        "--config-dir",
+        "away",
+        "optim.lr=1,2",
+        "-m",
+        "stages.second.words=a/b",
+        f"hydra/launcher={launcher}",
+        "parallelism.gpus=1",
+    ]
     code, _, told = project.call(*words)
     assert (code, told) == (0, "")
     folders = sorted(folder.name for folder in (project.root / "multirun/far").iterdir() if folder.is_dir())
-    assert [name[:38] for name in folders] == ["optim.lr=1,stages.second.words=a_b-" + name[35:38] for name in folders[:1]] + [
-        "optim.lr=2,stages.second.words=a_b-" + folders[1][35:38]]
+    assert [name[:38] for name in folders] == [
+        "optim.lr=1,stages.second.words=a_b-" + name[35:38] for name in folders[:1]
+    ] + ["optim.lr=2,stages.second.words=a_b-" + folders[1][35:38]]
     files = sorted((project.root / "multirun/far").glob("*/*/artifact.json"))
     times = [file.stat().st_mtime_ns for file in files]
     assert len(files) == 4
-    assert project.call(*words[:-1], "parallelism.gpus=2")[0] == 0
+    assert project.call(*words[:-1], "parallelism=ddp", "parallelism.gpus=2")[0] == 0
     assert [file.stat().st_mtime_ns for file in files] == times
 
 

@@ -109,7 +109,7 @@ def leaves(cls: Any, prefix: str = "", execution: bool = False) -> list[tuple[st
     """(key, type, is execution) of every leaf of the layers."""
     found = []
     for name, hint in schema.hints(cls).items():
-        if not prefix and name not in LAYERS or name in ("reward", "loss_scale"):
+        if (not prefix and name not in LAYERS) or name in ("reward", "loss_scale"):
             continue
         nested = [part for part in schema._members(hint) if dataclasses.is_dataclass(part)]
         mine = execution or schema.is_execution(hint)
@@ -223,7 +223,11 @@ def test_a_model_counts_by_its_folder(folder) -> None:
     folder.write("folder/README.md", "hello")
     os.utime(folder.root / "folder/config.json", ns=(1, 1))
     assert mark() == before
-    for name, text in (("chat_template.jinja", "{{ other }}"), ("config.json", "{}"), ("model.safetensors", "heavier weights")):
+    for name, text in (
+        ("chat_template.jinja", "{{ other }}"),
+        ("config.json", "{}"),
+        ("model.safetensors", "heavier weights"),
+    ):
         folder.write(f"folder/{name}", text)
         after = mark()
         assert after != before, name
@@ -242,7 +246,9 @@ def test_the_encoders_version_counts_where_there_is_data(folder, monkeypatch) ->
 
 def test_reasons_name_key_data_plugin_and_model(folder) -> None:
     """What changed, from what to what, as `plan` tells it."""
-    folder.recipe("# x\nname: mine\nmodel: folder\nmix: {datasets: [rows.jsonl]}\nreward: [used]\nstages: {a: {kind: whole}}\n")
+    folder.recipe(
+        "# x\nname: mine\nmodel: folder\nmix: {datasets: [rows.jsonl]}\nreward: [used]\nstages: {a: {kind: whole}}\n"
+    )
     assert folder.call("recipe=mine")[0] == 0
     folder.write("rows.jsonl", ROW + ROW)
     folder.write("plugins/rewards/used.py", "def used(completions): ...\n")

@@ -88,7 +88,10 @@ def test_diff_tells_config_data_and_figures(project) -> None:
 
 def test_diff_refuses_what_is_no_run(project) -> None:
     """Two run folders, no less."""
-    assert project.call("diff", "a")[::2] == (2, "diff: takes two run folders, not 1. Write: diff outputs/a outputs/b.\n")
+    assert project.call("diff", "a")[::2] == (
+        2,
+        "diff: takes two run folders, not 1. Write: diff outputs/a outputs/b.\n",
+    )
     code, _, told = project.call("diff", "a", "b")
     assert code == 2 and told.startswith("diff: 'a' is no run folder.")
 

@@ -25,7 +25,9 @@ def user(project):
     project.write("conf/model/small.yaml", "# A small model.\nid: small/small\ndtype: float32\n")
     for name in ("short", "polite", "brief"):
         project.write(f"plugins/rewards/{name}.py", f"def {name}(completions, *, limit: int = 3): ...\n")
-    project.recipe("# Uses a group.\ndefaults:\n  - override /model: tiny\nname: demo\nstages: {a: {kind: echo}}\n", "demo")
+    project.recipe(
+        "# Uses a group.\ndefaults:\n  - override /model: tiny\nname: demo\nstages: {a: {kind: echo}}\n", "demo"
+    )
     return project
 
 
@@ -80,7 +82,9 @@ def test_06_info(user, what: str) -> None:
     """Every kind of it."""
     code, out, told = user.call("+recipe=demo", "--info", what)
     assert (code, told) == (0, "")
-    assert {"defaults-tree": "recipe: demo", "defaults": "recipe/demo", "searchpath": f"runner://{user.root}"}.get(what, "*") in out
+    assert {"defaults-tree": "recipe: demo", "defaults": "recipe/demo", "searchpath": f"runner://{user.root}"}.get(
+        what, "*"
+    ) in out
 
 
 def test_07_help_version(user) -> None:
@@ -165,7 +169,10 @@ def test_19_several_values_without_multirun(user) -> None:
 @pytest.mark.parametrize(
     ("words", "folders"),
     [
-        (["optim.lr=1,2", "seed=3,4"], ["optim.lr=1,seed=3", "optim.lr=1,seed=4", "optim.lr=2,seed=3", "optim.lr=2,seed=4"]),
+        (
+            ["optim.lr=1,2", "seed=3,4"],
+            ["optim.lr=1,seed=3", "optim.lr=1,seed=4", "optim.lr=2,seed=3", "optim.lr=2,seed=4"],
+        ),
         (["optim.lr=choice(1,2)"], ["optim.lr=1", "optim.lr=2"]),
         (["seed=range(1,3)"], ["seed=1", "seed=2"]),
         (["model=glob(*,exclude=tiny)"], ["model=small"]),
@@ -184,7 +191,10 @@ def test_20_sweeps(user, words: list[str], folders: list[str]) -> None:
 
 def test_21_a_recipe_that_sweeps(user) -> None:
     """`hydra.mode=MULTIRUN` and `hydra.sweeper.params` inside it."""
-    user.recipe("# x\nname: swp\nmodel: a/b\nhydra: {mode: MULTIRUN, sweeper: {params: {optim.lr: '1,2'}}}\nstages: {a: {kind: echo}}\n")
+    user.recipe(
+        "# x\nname: swp\nmodel: a/b\nhydra: {mode: MULTIRUN, sweeper: {params: {optim.lr: '1,2'}}}\n"
+        "stages: {a: {kind: echo}}\n"
+    )
     code, _, told = user.call("recipe=mine")
     assert (code, told) == (0, "")
     assert sorted(folder.name for folder in (user.root / "multirun/swp").glob("optim*")) == ["optim.lr=1", "optim.lr=2"]
@@ -196,7 +206,8 @@ def test_22_flags_anywhere(user) -> None:
     assert (code, told) == (0, "") and out.count("multirun/two/") == 2
 
 
-# 23: the joblib launcher runs in test_cli.py (test_a_sweep_has_fixed_folders_and_goes_on); submitit and ray are not installed here.
+# 23: the joblib launcher runs in test_cli.py (test_a_sweep_has_fixed_folders_and_goes_on); submitit_slurm and ray need
+# a cluster, so they have no test.
 
 
 def test_24_folders_can_be_chosen(user) -> None:
@@ -216,7 +227,10 @@ def test_25_what_a_run_and_a_sweep_leave(user) -> None:
         names = {file.name for file in (run / ".hydra").iterdir()}
         assert names == {"config.yaml", "hydra.yaml", "overrides.yaml"}
         assert {"config.yaml", "plan.json", "provenance.json"} <= {file.name for file in run.iterdir()}
-    assert yaml.safe_load((user.root / "multirun/two/seed=1/.hydra/overrides.yaml").read_text()) == ["+recipe=two", "seed=1"]
+    assert yaml.safe_load((user.root / "multirun/two/seed=1/.hydra/overrides.yaml").read_text()) == [
+        "+recipe=two",
+        "seed=1",
+    ]
     assert (user.root / "multirun/two/multirun.yaml").is_file()
 
 
@@ -234,7 +248,9 @@ def test_26_chdir_keeps_the_meaning_of_relative_paths(user) -> None:
 
 def test_27_config_dir(user) -> None:
     """`--config-dir DIR` and `-cd DIR`, with groups as in a stock Hydra folder too."""
-    user.write("away/recipes/far.yaml", "# far\ndefaults:\n  - override /model: own\nname: far\nstages: {a: {kind: echo}}\n")
+    user.write(
+        "away/recipes/far.yaml", "# far\ndefaults:\n  - override /model: own\nname: far\nstages: {a: {kind: echo}}\n"
+    )
     user.write("away/model/own.yaml", "id: own/own\n")
     (user.root / "plugins").rename(user.root / "away/plugins")
     for flag in ("--config-dir", "-cd"):
@@ -306,7 +322,7 @@ def test_32_completion_answers(user, monkeypatch, line: str, wanted: set[str]) -
     monkeypatch.setenv("COMP_LINE", line)
     code, out, told = user.call("-sc", "query=fish")
     assert (code, told) == (0, "")
-    assert wanted == set(out.split()) or wanted and wanted <= set(out.split())
+    assert wanted == set(out.split()) or (wanted and wanted <= set(out.split()))
 
 
 def test_32_completion_in_bash(installed) -> None:
@@ -326,7 +342,9 @@ def test_32_completion_in_bash(installed) -> None:
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_32_completion_in_other_shells(installed, shell: str) -> None:
     """zsh takes bash's through bashcompinit; fish has its own."""
-    done = subprocess.run(["runner", "-sc", f"install={'bash' if shell == 'zsh' else shell}"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["runner", "-sc", f"install={'bash' if shell == 'zsh' else shell}"], capture_output=True, text=True, check=True
+    )
     assert "runner" in done.stdout
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
@@ -357,8 +375,10 @@ def test_34_a_sweep_is_listed_resumed_and_retried(user) -> None:
 def test_35_a_sweep_is_frozen_when_it_starts(user) -> None:
     """The first job edits the recipe; the second does not see it."""
     text = (user.root / "plugins/stages/echo.py").read_text()
-    edit = 'from pathlib import Path; file = Path("recipes/two.yaml"); file.write_text(file.read_text().replace("1e-4", "9"))'
-    user.write("plugins/stages/echo.py", text.replace("        if self.fail:", f"        {edit}\n        if self.fail:"))
+    edit = 'import pathlib; f = pathlib.Path("recipes/two.yaml"); f.write_text(f.read_text().replace("1e-4", "9"))'
+    user.write(
+        "plugins/stages/echo.py", text.replace("        if self.fail:", f"        {edit}\n        if self.fail:")
+    )
     assert user.call("-m", "recipe=two", "seed=1,2")[0] == 0
     assert "lr: 9" in (user.root / "recipes/two.yaml").read_text()
     late = yaml.safe_load((user.root / "multirun/two/seed=2/config.yaml").read_text())
@@ -367,11 +387,17 @@ def test_35_a_sweep_is_frozen_when_it_starts(user) -> None:
 
 def test_36_verbose_logging_and_callbacks(user) -> None:
     """hydra.verbose, hydra/job_logging, a callback of the user's own."""
-    user.write("seen.py", "from hydra.experimental.callback import Callback\n"
-               "class Seen(Callback):\n    def on_job_end(self, config, job_return, **kw):\n        print('SEEN', job_return.status.name)\n")
+    user.write(
+        "seen.py",
+        "from hydra.experimental.callback import Callback\n"
+        "class Seen(Callback):\n    def on_job_end(self, config, job_return, **kw):\n"
+        "        print('SEEN', job_return.status.name)\n",
+    )
     sys.path.insert(0, str(user.root))
     try:
-        code, out, _ = user.call("recipe=two", "hydra.verbose=true", "hydra/job_logging=disabled", "+hydra.callbacks.seen._target_=seen.Seen")
+        code, out, _ = user.call(
+            "recipe=two", "hydra.verbose=true", "hydra/job_logging=disabled", "+hydra.callbacks.seen._target_=seen.Seen"
+        )
     finally:
         sys.path.remove(str(user.root))
     assert code == 0 and "SEEN COMPLETED" in out
@@ -386,7 +412,9 @@ def test_37_reruns(user) -> None:
     code, out, told = user.call("--experimental-rerun", "outputs/two/.hydra/config.pickle")
     assert (code, told) == (0, "") and made.is_file() and "reused" in out
     (user.root / "recipes/two.yaml").unlink()
-    code, out, told = user.call("--config-path", str(user.root / "outputs/two/.hydra"), "--config-name", "config", "optim.lr=5", "name=again")
+    code, out, told = user.call(
+        "--config-path", str(user.root / "outputs/two/.hydra"), "--config-name", "config", "optim.lr=5", "name=again"
+    )
     assert (code, told) == (0, "")
     assert yaml.safe_load((user.root / "outputs/again/config.yaml").read_text())["optim"]["lr"] == 5
     assert user.call("--experimental-rerun", "nowhere.pickle")[0] == 2
@@ -417,14 +445,18 @@ def test_40_workers_take_the_resolved_config_and_no_overrides(user) -> None:
     shutil.rmtree(user.root / "recipes")
     stage = user.root / "outputs/two/second"
     (stage / "artifact.json").unlink()
-    subprocess.run([sys.executable, "-m", "runner.worker", str(stage)], cwd="/", check=True, timeout=60, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "runner.worker", str(stage)], cwd="/", check=True, timeout=60, capture_output=True
+    )
     assert (stage / "artifact.json").is_file()
     assert not (user.root / "outputs/two/second/.hydra").exists()
 
 
 def test_41_a_package_may_add_recipes(user) -> None:
     """By a SearchPathPlugin of its own."""
-    user.write("pack/recipe/packed.yaml", "# @package _global_\nname: packed\nmodel: {id: a/b}\nstages: {a: {kind: echo}}\n")
+    user.write(
+        "pack/recipe/packed.yaml", "# @package _global_\nname: packed\nmodel: {id: a/b}\nstages: {a: {kind: echo}}\n"
+    )
 
     class Pack(SearchPathPlugin):
         def manipulate_search_path(self, search_path) -> None:

@@ -11,7 +11,9 @@ from runner.core.places import roots
 
 def made(stages: dict, **more) -> plan.Plan:
     """Plan stages of the fixture's kinds."""
-    return plan.make({"name": "x", "output_dir": "outputs/x", "model": {"id": "a/b"}, "stages": stages, **more}, roots())
+    return plan.make(
+        {"name": "x", "output_dir": "outputs/x", "model": {"id": "a/b"}, "stages": stages, **more}, roots()
+    )
 
 
 def test_stages_come_after_what_they_need_and_otherwise_as_written(project) -> None:

@@ -1,6 +1,6 @@
-"""Answers a shell that completes a `runner` command line: verbs, kinds of `list`, groups, options, recipes and keys.
+"""Answers a shell that completes a `runner` command line: verbs, kinds of `list`, groups, options, recipes, keys.
 
-The shell's side is Hydra's own (`eval "$(runner -sc install=bash)"`, likewise zsh and fish); the answer is ours, because
+The shell's side is Hydra's own (`eval "$(runner -sc install=bash)"`, likewise zsh and fish); the answer is ours:
 Hydra knows neither verbs nor `recipe=x` without a plus sign. A line that does not compose gets no answer, never noise.
 """
 

@@ -65,7 +65,9 @@ class Composer:
     @cached_property
     def loader(self) -> ConfigLoaderImpl:
         """Hydra's loader over the search roots, with `--config-path` in front where it is given."""
-        return self.shared_loader or ConfigLoaderImpl(create_config_search_path(argv.option(self.flags, "--config-path", "-cp")))
+        return self.shared_loader or ConfigLoaderImpl(
+            create_config_search_path(argv.option(self.flags, "--config-path", "-cp"))
+        )
 
     @cached_property
     def parsed(self) -> list[Override]:

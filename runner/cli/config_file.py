@@ -1,4 +1,4 @@
-"""Reads one config file: its text, its YAML, its `# @package` line; spells out short forms, refuses shapes that cannot merge.
+"""Reads one config file: text, YAML, `# @package` line; spells out short forms, refuses shapes that cannot merge.
 
 Short forms of a recipe's body: `model: ID`, `loss_scale: [a, b]`, `reward: [a]`. Refused, with file and line: what is
 not UTF-8 or not YAML, a list where a mapping belongs, a broken interpolation.
@@ -26,6 +26,11 @@ def known_keys() -> dict[str, Any]:
 
 
 def read_text(file: Path) -> str:
+    """The text of a config file.
+
+    Raises:
+        ConfigError: it is not UTF-8, or cannot be read.
+    """
     try:
         return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -47,6 +52,11 @@ def header(path: str, text: str) -> dict[str, Any]:
 
 
 def parsed(file: Path, text: str) -> Any:
+    """The text as a mapping of OmegaConf's.
+
+    Raises:
+        ConfigError: it is not YAML, no mapping, or holds an interpolation that cannot be read.
+    """
     try:
         config = OmegaConf.create(text)
     except yaml.MarkedYAMLError as error:
@@ -56,13 +66,15 @@ def parsed(file: Path, text: str) -> Any:
         raise ConfigError("", f"{shown(file)}: is not YAML: {error}") from None
     except OmegaConfBaseException as error:
         key, what = error.full_key or "", str(error).split("\n")[0]
-        raise ConfigError(str(key), f"an interpolation that cannot be read: {what}").at(_place(file, str(key))) from None
+        raise ConfigError(str(key), f"an interpolation that cannot be read: {what}").at(
+            _place(file, str(key))
+        ) from None
     if not isinstance(config, DictConfig):
         raise ConfigError("", f"{shown(file)}: should hold keys and values, not a {'list' if config else 'text'}")
     if not isinstance(config._get_node("defaults"), ListConfig | None):
-        raise ConfigError("defaults", "should be a list", "Write `defaults:` and below it `- override /model: NAME`.").at(
-            shown(file)
-        )
+        raise ConfigError(
+            "defaults", "should be a list", "Write `defaults:` and below it `- override /model: NAME`."
+        ).at(shown(file))
     return config
 
 
@@ -79,12 +91,14 @@ def refuse_shape(file: Path, config: DictConfig, package: str) -> None:
     if wrong:
         key, expected = wrong
         place = _place(file, key)
-        raise ConfigError(f"{package}.{key}" if package not in ("", "_global_") else key, f"should be {expected}").at(place)
+        raise ConfigError(f"{package}.{key}" if package not in ("", "_global_") else key, f"should be {expected}").at(
+            place
+        )
 
 
 def _wrong_shape(config: DictConfig, known: Mapping[str, Any], prefix: str) -> tuple[str, str] | None:
-    for key in config:
-        node, base = config._get_node(key), known.get(str(key))
+    for key in map(str, config):
+        node, base = config._get_node(key), known.get(key)
         if isinstance(base, dict) and isinstance(node, ListConfig):
             return f"{prefix}{key}", "a mapping, not a list"
         if isinstance(base, list) and isinstance(node, DictConfig):
@@ -107,7 +121,7 @@ def subtract(config: DictConfig, said: DictConfig) -> None:
 
 
 def spelled_out(config: Any) -> Any:
-    """Turn short forms into mappings, because Hydra merges a list or a string over a mapping by replacing or failing."""
+    """Turn short forms into mappings: Hydra merges a list or a string over a mapping by replacing or failing."""
     if not isinstance(config, DictConfig):
         return config
     for key in ("model", "teacher", "against"):

@@ -15,7 +15,16 @@ from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 
-from runner.cli.config_file import PLUGIN_GROUPS, header, known_keys, parsed, read_text, refuse_shape, spelled_out, subtract
+from runner.cli.config_file import (
+    PLUGIN_GROUPS,
+    header,
+    known_keys,
+    parsed,
+    read_text,
+    refuse_shape,
+    spelled_out,
+    subtract,
+)
 from runner.core.places import package_root
 
 SCHEMA = "schema"

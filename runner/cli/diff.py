@@ -45,7 +45,9 @@ def describe(run: Path) -> dict[str, dict[str, Any]]:
         ConfigError: the folder holds no run.
     """
     if not (run / "config.yaml").is_file() or not (run / "provenance.json").is_file():
-        raise ConfigError("diff", f"{str(run)!r} is no run folder", "A run's folder holds config.yaml and provenance.json.")
+        raise ConfigError(
+            "diff", f"{str(run)!r} is no run folder", "A run's folder holds config.yaml and provenance.json."
+        )
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     told = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
     stages = sorted(file.parent for file in run.glob(f"*/{artifact.FILE}"))
@@ -55,7 +57,9 @@ def describe(run: Path) -> dict[str, dict[str, Any]]:
         "code": dict(flat({"git": told.get("git"), "runner": told.get("runner"), "python": told.get("python")})),
         "packages": dict(flat(told.get("packages") or {}, " ")),
         "machine": dict(flat(told.get("hardware") or {})),
-        "figures": dict(flat({folder.name: dict(made.metrics) for folder in stages if (made := artifact.read(folder))})),
+        "figures": dict(
+            flat({folder.name: dict(made.metrics) for folder in stages if (made := artifact.read(folder))})
+        ),
     }
 
 

@@ -29,7 +29,7 @@ class Figures:
 
 
 def figures(stage: Any, places: Sequence[Path], bases: Mapping[str, str]) -> Figures | None:
-    """The figures of a stage that trains; None for other stages. bases: stage name -> the model its artifact is made of."""
+    """The figures of a stage that trains; None for others. bases: stage -> the model its artifact is made of."""
     if not all(hasattr(stage, name) for name in NEEDED):
         return None
     size = size_of_mix(stage.mix, places)
@@ -44,12 +44,13 @@ def figures(stage: Any, places: Sequence[Path], bases: Mapping[str, str]) -> Fig
 
 def _updates(stage: Any, size: Size) -> int | None:
     batch: Batch = stage.batch
+    epochs, most = float(stage.epochs), stage.max_updates
     if size.rows is None:
-        return stage.max_updates
+        return None if most is None else int(most)
     if batch.packs or batch.tokens:
         each = batch.tokens or (batch.packs or 0) * (stage.max_length or 0)
-        return math.ceil(size.tokens * stage.epochs / each) if size.tokens and each else None
-    return math.ceil(math.ceil(size.rows / (batch.rows or ROWS)) * stage.epochs)
+        return math.ceil(size.tokens * epochs / each) if size.tokens and each else None
+    return math.ceil(math.ceil(size.rows / (batch.rows or ROWS)) * epochs)
 
 
 def lines(stage: Any, known: Figures) -> Iterator[str]:
@@ -63,14 +64,21 @@ def lines(stage: Any, known: Figures) -> Iterator[str]:
     else:
         yield "data     rows unknown before the data is read (`#N` takes N rows)"
     devices = parallelism.gpus * parallelism.nodes
-    what = f"{batch.packs} packs" if batch.packs else f"{batch.tokens} tokens" if batch.tokens else f"{batch.rows or ROWS} rows"
+    what = (
+        f"{batch.packs} packs"
+        if batch.packs
+        else f"{batch.tokens} tokens"
+        if batch.tokens
+        else f"{batch.rows or ROWS} rows"
+    )
     shared = f" over {devices} devices" if devices > 1 else ""
     cut = "measured" if batch.tokens_per_device == "auto" else f"{batch.tokens_per_device}"
     yield f"batch    {what} an update{shared}, cut into micro-batches by tokens per device ({cut})"
     if known.updates is not None:
         exact = size.exact and not (batch.packs or batch.tokens)
         most = f", stopped by max_updates={stage.max_updates}" if stage.max_updates == known.updates else ""
-        yield f"updates  {'' if exact else '~'}{known.updates} in {stage.epochs:g} epoch{'s' if stage.epochs != 1 else ''}{most}"
+        epochs = f"{stage.epochs:g} epoch{'s' if stage.epochs != 1 else ''}"
+        yield f"updates  {'' if exact else '~'}{known.updates} in {epochs}{most}"
     if known.memory is not None:
         yield from _memory(stage, known.memory)
 
@@ -78,8 +86,8 @@ def lines(stage: Any, known: Figures) -> Iterator[str]:
 def _memory(stage: Any, memory: Memory) -> Iterator[str]:
     tokens = stage.batch.tokens_per_device if stage.batch.tokens_per_device != "auto" else stage.max_length or 2048
     yield (
-        f"memory   ~{memory.at(tokens):.1f} GiB a device with {tokens} tokens: {memory.fixed:.1f} for weights and optimizer "
-        f"({short(memory.learning)} learn), {memory.per_token * 1024:.2f} MiB a token"
+        f"memory   ~{memory.at(tokens):.1f} GiB a device with {tokens} tokens: {memory.fixed:.1f} for weights and "
+        f"optimizer ({short(memory.learning)} learn), {memory.per_token * 1024:.2f} MiB a token"
     )
 
 

@@ -19,7 +19,16 @@ from runner.core.types import Encoded
 from runner.plan import REFERENCE, Plan, Step, make
 
 NEEDED = ("model", "mix", "template", "loss_scale", "train_type")
-FLAGS = ("--index N", "--longest", "--shortest", "--random", "--contains TEXT", "--count N", "--validation", "--output FILE")
+FLAGS = (
+    "--index N",
+    "--longest",
+    "--shortest",
+    "--random",
+    "--contains TEXT",
+    "--count N",
+    "--validation",
+    "--output FILE",
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,9 @@ def choice(words: Sequence[str]) -> tuple[Choice, list[str]]:
     try:
         found, rest = parser.parse_known_args(list(words))
     except argparse.ArgumentError as error:
-        raise ConfigError("command line", f"{error.argument_name}: {error.message}", f"Flags: {', '.join(FLAGS)}.") from None
+        raise ConfigError(
+            "command line", f"{error.argument_name}: {error.message}", f"Flags: {', '.join(FLAGS)}."
+        ) from None
     return Choice(**vars(found)), rest
 
 
@@ -74,7 +85,8 @@ def inspect(composer: Composer, chosen: Choice, names: Sequence[str]) -> int:
     tokenizer = load_tokenizer(locate(_model(plan, step), recipe.hub))
     reading = Reading(stage.template, stage.loss_scale, stage.max_length, stage.overlong)
     made = prepare(
-        tokenizer, stage.mix, reading, seed=recipe.seed, hub=recipe.hub, places=plan.places, max_dropped=1.0, gated=False,
+        tokenizer, stage.mix, reading,
+        seed=recipe.seed, hub=recipe.hub, places=plan.places, max_dropped=1.0, gated=False,
     )  # fmt: skip
     part = made.validation if chosen.validation else made.train
     lost = list(dict.fromkeys([*made.examples.dropped, *part.dropped]))
@@ -92,10 +104,14 @@ def _stage(plan: Plan, names: Sequence[str]) -> Step:
     """The stage that was named, or the first one that trains."""
     able = [step for step in plan.steps if all(hasattr(step.stage, name) for name in NEEDED)]
     if not able:
-        raise ConfigError("stages", "no stage here trains on a mix of data", "Choose a recipe with a stage of kind sft.")
+        raise ConfigError(
+            "stages", "no stage here trains on a mix of data", "Choose a recipe with a stage of kind sft."
+        )
     for name in names[:1]:
         if name not in [step.name for step in able]:
-            raise ConfigError("inspect", f"no training stage named {name!r}", near_miss(name, [step.name for step in able]))
+            raise ConfigError(
+                "inspect", f"no training stage named {name!r}", near_miss(name, [step.name for step in able])
+            )
         return plan.step(name)
     return able[0]
 

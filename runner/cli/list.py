@@ -33,7 +33,7 @@ def _files(kind: str, place: Path) -> dict[str, Path]:
     elif kind in GROUPS:
         folders = [place / "conf" / FOLDERS.get(kind, kind.removesuffix("s"))]
     else:
-        return {name: file for name, file in registry.names(kind, [place]).items()}
+        return registry.names(kind, [place])
     return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
 
 

@@ -1,4 +1,4 @@
-"""Turns Hydra's and OmegaConf's exceptions into one sentence: file and line or "command line", key, value, near miss."""
+"""Turns the exceptions of Hydra and OmegaConf into one sentence: file and line, or command line, key, near miss."""
 
 import re
 from collections.abc import Sequence

@@ -95,7 +95,10 @@ def option_origin(composer: "Composer", group: str, name: str) -> str:
         if key.split("@")[0] == group and name in value:
             return COMMAND_LINE
     chosen = [word.partition("=")[2] for word in composer.overrides if word.lstrip("+").startswith("recipe=")]
-    names = [composer.config_name, *(f"recipe/{part.strip()}" for value in chosen for part in value.strip("[]").split(","))]
+    names = [
+        composer.config_name,
+        *(f"recipe/{part.strip()}" for value in chosen for part in value.strip("[]").split(",")),
+    ]
     for file in (file for path in names if (file := _file(composer, path))):
         for key, option, line in choices(file):
             if key == group and (option == name or not name):

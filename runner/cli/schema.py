@@ -18,7 +18,7 @@ from runner.core.artifact import write_whole
 
 FOLDER = Path(".runner/schema")
 GROUPS = {
-    "model": specs.Model, "dataset": specs.Dataset, "mix": specs.Mix, "train_type": specs.TrainType,
+    "model": specs.Model, "dataset": specs.KnownDataset, "mix": specs.Mix, "train_type": specs.TrainType,
     "parallelism": specs.Parallelism, "backend": specs.Backend,
 }  # fmt: skip
 LATER = {"type": "string", "pattern": r"\$\{.+\}|^\?\?\?$"}  # an interpolation, or a value to be given
@@ -58,7 +58,9 @@ def recipe(places: Sequence[Path]) -> dict[str, Any]:
     properties["hydra"] = {"type": "object", "description": "Hydra's own settings."}
     for name in SHORT:
         if name in properties:
-            properties[name] = {"anyOf": [{"type": "string", "description": "A model's id or folder."}, properties[name]]}
+            properties[name] = {
+                "anyOf": [{"type": "string", "description": "A model's id or folder."}, properties[name]]
+            }
     items = {"anyOf": [{"type": "string"}, {"type": "object"}]}
     properties["reward"] = {"anyOf": [properties["reward"], {"type": "array", "items": items}]}
     _add_stages(made, places)
@@ -72,7 +74,7 @@ def _stage_file(places: Sequence[Path]) -> dict[str, Any]:
 
 
 def _add_stages(made: dict[str, Any], places: Sequence[Path]) -> None:
-    """`stages.*` as a union told apart by `kind`; without a kind (it comes from a `/stage@...` choice) any key may stand."""
+    """`stages.*` as a union told apart by `kind`; without one (it comes from `/stage@...`) any key may stand."""
     choices = []
     for kind in registry.names("stages", places):
         own = _of(registry.load("stages", kind, places))
@@ -123,7 +125,7 @@ def _softened(part: Any) -> Any:
 
 
 def _or_later(part: Any) -> Any:
-    if not isinstance(part, dict) or part.get("type") == "string" and "enum" not in part:
+    if not isinstance(part, dict) or (part.get("type") == "string" and "enum" not in part):
         return part
     if set(part.get("enum", ())) & {"on", "off"}:
         part = {**part, "enum": [*part["enum"], True, False]}  # YAML reads on and off so
@@ -136,7 +138,12 @@ def _or_later(part: Any) -> Any:
 def _named(inner: dict[str, Any]) -> dict[str, Any]:
     """A mapping of names to settings."""
     definitions = inner.pop("$defs", {})
-    return {"type": "object", "additionalProperties": {"anyOf": [inner, {"type": "null"}]}, "properties": {}, "$defs": definitions}
+    return {
+        "type": "object",
+        "additionalProperties": {"anyOf": [inner, {"type": "null"}]},
+        "properties": {},
+        "$defs": definitions,
+    }
 
 
 def _file(made: dict[str, Any]) -> dict[str, Any]:

@@ -58,5 +58,7 @@ def _total(plan: Plan, known: dict[str, Figures | None]) -> str:
         parts.append(f"~{short(sum(figure.tokens or 0 for figure in trained))} tokens trained on")
     refused = [step.name for step in run if step.state == "changed"]
     if refused and plan.recipe.on_change == "refuse":
-        parts.append(f"a run is refused, because {', '.join(refused)} would be overwritten (on_change=replace|new decides)")
+        parts.append(
+            f"a run is refused, because {', '.join(refused)} would be overwritten (on_change=replace|new decides)"
+        )
     return "total    " + ", ".join(parts)

@@ -60,7 +60,9 @@ def show(number: int, sequence: Encoded, tokenizer: Any) -> None:
     out = console()
     trained = sum(label != UNTRAINED for label in sequence.labels)
     place = f"{sequence.source}:{sequence.row}"
-    out.print(f"\n[bold]{number}[/]  {place}, turn {sequence.turn}: {len(sequence.input_ids)} tokens, {trained} trained")
+    out.print(
+        f"\n[bold]{number}[/]  {place}, turn {sequence.turn}: {len(sequence.input_ids)} tokens, {trained} trained"
+    )
     out.print(painted(sequence, tokenizer, plain=not out.is_terminal))
 
 

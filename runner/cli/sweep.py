@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
@@ -82,13 +83,18 @@ def _master(hydra: Hydra, composer: Composer) -> DictConfig:
     return hydra.config_loader.load_configuration(composer.config_name, overrides, RunMode.MULTIRUN)
 
 
+def _loader(hydra: Hydra) -> ConfigLoaderImpl:
+    assert isinstance(hydra.config_loader, ConfigLoaderImpl)
+    return hydra.config_loader
+
+
 def _words(overrides: Any) -> list[str]:
     """Overrides as written: an interpolation in them belongs to the job's config, not to this one."""
-    return [str(word) for word in OmegaConf.to_container(overrides, resolve=False)]
+    return [str(word) for word in list(OmegaConf.to_container(overrides, resolve=False) or [])]
 
 
 def _planned(hydra: Hydra, composer: Composer, master: DictConfig, number: int, choices: tuple[str, ...]) -> Planned:
-    own = Composer(composer.flags, (*_words(master.hydra.overrides.hydra), *choices), composer.places, hydra.config_loader)
+    own = Composer(composer.flags, (*_words(master.hydra.overrides.hydra), *choices), composer.places, _loader(hydra))
     try:
         config = own.compose()
         config.hydra.job.num = number
@@ -148,7 +154,9 @@ def job(config: DictConfig, places: Sequence[str]) -> float | None:
         folder, stop = Path(shown(Path(settings.runtime.output_dir))), Path(str(settings.sweep.dir)) / STOP_FILE
         values = resolved(config)
         if values.get("on_failure") == "stop" and stop.is_file():
-            raise StageError(f"not started, because {stop.read_text(encoding='utf-8').strip()} failed (on_failure=stop).")
+            raise StageError(
+                f"not started, because {stop.read_text(encoding='utf-8').strip()} failed (on_failure=stop)."
+            )
         try:
             made = plan.make(values, [Path(place) for place in places], folder)
             figure = objective(made.recipe.objective, execute.execute(made))

@@ -1,4 +1,4 @@
-"""Content as a short digest. A file's is remembered by its size and modification time, so that planning reads it once."""
+"""Content as a short digest. A file's is remembered by size and modification time, so that planning reads it once."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ def file_digest(file: Path) -> str:
     """
     path, stat = file.resolve(), file.stat()
     note = cache_folder() / "content" / f"{digest(str(path).encode())}.json"
-    mark = [str(path), stat.st_size, stat.st_mtime_ns]
+    mark: list[str | int] = [str(path), stat.st_size, stat.st_mtime_ns]
     try:
         known = json.loads(note.read_text(encoding="utf-8"))
         if known["mark"] == mark:

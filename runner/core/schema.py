@@ -22,7 +22,7 @@ EXECUTION = "execution"  # Annotated mark: changes how a run is executed, never 
 def component(cls: type[T]) -> type[T]:
     """Turn a class into a frozen keyword-only dataclass that refuses unknown keys and loose types."""
     made = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
-    made.__pydantic_config__ = {"extra": "forbid", "strict": True}
+    setattr(made, "__pydantic_config__", {"extra": "forbid", "strict": True})  # noqa: B010 - the way pydantic documents
     return made
 
 
@@ -86,9 +86,9 @@ def _steps(loc: tuple[Any, ...], given: Any) -> list[str]:
     """The keys of an error's place. pydantic puts names of union members between them: the data tells them apart."""
     steps: list[str] = []
     for position, step in enumerate(loc):
-        if isinstance(given, Mapping) and step in given:
-            given = given[step]
-        elif isinstance(given, list) and isinstance(step, int) and step < len(given):
+        if (isinstance(given, Mapping) and step in given) or (
+            isinstance(given, list) and isinstance(step, int) and step < len(given)
+        ):
             given = given[step]
         elif not (isinstance(given, Mapping) and position == len(loc) - 1 and str(step).isidentifier()):
             continue

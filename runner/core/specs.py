@@ -48,7 +48,7 @@ class Dataset:
 
 @component
 class Subset:
-    """A way to read a known dataset: text put around its columns, and the folder of its files if it has one of its own."""
+    """A way to read a known dataset: text put around its columns, and the folder of its files if it has its own."""
 
     folder: str | None = None
     prepend: dict[str, str] = field(default_factory=dict)
@@ -220,13 +220,23 @@ class Backend:
 
 @component
 class Parallelism:
-    """How the work is spread over devices. Never changes what is learned."""
+    """How the work is spread over devices. Never changes what is learned.
 
-    preset: Annotated[
-        Literal["single", "ddp", "zero1", "zero2", "zero3", "zero3_offload", "fsdp2"], EXECUTION
-    ] = "single"
+    gpus: of each node. master, port, node_rank: where several nodes meet and which one this is, where the cluster's
+    environment does not say it. timeout: seconds that a device waits for the others before it says that one hangs.
+    """
+
+    preset: Annotated[Literal["single", "ddp", "zero1", "zero2", "zero3", "zero3_offload", "fsdp2"], EXECUTION] = "single"
     gpus: Annotated[Count, EXECUTION] = 1
     nodes: Annotated[Count, EXECUTION] = 1
+    master: Annotated[str | None, EXECUTION] = None
+    port: Annotated[Annotated[int, Interval(ge=1, le=65535)] | None, EXECUTION] = None
+    node_rank: Annotated[Annotated[int, Ge(0)] | None, EXECUTION] = None
+    timeout: Annotated[Count, EXECUTION] = 1800
+
+    def __post_init__(self) -> None:
+        if self.preset == "single" and self.gpus * self.nodes > 1:
+            raise ValueError("should have a preset for several devices: ddp, zero1, zero2, zero3, zero3_offload or fsdp2")
 
 
 @component
@@ -275,5 +285,5 @@ class Recipe:
     backend: Backend = field(default_factory=Backend)
     parallelism: Parallelism = field(default_factory=Parallelism)
     reward: dict[str, Reward] = field(default_factory=dict)
-    loss_scale: Rules = field(default_factory=lambda: ["default"])
+    loss_scale: Rules = field(default_factory=lambda: list[str | dict[str, Any]](["default"]))
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)

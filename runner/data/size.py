@@ -34,7 +34,9 @@ def size_of_mix(mix: Mix, places: Sequence[Path]) -> Size:
     known = all(size.tokens is not None for size in sizes)
     tokens = sum(size.tokens or 0 for size in sizes) if known else None
     left = max(0, rows - aside)
-    return Size(left, tokens * left // rows if tokens is not None and rows else tokens, all(size.exact for size in sizes))
+    return Size(
+        left, tokens * left // rows if tokens is not None and rows else tokens, all(size.exact for size in sizes)
+    )
 
 
 def size_of(entry: str | Dataset, places: Sequence[Path]) -> Size:

@@ -1,4 +1,4 @@
-"""The identity of a model without loading it: small files by content, weights by name, size and time, a hub id by its name.
+"""The identity of a model, not loaded: small files by content, weights by name, size and time, a hub id by its name.
 
 A run or stage folder counts by what its stages made.
 """

@@ -43,7 +43,12 @@ def estimate(shape: Shape, train_type: TrainType, parallelism: Parallelism, dtyp
     devices = parallelism.gpus * parallelism.nodes
     over = [devices if split else 1 for split in SPLITS[parallelism.preset]]
     size = FOUR_BITS if train_type.kind == "qlora" else FROZEN[dtype]
-    parts = [frozen * size / over[0], learning * WEIGHT / over[1], learning * GRADIENT / over[2], learning * MOMENTS / over[3]]
+    parts = [
+        frozen * size / over[0],
+        learning * WEIGHT / over[1],
+        learning * GRADIENT / over[2],
+        learning * MOMENTS / over[3],
+    ]
     if parallelism.preset == "zero3_offload":
         parts[1:] = [0.0, learning * GRADIENT / over[2], 0.0]
     block = 2 * (8 * shape.hidden + 4 * shape.intermediate * (8 if shape.experts else 1))

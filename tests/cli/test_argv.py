@@ -29,9 +29,14 @@ FREE = ("stages", "mix.variables")
         (["mix.variables.NAME=Ada"], ["++mix.variables.NAME=Ada"]),
         (["mix.variables.NAME=Ada Lovelace"], ["++mix.variables.NAME='Ada Lovelace'"]),
         (["~stages.ask"], ["~stages.ask"]),
-        (["template.response_prefix=<think>\\n\\n</think>\\n\\n"], ["template.response_prefix='<think>\n\n</think>\n\n'"]),
-        (["mix.datasets=[a.jsonl#500,swift/self-cognition:qwen3#600]"],
-         ["mix.datasets=['a.jsonl#500','swift/self-cognition:qwen3#600']"]),
+        (
+            ["template.response_prefix=<think>\\n\\n</think>\\n\\n"],
+            ["template.response_prefix='<think>\n\n</think>\n\n'"],
+        ),
+        (
+            ["mix.datasets=[a.jsonl#500,swift/self-cognition:qwen3#600]"],
+            ["mix.datasets=['a.jsonl#500','swift/self-cognition:qwen3#600']"],
+        ),
         (["mix.datasets=[{dataset:a,take:3}]"], ["mix.datasets=[{dataset:a,take:3}]"]),
         (["name='a b,c'"], ["name='a b,c'"]),
         (["name=it's here"], ["name='it\\'s here'"]),
@@ -48,8 +53,9 @@ FREE = ("stages", "mix.variables")
 def test_typed_becomes_read(typed: list[str], read: list[str]) -> None:
     """Each line of the table: what a person types, what Hydra is given."""
     assert kind(typed, MODELS, FREE) == read
-    OverridesParser.create().parse_overrides([word for word in read if not word.startswith("-") and "=" in word
-                                              and word not in ("job", "defaults")])
+    OverridesParser.create().parse_overrides(
+        [word for word in read if not word.startswith("-") and "=" in word and word not in ("job", "defaults")]
+    )
 
 
 def test_quoted_values_keep_their_meaning() -> None:

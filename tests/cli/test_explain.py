@@ -93,4 +93,7 @@ def test_a_key_that_is_not_there(project) -> None:
     """With the nearest one, or the place where it does exist."""
     assert project.call("explain", "recipe=two", "optim.lrr")[::2] == (
         2, "command line: optim.lrr: no such key. Did you mean optim.lr?\n")  # fmt: skip
-    assert project.call("explain", "recipe=two", "rank")[2] == "command line: rank: no such key. It exists as train_type.lora.rank.\n"
+    assert (
+        project.call("explain", "recipe=two", "rank")[2]
+        == "command line: rank: no such key. It exists as train_type.lora.rank.\n"
+    )

@@ -14,7 +14,10 @@ from runner.cli.job_folder import LONGEST, folder_name
         (["optim.lr=1", "+recipe=x", "++stages.a.words=b"], "optim.lr=1,stages.a.words=b"),
         (["+recipe=x"], "as_written"),
         (["~stages.ask", "seed=1"], "seed=1,without_stages.ask"),
-        (["seed=1", "parallelism=zero3", "parallelism.gpus=8", "log.every=1", "output_dir=x", "data.workers=3"], "seed=1"),
+        (
+            ["seed=1", "parallelism=zero3", "parallelism.gpus=8", "log.every=1", "output_dir=x", "data.workers=3"],
+            "seed=1",
+        ),
         (["seed=1", "backend=vllm"], "backend=vllm,seed=1"),
     ],
 )

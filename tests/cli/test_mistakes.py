@@ -19,10 +19,12 @@ WORDS = [
     ("recipe=two optim=3", "command line: optim: should be a mapping, not 3."),
     ("recipe=two optim.name=adam", "command line: optim.name: should be 'adamw', 'adamw_8bit', 'adafactor' or 'sgd', "
                                    "not 'adam'. Did you mean adamw?"),
-    ("recipe=two optim.betas=[0.9,2]", "command line: optim.betas=[0.9,2]: optim.betas.1: should be less than 1, not 2."),
+    ("recipe=two optim.betas=[0.9,2]",
+     "command line: optim.betas=[0.9,2]: optim.betas.1: should be less than 1, not 2."),
     ("recipe=two +optim.lr=1", "command line: optim.lr: is there already. Write optim.lr=1 without the plus sign."),
     ("recipe=two ~optim.fo", "command line: ~optim.fo: no such key."),
-    ("recipe=two ~stages.first", "recipes/two.yaml:6: stages.second.model.id: no stage named 'first'. Choices: second."),
+    ("recipe=two ~stages.first",
+     "recipes/two.yaml:6: stages.second.model.id: no stage named 'first'. Choices: second."),
     ("recipe=two train_type=lorra", "command line: train_type: no train type named 'lorra'. Did you mean lora?"),
     ("recipe=two train_type=", "command line: train_type: no train type named ''. Choices: freeze, full, lora, qlora."),
     ("recipe=two reward=shrt", "command line: reward: no reward named 'shrt'. Did you mean short?"),
@@ -50,7 +52,8 @@ WORDS = [
     ("recipe=two --config-dir nope",
      "--config-dir: no folder 'nope'. Give the folder that holds conf/ or recipes/."),
     ("recipe=two --config-name confg", "--config-name: no config named 'confg'. Did you mean config?"),
-    ("recipe=two name=${oc.env:NOPE}", "command line: name: the environment variable NOPE is not set. Export it, or write "
+    ("recipe=two name=${oc.env:NOPE}", "command line: name: the environment variable NOPE is not set. Export it, or "
+                                       "write "
                                        "${oc.env:NOPE,DEFAULT}."),
     ("recipe=two name=${nme}", "command line: name: leads to 'nme', which is no key. Did you mean name?"),
     ("recipe=two objective=second", "command line: objective: should be STAGE.METRIC, not 'second'."),
@@ -72,33 +75,60 @@ BODIES = [
     (HEAD + "optim:\n  lr: 1\n  lr: 2\n" + STAGE, "recipes/mine.yaml:6: is not YAML: found duplicate key lr."),
     (HEAD + "optim: {lr: 1e-4\n" + STAGE, "recipes/mine.yaml:5: is not YAML: expected ',' or '}', but got ':'."),
     ("# x\n- a\n", "recipes/mine.yaml: should hold keys and values, not a list."),
-    (HEAD + "optim:\n  lr: 1e-4\n  lrr: 3\n" + STAGE,
-     "recipes/mine.yaml:6: optim.lrr: no such key (value 3). Did you mean optim.lr?"),
-    (HEAD + "stages:\n  a:\n    kind: echo\n    lr: 1\n",
-     "recipes/mine.yaml:7: stages.a.lr: no such key (value 1). It exists as stages.a.optim.lr."),
-    (HEAD + "stages: {a: {kind: echo, model: 'stage:b'}, b: {kind: tally}}",
-     "recipes/mine.yaml:4: stages.a.model.id: stage 'b' makes scores, and this takes a model or an adapter."),
-    (HEAD + "stages: {train: {kind: echo}, b: {kind: tally, model: 'stage:trian'}}",
-     "recipes/mine.yaml:4: stages.b.model.id: no stage named 'trian'. Did you mean train?"),
-    ("# x\ndefaults:\n  - override /train_type: ful\nname: mine\nmodel: a/b\n" + STAGE,
-     "recipes/mine.yaml:3: train_type: no train type named 'ful'. Did you mean full?"),
-    ("# x\ndefaults:\n  - override /modl: x\nname: mine\n" + STAGE,
-     "recipes/mine.yaml:3: modl: no such group to override. Did you mean model?"),
+    (
+        HEAD + "optim:\n  lr: 1e-4\n  lrr: 3\n" + STAGE,
+        "recipes/mine.yaml:6: optim.lrr: no such key (value 3). Did you mean optim.lr?",
+    ),
+    (
+        HEAD + "stages:\n  a:\n    kind: echo\n    lr: 1\n",
+        "recipes/mine.yaml:7: stages.a.lr: no such key (value 1). It exists as stages.a.optim.lr.",
+    ),
+    (
+        HEAD + "stages: {a: {kind: echo, model: 'stage:b'}, b: {kind: tally}}",
+        "recipes/mine.yaml:4: stages.a.model.id: stage 'b' makes scores, and this takes a model or an adapter.",
+    ),
+    (
+        HEAD + "stages: {train: {kind: echo}, b: {kind: tally, model: 'stage:trian'}}",
+        "recipes/mine.yaml:4: stages.b.model.id: no stage named 'trian'. Did you mean train?",
+    ),
+    (
+        "# x\ndefaults:\n  - override /train_type: ful\nname: mine\nmodel: a/b\n" + STAGE,
+        "recipes/mine.yaml:3: train_type: no train type named 'ful'. Did you mean full?",
+    ),
+    (
+        "# x\ndefaults:\n  - override /modl: x\nname: mine\n" + STAGE,
+        "recipes/mine.yaml:3: modl: no such group to override. Did you mean model?",
+    ),
     ("# x\ndefaults: 3\nname: mine\n" + STAGE, "recipes/mine.yaml: defaults: should be a list."),
     (HEAD + "seed: ${sed}\n" + STAGE, "recipes/mine.yaml:4: seed: leads to 'sed', which is no key. Did you mean seed?"),
-    (HEAD + "seed: ${oc.env:SEED_NOT_SET}\n" + STAGE,
-     "recipes/mine.yaml:4: seed: the environment variable SEED_NOT_SET is not set."),
+    (
+        HEAD + "seed: ${oc.env:SEED_NOT_SET}\n" + STAGE,
+        "recipes/mine.yaml:4: seed: the environment variable SEED_NOT_SET is not set.",
+    ),
     (HEAD + "name2: ${a\n" + STAGE, "recipes/mine.yaml:4: name2: an interpolation that cannot be read:"),
     (HEAD + "epochs: three\n" + STAGE, "recipes/mine.yaml:4: epochs: should be a number, not 'three'."),
     (HEAD + "epochs: 0\n" + STAGE, "recipes/mine.yaml:4: epochs: should be greater than 0, not 0."),
-    (HEAD + "mix: {datasets: a.jsonl}\n" + STAGE, "recipes/mine.yaml:4: mix.datasets: should be a list, not 'a.jsonl'."),
-    (HEAD + "mix:\n  datasets:\n    - {datset: a}\n" + STAGE,
-     "recipes/mine.yaml:6: mix.datasets.0.datset: no such key (value 'a'). Did you mean mix.datasets.0.dataset?"),
-    (HEAD + "reward: [shrt]\n" + STAGE, "recipes/mine.yaml:4: reward.shrt: no reward named 'shrt'. Did you mean short?"),
+    (
+        HEAD + "mix: {datasets: a.jsonl}\n" + STAGE,
+        "recipes/mine.yaml:4: mix.datasets: should be a list, not 'a.jsonl'.",
+    ),
+    (
+        HEAD + "mix:\n  datasets:\n    - {datset: a}\n" + STAGE,
+        "recipes/mine.yaml:6: mix.datasets.0.datset: no such key (value 'a'). Did you mean mix.datasets.0.dataset?",
+    ),
+    (
+        HEAD + "reward: [shrt]\n" + STAGE,
+        "recipes/mine.yaml:4: reward.shrt: no reward named 'shrt'. Did you mean short?",
+    ),
     (HEAD + "loss_scale: [lst]\n" + STAGE, "recipes/mine.yaml:4: loss_scale: no loss scale named 'lst'."),
-    (HEAD + "batch: {rows: 1, packs: 2}\n" + STAGE,
-     "recipes/mine.yaml:4: batch: should say only one of rows, packs and tokens (the others null)"),
-    (HEAD + "hydra: {sweep: {dirr: x}}\n" + STAGE, "recipes/mine.yaml: hydra.sweep.dirr: Key 'dirr' not in 'SweepDir'."),
+    (
+        HEAD + "batch: {rows: 1, packs: 2}\n" + STAGE,
+        "recipes/mine.yaml:4: batch: should say only one of rows, packs and tokens (the others null)",
+    ),
+    (
+        HEAD + "hydra: {sweep: {dirr: x}}\n" + STAGE,
+        "recipes/mine.yaml: hydra.sweep.dirr: Key 'dirr' not in 'SweepDir'.",
+    ),
     (HEAD.replace("name: mine", "name: \udcff"), "recipes/mine.yaml: is not UTF-8 text (byte 10)."),
 ]
 

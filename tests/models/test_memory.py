@@ -11,7 +11,13 @@ from runner.models.shape import KNOWN, from_config, shape_of
 
 @pytest.mark.parametrize(
     ("name", "billions"),
-    [("qwen3-0.6b", 0.596), ("qwen3-8b", 8.19), ("qwen3-32b", 32.8), ("qwen3-30b-a3b", 30.5), ("smollm2-135m-instruct", 0.1345)],
+    [
+        ("qwen3-0.6b", 0.596),
+        ("qwen3-8b", 8.19),
+        ("qwen3-32b", 32.8),
+        ("qwen3-30b-a3b", 30.5),
+        ("smollm2-135m-instruct", 0.1345),
+    ],
 )
 def test_known_shapes_have_the_published_number_of_weights(name: str, billions: float) -> None:
     """As the models' cards say."""
@@ -39,18 +45,21 @@ def test_adapters_learn_what_peft_makes_learn() -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, vocab_size=100,
+        hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=100,
     )  # fmt: skip
     shape = from_config(config.to_dict())
     assert shape is not None
     for targets in ("all-linear", ["q_proj", "v_proj"]):
         made = get_peft_model(LlamaForCausalLM(config), LoraConfig(r=4, target_modules=targets, task_type="CAUSAL_LM"))
         kind = TrainType(kind="lora", lora=Lora(rank=4, targets=targets))
-        assert learning_weights(shape, kind) == sum(weight.numel() for weight in made.parameters() if weight.requires_grad)
+        assert learning_weights(shape, kind) == sum(
+            weight.numel() for weight in made.parameters() if weight.requires_grad
+        )
 
 
 def test_presets_divide_what_they_say() -> None:
-    """ZeRO's table (arXiv 1910.02054, figure 1): 16 bytes a weight, of which moments, gradients and weights are split."""
+    """ZeRO's table (arXiv 1910.02054, figure 1): 16 bytes a weight; moments, gradients and weights are split."""
     shape, full = KNOWN["qwen3-8b"], TrainType(kind="full")
     weights = shape.parameters / GIB
 
