@@ -100,7 +100,7 @@ def _csv(file: Path, told: str) -> Iterator[Row]:
                     raise DataError(f"{told}:{reader.line_num}: has another number of fields than the header.")
                 yield Row(told, number, dict(values), reader.line_num)
         except csv.Error as error:
-            raise DataError(f"{told}:{reader.line_num}: is not CSV: {error}.") from None
+            raise DataError(f"{told}:{reader.reader.line_num}: is not CSV: {error}.") from None
 
 
 def _parquet(file: Path, told: str) -> Iterator[Row]:

@@ -60,8 +60,8 @@ def _message(entry: Mapping[str, Any], name: str) -> tuple[str, Message]:
     content = _content(entry.get("content", entry.get("value")), name)
     loss, scale = _loss(entry, name)
     if role == "tool_call":
-        return role, Message("assistant", "", _calls(parsed(content, name), name), loss=loss, loss_scale=scale)
-    calls = _calls(parsed(entry["tool_calls"], name), name) if entry.get("tool_calls") else ()
+        return role, Message("assistant", "", _calls(parsed(content, "a tool call"), name), loss=loss, loss_scale=scale)
+    calls = _calls(parsed(entry["tool_calls"], "a tool call"), name) if entry.get("tool_calls") else ()
     reasoning = entry.get("reasoning_content", entry.get("reasoning", entry.get("thinking")))
     if reasoning is not None and not isinstance(reasoning, str):
         raise BadRow("a message's reasoning is no text", name)
@@ -92,7 +92,7 @@ def _calls(held: Any, name: str) -> tuple[Mapping[str, Any], ...]:
     """Calls in OpenAI's form: {type, function: {name, arguments}}."""
     listed = held if isinstance(held, list) else [held]
     made = []
-    for call in (parsed(each, name) for each in listed):
+    for call in (parsed(each, "a tool call") for each in listed):
         function = call.get("function", call) if isinstance(call, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             raise BadRow("a tool call has no name", f"{name}: {short(call)}")

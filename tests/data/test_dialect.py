@@ -35,7 +35,8 @@ def test_a_template_that_cannot_be_trained_on_is_refused(case: str) -> None:
 
 def test_a_template_may_start_answers_right_after_the_question() -> None:
     """`[INST] question [/INST] answer</s>` needs no generation prompt."""
-    text = "{%- for m in messages %}{{ '[' + m.content + ']' if m.role == 'user' else m.content + '<|im_end|>' }}{% endfor %}"
+    said = "'[' + m.content + ']' if m.role == 'user' else m.content + '<|im_end|>'"
+    text = "{%- for m in messages %}{{ " + said + " }}{% endfor %}"
     made = Encoder(tiny_tokenizer(text), Template(), rules.load(["default"])).encode(
         Example((Message("user", "a"), Message("assistant", "b")))
     )
@@ -83,5 +84,5 @@ def test_a_template_that_always_opens_a_thought_does_not_take_thinking_off() -> 
     )
     tokenizer = tiny_tokenizer(opened)
     assert prompt_text(tokenizer, [Message("user", "q")], Template()).endswith("<think>\n")
-    with pytest.raises(ModelError, match="opens a thought even with template.thinking=off"):
+    with pytest.raises(ModelError, match=r"opens a thought even with template\.thinking=off"):
         prompt_text(tokenizer, [Message("user", "q")], Template(thinking="off"))

@@ -1,0 +1,87 @@
+"""From a mix to what is trained on: encoders by dataset, the report, rows that are lost."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.core.errors import DataError
+from runner.core.places import package_root
+from runner.core.schema import build
+from runner.core.specs import Mix, Template
+from runner.data.prepare import Prepared, Reading, prepare
+from tests.data.test_mix import talk, write
+from tests.tiny import tiny_tokenizer
+
+TOKENIZER = tiny_tokenizer()
+
+
+def prepared(folder: Path, *datasets: Any, length: int = 60, allowed: float = 1.0, **keys: Any) -> Prepared:
+    """Read and encode a mix."""
+    given = build(Mix, {"datasets": list(datasets), **keys}, "mix")
+    reading = Reading(Template(), ["default"], length)
+    return prepare(
+        TOKENIZER, given, reading, seed=1, hub="modelscope", places=[package_root()], max_dropped=allowed, folder=folder
+    )
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Short rows, and some that are too long or hold nothing."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.jsonl", [talk(f"q{i}", "yes " * (1 if i % 5 else 40)) for i in range(20)])
+    write(tmp_path / "b.jsonl", [talk("q", "no"), {"messages": []}])
+    return tmp_path
+
+
+def test_lost_rows_are_counted_and_written(here: Path) -> None:
+    """By reason; the file is gone when nothing is lost."""
+    made = prepared(here, "a.jsonl", "b.jsonl")
+    lines = [json.loads(line) for line in (here / "dropped.jsonl").read_text().splitlines()]
+    assert [(line["source"], line["row"], line["reason"]) for line in lines] == [
+        ("b.jsonl", 1, "messages is empty"),
+        *(("a.jsonl", i, "longer than max_length") for i in (0, 5, 10, 15)),
+    ]
+    assert "dropped: 4 rows, longer than max_length" in made.report
+    assert made.train.rows == [i for i in range(21) if i not in (0, 5, 10, 15)]
+    prepared(here, "a.jsonl", length=200)
+    assert not (here / "dropped.jsonl").exists()
+
+
+def test_too_many_lost_rows_are_refused(here: Path) -> None:
+    """With the reason, an example and the key."""
+    with pytest.raises(
+        DataError, match=r"a.jsonl: 4 of 20 rows cannot be trained on: longer than max_length; for example"
+    ) as told:
+        prepared(here, "a.jsonl", allowed=0.05)
+    assert "data.max_dropped" in str(told.value)
+    with pytest.raises(DataError, match=r"a.jsonl: row 0: longer than max_length \(.*\). None of the 20 rows"):
+        prepared(here, "a.jsonl", length=4)
+
+
+def test_the_report_tells_shares(here: Path) -> None:
+    """By rows and by trained tokens."""
+    write(here / "long.jsonl", [talk("q", "yes " * 10) for _ in range(4)])
+    made = prepared(here, "b.jsonl#4", "long.jsonl", length=200)
+    rows = {line.split(":")[0]: line for line in made.report}
+    assert "2 rows (33%)" in rows["b.jsonl"] and "4 rows (67%)" in rows["long.jsonl"]
+    assert "6 trained turns that do not think" in made.report
+
+
+def test_a_dataset_may_have_rules_and_turns_of_its_own(here: Path) -> None:
+    """Those of the recipe are for the others."""
+    two = [*talk("a", "one")["messages"], *talk("b", "two")["messages"]]
+    write(here / "two.jsonl", [{"messages": two}])
+    write(here / "other.jsonl", [{"messages": two}])
+    rules = {"dataset": "two.jsonl", "loss_scale": ["last_round"]}
+    made = prepared(here, rules, "other.jsonl", {"dataset": "other.jsonl", "turns": "last"}, length=200)
+    counts = [sum(label != -100 for label in sequence.labels) for sequence in made.train.sequences]
+    assert counts[0] == counts[2] and counts[1] > counts[0]
+
+
+def test_the_same_seed_gives_the_same_sequences(here: Path) -> None:
+    """And copies of a row are rows of their own."""
+    first, again = (prepared(here, "a.jsonl#50", length=400, validation={"fraction": 0.1}) for _ in range(2))
+    assert first.train == again.train and first.validation == again.validation
+    assert (len(set(first.train.rows)), len(first.validation.sequences)) == (45, 5)
