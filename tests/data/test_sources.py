@@ -20,7 +20,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in (
         "a.jsonl", "odd#5.jsonl", "od:d.jsonl", "self_cognition.jsonl", "many/x.jsonl", "many/y.csv.gz",
-        "many/notes.txt", "many/.hidden/z.jsonl", "many/dataset_infos.json", "split/train-0.parquet", "split/train-1.parquet", "split/test-0.parquet", "subs/en/a.jsonl", "subs/zh/train.jsonl", "self-cognition/self_cognition.jsonl",
+        "many/notes.txt", "many/.hidden/z.jsonl", "many/dataset_infos.json", "split/train-0.parquet",
+        "split/train-1.parquet", "split/test-0.parquet", "subs/en/a.jsonl", "subs/zh/train.jsonl",
+        "self-cognition/self_cognition.jsonl",
         "hub/main/train-0.parquet", "hub/main/test-0.parquet", "hub/other/train-0.parquet", "empty/readme.txt",
     ):  # fmt: skip
         file = tmp_path / name
