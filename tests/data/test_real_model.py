@@ -1,4 +1,4 @@
-"""The label contract on the real tokenizer of the demo: SmolLM2, whose pad, end-of-text and end-of-turn token are one."""
+"""The label contract on the demo's real tokenizer: SmolLM2, whose pad, end-of-text and end-of-turn token are one."""
 
 from typing import Any
 
