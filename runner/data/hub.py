@@ -1,6 +1,7 @@
-"""Fetches datasets from a hub into its own cache, where they are folders like any other; offline within seconds.
+"""Fetches datasets from a hub into its library's own cache, where they are folders like any other.
 
-Files of data only, no code. Refuses with the way out, a local folder, where no hub answers.
+Files of data only, no code. What was fetched whole before is taken without asking the network; where no hub answers,
+what the user put into the cache is taken as it is, and otherwise the way out is told: a local folder.
 """
 
 import importlib.util
@@ -8,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from runner.core.artifact import write_whole
 from runner.core.errors import DataError
-from runner.data.folders import SUFFIXES
+from runner.core.places import cache_folder
+from runner.data.folders import SUFFIXES, data_files
 from runner.data.sources import Source, folder
 from runner.models.hub import MODULES, unreachable
 
@@ -25,38 +28,51 @@ def fetch(source: Source) -> Source:
     if source.hub is None or source.files:
         return source
     if importlib.util.find_spec(MODULES[source.hub]) is None:
-        raise DataError(
-            f"{source.id}: is on {source.hub}, and {MODULES[source.hub]} is not installed. {_way_out(source)}"
-        )
-    found = _download(source, local=True)
+        module = MODULES[source.hub]
+        raise DataError(f"{source.id}: is on {source.hub}, and {module} is not installed. {_way_out(source)}")
+    return folder(replace(source, place=_folder(source)))
+
+
+def _folder(source: Source) -> Path:
+    here = _download(source, local=True)
+    held = isinstance(here, Path) and bool(data_files(here))
+    if isinstance(here, Path) and held and _mark(source).is_file():
+        return here
+    silence = unreachable(str(source.hub))
+    if silence and isinstance(here, Path) and held:
+        return here
+    if silence:
+        problem = f"is not on this machine, and {source.hub} does not answer ({silence})"
+        raise DataError(f"{source.id}: {problem}. {_way_out(source)}")
+    found = _download(source, local=False)
     if isinstance(found, str):
-        silence = unreachable(source.hub)
-        if silence:
-            raise DataError(
-                f"{source.id}: is not on this machine, and {source.hub} does not answer ({silence}). {_way_out(source)}"
-            )
-        found = _download(source, local=False)
-    if isinstance(found, str):
-        raise DataError(f"{source.id}: {source.hub} does not give it ({found}). Is the name right? {_way_out(source)}")
-    return folder(replace(source, place=found))
+        problem = f"{source.hub} does not give it ({found}). Is the name right, are you logged in?"
+        raise DataError(f"{source.id}: {problem} {_way_out(source)}")
+    _mark(source).parent.mkdir(parents=True, exist_ok=True)
+    write_whole(_mark(source), f"{found}\n")
+    return found
+
+
+def _mark(source: Source) -> Path:
+    """Its presence means that the dataset was fetched whole."""
+    return cache_folder() / "hub" / f"{source.hub}--{source.id.replace('/', '--')}"
 
 
 def _way_out(source: Source) -> str:
     subset = f":{source.spec.subset}" if source.spec.subset else ""
-    title = source.id.rpartition("/")[2]
-    return f"Or give a folder or file in its place: mix.datasets=[/path/to/{title}{subset}]."
+    return f"Or give a folder or file in its place: mix.datasets=[/path/to/{source.id.rpartition('/')[2]}{subset}]."
 
 
 def _download(source: Source, *, local: bool) -> Path | str:
     """The folder, or the name of what went wrong."""
-    given: dict[str, Any] = {"local_files_only": local, "allow_patterns": PATTERNS}
+    given: dict[str, Any] = {"repo_type": "dataset", "local_files_only": local, "allow_patterns": PATTERNS}
     try:
         if source.hub == "modelscope":
-            from modelscope.hub.snapshot_download import dataset_snapshot_download
+            from modelscope.hub.snapshot_download import snapshot_download as from_modelscope
 
-            return Path(dataset_snapshot_download(source.id, **given))
-        from huggingface_hub import snapshot_download
+            return Path(from_modelscope(source.id, **given))
+        from huggingface_hub import snapshot_download as from_huggingface
 
-        return Path(snapshot_download(source.id, repo_type="dataset", **given))
+        return Path(from_huggingface(source.id, **given))
     except Exception as error:  # noqa: BLE001 - the two libraries share no error; its text may hold an address with a key
         return type(error).__name__
