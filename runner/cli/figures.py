@@ -15,7 +15,7 @@ from runner.models.memory import Memory, estimate
 from runner.models.shape import shape_of
 
 ROWS = 16  # of an update when a recipe says none
-NEEDED = ("mix", "batch", "epochs", "train_type")
+NEEDED = ("model", "mix", "batch", "epochs", "max_updates", "max_length", "train_type", "parallelism")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from runner.core.errors import ConfigError, near_miss
 from runner.core.types import Encoded
 from runner.plan import REFERENCE, Plan, Step, make
 
-NEEDED = ("model", "mix", "template", "loss_scale", "train_type")
+NEEDED = ("model", "mix", "template", "loss_scale", "max_length", "overlong", "train_type")
 FLAGS = (
     "--index N",
     "--longest",

@@ -59,7 +59,7 @@ def show(number: int, sequence: Encoded, tokenizer: Any) -> None:
     """Print one sequence."""
     out = console()
     trained = sum(label != UNTRAINED for label in sequence.labels)
-    place = f"{sequence.source}:{sequence.row}"
+    place = f"{sequence.source}: row {sequence.row}"
     out.print(
         f"\n[bold]{number}[/]  {place}, turn {sequence.turn}: {len(sequence.input_ids)} tokens, {trained} trained"
     )

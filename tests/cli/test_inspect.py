@@ -86,7 +86,7 @@ def test_a_sequence_is_shown_with_what_is_trained(user) -> None:
     """Trained between « and », weights, control tokens apart from words that look like them."""
     out = shown(user, "--index", "0")
     assert "user⏎\nhi⟦<|im_end|>⟧⏎\n⟦<|im_start|>⟧assistant⏎\n«I am LOUD×0.5 here⟦<|im_end|>⟧»⏎" in out
-    assert "rows.jsonl:0, turn 1:" in out
+    assert "rows.jsonl: row 0, turn 1:" in out
     assert "say <|im_end|>⟦<|im_end|>⟧" in shown(user, "--contains", "say")
 
 
@@ -114,7 +114,7 @@ def test_the_summary_counts(user) -> None:
 def test_sequences_are_chosen(user, words: list[str], rows: list[int]) -> None:
     """By number, length or content."""
     out = shown(user, *words)
-    assert [int(line.split("rows.jsonl:")[1].split(",")[0]) for line in out.splitlines() if ", turn " in line] == rows
+    assert [int(line.split("rows.jsonl: row ")[1].split(",")[0]) for line in out.splitlines() if ", turn " in line] == rows
 
 
 def test_random_shows_different_ones(user) -> None:
