@@ -1,6 +1,7 @@
 """The command as a person uses it: help, list, plan, run, sweeps, the user's own folder."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -133,9 +134,10 @@ def test_a_sweep_has_fixed_folders_and_goes_on(project, launcher: str) -> None:
     code, _, told = project.call(*words)
     assert (code, told) == (0, "")
     folders = sorted(folder.name for folder in (project.root / "multirun/far").iterdir() if folder.is_dir())
-    assert [name[:38] for name in folders] == [
-        "optim.lr=1,stages.second.words=a_b-" + name[35:38] for name in folders[:1]
-    ] + ["optim.lr=2,stages.second.words=a_b-" + folders[1][35:38]]
+    assert [name.rpartition("-")[0] for name in folders] == [
+        "optim.lr=1,stages.second.words=a_b",
+        "optim.lr=2,stages.second.words=a_b",
+    ]
     files = sorted((project.root / "multirun/far").glob("*/*/artifact.json"))
     times = [file.stat().st_mtime_ns for file in files]
     assert len(files) == 4
@@ -179,3 +181,24 @@ def test_an_objective_that_is_not_there_fails(project) -> None:
     code, _, told = project.call("recipe=two", "objective=second.scor")
     assert code == 1
     assert told == "objective: second has no figure 'scor'. Its figures: score.\n"
+
+
+def test_ctrl_c_stops_a_sweep_with_all_its_jobs(project) -> None:
+    """130, and the next job does not start."""
+    text = (project.root / "plugins/stages/echo.py").read_text()
+    wait = "        import time\n        while not job.stopping(): time.sleep(0.05)\n        raise Interrupted('stopped')\n"
+    text = "from runner.core.errors import Interrupted\n" + text.replace(
+        "        if self.fail:", wait + "        if self.fail:"
+    )
+    project.write("plugins/stages/echo.py", text)
+    words = [sys.executable, "-m", "runner", "-m", "recipe=two", "seed=1,2"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as sweep:
+        assert sweep.stdout is not None
+        for line in sweep.stdout:
+            if "hello" in line:
+                break
+        sweep.send_signal(signal.SIGINT)
+        sweep.communicate(timeout=60)
+    assert sweep.returncode == 130
+    assert (project.root / "multirun/two/seed=1/first/log.txt").is_file()
+    assert not (project.root / "multirun/two/seed=2").exists()
