@@ -22,7 +22,8 @@ EXECUTION = "execution"  # Annotated mark: changes how a run is executed, never 
 def component(cls: type[T]) -> type[T]:
     """Turn a class into a frozen keyword-only dataclass that refuses unknown keys and loose types."""
     made = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
-    setattr(made, "__pydantic_config__", {"extra": "forbid", "strict": True})  # noqa: B010 - the way pydantic documents
+    config = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+    setattr(made, "__pydantic_config__", config)  # noqa: B010 - the way pydantic documents
     return made
 
 
@@ -67,30 +68,37 @@ def _switches(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:
 def _translate(cls: type, key: str, errors: list[Any], given: Mapping[str, Any]) -> ConfigError:
     """Turn pydantic's list into one sentence about the mistake that is told most precisely."""
     precise = ("extra_forbidden", "unexpected_keyword_argument")
-    first = min(errors, key=lambda e: (e["type"] not in precise, -len(_steps(e["loc"], given)), e["type"] == "missing"))
-    steps = _steps(first["loc"], given)
+    first = min(errors, key=lambda e: (e["type"] not in precise, -len(_steps(e, given)), e["type"] == "missing"))
+    steps = _steps(first, given)
     path = ".".join(([key] if key else []) + steps)
     value = first.get("input")
     if first["type"] in precise:
-        return ConfigError(path, f"no such key (value {value!r})", _key_hint(cls, key, steps))
+        return ConfigError(path, f"no such key (value {_shown(value)})", _key_hint(cls, key, steps))
     if first["type"] == "missing":
         return ConfigError(path, "missing", f"Give it a value: {path}=...")
     if value == "":
         return ConfigError(path, "empty", "Give it a value, or leave the key out.")
-    beside = [error for error in errors if _steps(error["loc"], given) == steps]
+    beside = [error for error in errors if _steps(error, given) == steps]
     reason = " or ".join(dict.fromkeys(_reason(error) for error in beside))
-    return ConfigError(path, f"{reason}, not {value!r}", _value_hint(beside, value))
+    return ConfigError(path, f"{reason}, not {_shown(value)}", _value_hint(beside, value))
 
 
-def _steps(loc: tuple[Any, ...], given: Any) -> list[str]:
+def _shown(value: Any) -> str:
+    """A value as YAML has it, where Python would say otherwise."""
+    words = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else repr(value)
+
+
+def _steps(error: Mapping[str, Any], given: Any) -> list[str]:
     """The keys of an error's place. pydantic puts names of union members between them: the data tells them apart."""
     steps: list[str] = []
-    for position, step in enumerate(loc):
-        if (isinstance(given, Mapping) and step in given) or (
-            isinstance(given, list) and isinstance(step, int) and step < len(given)
-        ):
+    absent = error["loc"][-1] if error["type"] == "missing" else None
+    for position, step in enumerate(error["loc"]):
+        if isinstance(given, Mapping) and step in given:
             given = given[step]
-        elif not (isinstance(given, Mapping) and position == len(loc) - 1 and str(step).isidentifier()):
+        elif isinstance(given, list) and isinstance(step, int) and step < len(given):
+            given = given[step]
+        elif step != absent or position < len(error["loc"]) - 1:
             continue
         steps.append(str(step))
     return steps
@@ -100,6 +108,8 @@ def _reason(error: Mapping[str, Any]) -> str:
     text = str(error["msg"]).removeprefix("Input ").removeprefix("Value error, ")
     text = text.replace("an object", "a mapping").replace("a valid array", "a list").replace("a valid string", "text")
     text = text.replace("a valid number", "a number").replace("a valid integer", "a whole number")
+    text = text.replace("a valid boolean", "true or false").replace("greater than or equal to", "at least")
+    text = text.replace("less than or equal to", "at most")
     return text[:1].lower() + text[1:]
 
 

@@ -15,7 +15,7 @@ WORDS = [
     ("recipe=two name=", "command line: name: empty. Give it a value, or leave the key out."),
     ("recipe=two optim.lr=-1", "command line: optim.lr: should be greater than 0, not -1."),
     ("recipe=two seed=1.5", "command line: seed: should be a whole number, not 1.5."),
-    ("recipe=two seed=null", "command line: seed: should be a whole number, not None."),
+    ("recipe=two seed=null", "command line: seed: should be a whole number, not null."),
     ("recipe=two optim=3", "command line: optim: should be a mapping, not 3."),
     ("recipe=two optim.name=adam", "command line: optim.name: should be 'adamw', 'adamw_8bit', 'adafactor' or 'sgd', "
                                    "not 'adam'. Did you mean adamw?"),
