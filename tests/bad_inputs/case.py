@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.bad_inputs.conftest import User
+from tests.user import User
 
 
 @dataclass(frozen=True)

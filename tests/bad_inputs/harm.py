@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from tests.bad_inputs.conftest import User
+from tests.user import User
 
 
 def without(*patterns: str):

@@ -1,7 +1,7 @@
 """Rows that cannot be trained on, and files that hold no rows."""
 
 from tests.bad_inputs.case import Case
-from tests.bad_inputs.conftest import GOOD, talk
+from tests.user import GOOD, talk
 
 ROW = '{"messages": [{"role": "user", "content": "q"}, %s]}\n'
 LONG = talk("a b c " * 200, "d")

@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 from tests.bad_inputs import folders, models, plugins, rows
-from tests.bad_inputs.conftest import User
+from tests.user import User
 
 CASES = {**rows.CASES, **models.CASES, **plugins.CASES, **folders.CASES}
 

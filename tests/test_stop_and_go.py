@@ -1,0 +1,225 @@
+"""The whole command, train and merge, killed at any moment and given again: it ends in the same place, to the bit.
+
+Moments are told by what lies in the run's folder; whom the kill hits, and how long after, is drawn.
+"""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_execute import alive, wait_for
+from tests.tiny import tiny_model
+from tests.training.test_resume import figures
+from tests.user import talk
+
+ROOT = Path(__file__).parents[1]
+RECIPE = """\
+# A short training of a tiny model, merged.
+# @package _global_
+name: whole
+model: {id: tiny}
+mix: {datasets: [rows.jsonl], validation: {rows: 8}}
+train_type: {kind: lora, lora: {rank: 4, dropout: 0.1}}
+batch: {rows: 4, tokens_per_device: 100}
+epochs: 2.5
+optim: {lr: 1e-2}
+eval: {every: 4}
+save: {every: 3}
+log: {every: 1}
+stages:
+  merge: {kind: merge, model: "stage:train"}
+  train: {kind: sft}
+"""
+FULL = RECIPE.replace("kind: lora", "kind: full").replace('  merge: {kind: merge, model: "stage:train"}\n', "")
+
+
+class Run:
+    """The command in a folder of its own run. At most one process of it at a time."""
+
+    def __init__(self, folder: Path, name: str, recipe: str = "whole") -> None:
+        self.cwd, self.folder = folder, folder / name
+        self.command = [sys.executable, "-m", "runner", f"+recipe={recipe}", f"output_dir={name}"]
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> "subprocess.Popen[str]":
+        """Give the command."""
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            self.command, cwd=self.cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        return self.process
+
+    def ended(self) -> tuple[int, str]:
+        """Exit code and output of the command, once it has ended and none of its processes is left."""
+        assert self.process is not None
+        output, _ = self.process.communicate(timeout=120)
+        wait_for(lambda: not self.workers(), 10)
+        return self.process.returncode, output
+
+    def whole(self) -> str:
+        """Give the command and let it come to its end."""
+        self.start()
+        code, output = self.ended()
+        assert code == 0, output
+        return output
+
+    def workers(self) -> list[int]:
+        """Living worker processes of this run."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    words = (entry / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+                    mine = "runner.worker" in words and (entry / "cwd").resolve() == self.cwd
+                except OSError:
+                    continue
+                if mine and any(Path(word).parts[:1] == (self.folder.name,) for word in words):
+                    found.append(int(entry.name))
+        return [pid for pid in found if alive(pid)]
+
+    def updates(self) -> list[dict[str, Any]]:
+        """Whole lines of metrics.jsonl."""
+        file = self.folder / "train" / "metrics.jsonl"
+        text = file.read_text() if file.is_file() else ""
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def weights(self) -> dict[str, str]:
+        """A digest of each finished file of weights."""
+        files = self.folder.glob("*/model/*.safetensors")
+        return {str(file.relative_to(self.folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def set_up(run: Run) -> bool:
+    return bool(run.workers())
+
+
+def past(update: int) -> Callable[[Run], bool]:
+    """So many updates are done."""
+    return lambda run: any(line["update"] >= update for line in run.updates())
+
+
+def saving(run: Run) -> bool:
+    return (run.folder / "train" / ".writing").is_dir()
+
+
+def evaluating(run: Run) -> bool:
+    told = run.updates()
+    return bool(told) and told[-1]["update"] % 4 == 0 and "loss" in told[-1]
+
+
+def merging(run: Run) -> bool:
+    return (run.folder / "train" / "artifact.json").is_file() and bool(run.workers())
+
+
+MOMENTS: list[tuple[Callable[[Run], bool], float]] = [  # and the most seconds after it
+    (set_up, 3.0), (past(2), 0.1), (saving, 0.005), (evaluating, 0.005), (merging, 3.0),
+]  # fmt: skip
+MANY = [
+    *[(set_up, wait) for wait in (0.0, 1.0, 3.0, 6.0)], *[(past(n), 0.2) for n in (1, 2, 5, 8, 12, 16)],
+    *[(saving, wait) for wait in (0.0, 0.003, 0.01, 0.03)], *[(evaluating, wait) for wait in (0.0, 0.01, 0.02)],
+    *[(merging, wait) for wait in (0.5, 3.0, 6.0)],
+]  # fmt: skip
+
+
+def kill(run: Run, moment: Callable[[Run], bool], wait: float, rng: random.Random) -> str:
+    """Kill at that moment. Returns whom: worker, parent, both, or nobody when the run was faster."""
+    process = run.start()
+    while not moment(run) and process.poll() is None:
+        time.sleep(0.001)
+    time.sleep(rng.uniform(0.0, wait))
+    whom = rng.choice(["worker", "parent", "both"]) if process.poll() is None else "nobody"
+    for pid in [
+        *(run.workers() if whom in ("worker", "both") else []),
+        *([process.pid] if whom in ("parent", "both") else []),
+    ]:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            whom = "nobody"
+    code, output = run.ended()
+    if whom == "worker" and code != 0:
+        assert code == 1 and "killed by signal 9" in output, output
+    elif whom in ("parent", "both"):
+        assert code == -signal.SIGKILL
+    return whom
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder, in which the runs `whole` and `full` were never interrupted."""
+    made = tmp_path_factory.mktemp("stop").resolve()
+    tiny_model(made / "tiny")
+    (made / "rows.jsonl").write_text("".join(talk(f"What is {n} and {n}?", f"It is {n * 2}.") for n in range(40)))
+    (made / "recipes").mkdir()
+    (made / "recipes" / "whole.yaml").write_text(RECIPE)
+    (made / "recipes" / "full.yaml").write_text(FULL)
+    Run(made, "reference").whole()
+    return made
+
+
+def assert_same(one: Run, other: Run) -> None:
+    assert one.weights() == other.weights() and one.weights()
+    assert figures(one.folder / "train") == figures(other.folder / "train")
+
+
+@pytest.mark.parametrize(
+    ("seed", "moments"), [(5, MOMENTS), pytest.param(20, MANY, marks=pytest.mark.slow)], ids=["5 kills", "20 kills"]
+)
+def test_killed_at_any_moment(folder: Path, seed: int, moments: list[tuple[Callable[[Run], bool], float]]) -> None:
+    """The same command goes on by itself; weights of adapter and merged model, and all figures, are the same."""
+    run, rng = Run(folder, f"killed-{seed}"), random.Random(seed)
+    hit = [kill(run, moment, wait, rng) for moment, wait in moments]
+    run.whole()
+    assert_same(run, Run(folder, "reference"))
+    assert hit.count("nobody") <= len(hit) // 4, hit
+
+
+def test_full_weights_killed_while_a_checkpoint_is_written(folder: Path) -> None:
+    """Half a checkpoint is never gone on from."""
+    reference, run = Run(folder, "full", "full"), Run(folder, "full-killed", "full")
+    reference.whole()
+    for wait in (0.002, 0.02):
+        kill(run, lambda run: saving(run) and past(5)(run), wait, random.Random(1))
+    run.whole()
+    assert_same(run, reference)
+
+
+def test_sigterm_in_the_middle(folder: Path) -> None:
+    """Exit 130 within seconds, a checkpoint where it stood, nothing left running; the same command goes on."""
+    run = Run(folder, "stopped")
+    process = run.start()
+    wait_for(lambda: past(4)(run), 60)
+    process.send_signal(signal.SIGTERM)
+    begin = time.monotonic()
+    code, output = run.ended()
+    assert (code, time.monotonic() - begin < 10) == (130, True), output
+    assert "The same command goes on from there." in output
+    stopped = run.updates()[-1]["update"]
+    assert (run.folder / "train" / f"checkpoint-{stopped}" / "complete.json").is_file()
+    assert f"going on from checkpoint-{stopped}" in run.whole()
+    assert_same(run, Run(folder, "reference"))
+
+
+def test_sigterm_to_parent_and_worker_at_once(folder: Path) -> None:
+    """A cluster signals every process of a job, and the parent passes it on: that is one stop, not two."""
+    run = Run(folder, "stopped-twice")
+    process = run.start()
+    wait_for(lambda: past(4)(run), 60)
+    (worker,) = run.workers()
+    os.kill(worker, signal.SIGTERM)
+    time.sleep(0.002)
+    os.kill(process.pid, signal.SIGTERM)
+    code, output = run.ended()
+    assert code == 130, output
+    stopped = run.updates()[-1]["update"]
+    assert (run.folder / "train" / f"checkpoint-{stopped}" / "complete.json").is_file()
