@@ -1,14 +1,17 @@
 """Runs one stage from its folder: `python -m runner.worker FOLDER` reads job.yaml, does the work, writes artifact.json.
 
 SIGTERM and Ctrl-C ask the stage to stop at its next good moment; a second one ends it at once. The worker dies with
-its parent: it watches a pipe that only the parent holds open.
+its parent: it watches a pipe that only the parent holds open. A stage that is spread over devices is run by one such
+process a device, which this one starts and outlives; the first of them alone writes what the stage made.
 """
 
 import dataclasses
+import faulthandler
 import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,10 @@ import yaml
 from runner.core import artifact, registry, schema
 from runner.core.errors import DataError, Interrupted, RunnerError, disk_error
 from runner.core.job import JOB_FILE, PARENT_FD, Job
+from runner.engines import launch, ranks
 from runner.lock import locked, unlocked
+
+SAME_REQUEST = 1.0  # seconds: a cluster signals the worker too, beside the parent, which passes its own on
 
 
 def run(folder: Path, stopping: threading.Event | None = None) -> artifact.Artifact:
@@ -30,7 +36,9 @@ def run(folder: Path, stopping: threading.Event | None = None) -> artifact.Artif
     places = tuple(Path(place) for place in order["roots"])
     kind = registry.load("stages", order["kind"], places, "kind")
     stage = schema.build(kind, order["stage"], f"stages.{order['name']}")
-    (folder / artifact.FILE).unlink(missing_ok=True)
+    first = launch.LOCAL_RANK not in os.environ or os.environ[launch.RANK] == "0"
+    if first:
+        (folder / artifact.FILE).unlink(missing_ok=True)
     job = Job(
         name=order["name"],
         folder=folder,
@@ -41,8 +49,9 @@ def run(folder: Path, stopping: threading.Event | None = None) -> artifact.Artif
         fingerprint=order["fingerprint"],
         stopping=(stopping or threading.Event()).is_set,
     )
-    made = dataclasses.replace(stage.run(job), fingerprint=order["fingerprint"])
-    artifact.write(folder, made)
+    made: artifact.Artifact = dataclasses.replace(stage.run(job), fingerprint=order["fingerprint"])
+    if first:
+        artifact.write(folder, made)
     return made
 
 
@@ -60,7 +69,7 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m runner.worker FOLDER", file=sys.stderr)
         return 2
     try:
-        _work(Path(arguments[0]).resolve())
+        return _work(Path(arguments[0]).resolve())
     except KeyboardInterrupt:
         return Interrupted.exit_code
     except RunnerError as error:
@@ -74,29 +83,58 @@ def main(arguments: list[str]) -> int:
         return sentence.exit_code
     finally:
         sys.stdout.flush()
+
+
+def _work(folder: Path) -> int:
+    order = read_order(folder)
+    kind = registry.load("stages", order["kind"], [Path(place) for place in order["roots"]], "kind")
+    parallelism = launch.wanted(kind, order["stage"])
+    one_of_many = parallelism is not None and launch.LOCAL_RANK in os.environ
+    _die_with_parent()
+    alone = PARENT_FD not in os.environ and kind.reuse != "never" and not one_of_many
+    with locked(Path(order["run"])) if alone else unlocked():
+        if parallelism is not None and not one_of_many:
+            told = launch.ranks(parallelism, _gpus(), os.environ, ranks.free_port())
+            return ranks.run(ranks.worker(folder), told, folder, parallelism.timeout)
+        if not one_of_many:
+            launch.forget(os.environ)
+        stopping = threading.Event()
+        if not kind.interactive:
+            _listen(stopping, one_of_many)
+        run(folder, stopping)
+    if one_of_many:
+        _leave_group()
     return 0
 
 
-def _work(folder: Path) -> None:
-    order = read_order(folder)
-    kind = registry.load("stages", order["kind"], [Path(place) for place in order["roots"]], "kind")
-    stopping = threading.Event()
-    if not kind.interactive:
-        _listen(stopping)
-    _die_with_parent()
-    alone = PARENT_FD not in os.environ and kind.reuse != "never"
-    with locked(Path(order["run"])) if alone else unlocked():
-        run(folder, stopping)
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
 
 
-def _listen(stopping: threading.Event) -> None:
+def _leave_group() -> None:
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _listen(stopping: threading.Event, one_of_many: bool) -> None:
+    asked = 0.0
+
     def stop(number: int, frame: Any) -> None:
-        if stopping.is_set():
+        nonlocal asked
+        if not stopping.is_set():
+            asked = time.monotonic()
+        elif time.monotonic() - asked > SAME_REQUEST:
             os._exit(Interrupted.exit_code)
         stopping.set()
 
     signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN if one_of_many else stop)
+    if one_of_many:
+        faulthandler.register(signal.SIGUSR1)  # where it stands, asked for by ranks.py when it hangs
 
 
 def _die_with_parent() -> None:

@@ -187,10 +187,8 @@ def test_ctrl_c_stops_a_sweep_with_all_its_jobs(project) -> None:
     """130, and the next job does not start."""
     text = (project.root / "plugins/stages/echo.py").read_text()
     wait = "        import time\n        while not job.stopping(): time.sleep(0.05)\n        raise Interrupted('stopped')\n"
-    text = "from runner.core.errors import Interrupted\n" + text.replace(
-        "        if self.fail:", wait + "        if self.fail:"
-    )
-    project.write("plugins/stages/echo.py", text)
+    text = text.replace("        if self.fail:", wait + "        if self.fail:")
+    project.write("plugins/stages/echo.py", "from runner.core.errors import Interrupted\n" + text)
     words = [sys.executable, "-m", "runner", "-m", "recipe=two", "seed=1,2"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as sweep:
         assert sweep.stdout is not None

@@ -1,0 +1,109 @@
+"""Which processes a stage is spread over, and what each one is told: pure, nothing is started here (see ranks.py).
+
+One process a device. They find each other as PyTorch's `env://` wants it: RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT.
+On one node a free port of this machine serves. Several nodes meet where the recipe says (parallelism.master, port,
+node_rank) or the cluster's environment does (torchrun's names or Slurm's); without either they are refused.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+from runner.core import schema
+from runner.core.errors import ConfigError
+from runner.core.specs import Parallelism
+
+RANK, WORLD, LOCAL_RANK, LOCAL_WORLD = "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"
+MASTER, PORT = "MASTER_ADDR", "MASTER_PORT"
+NODE_RANKS = ("NODE_RANK", "GROUP_RANK", "SLURM_NODEID", "RANK")  # some clusters tell a node its number as RANK
+DEFAULT_PORT = 29500
+KEY = "parallelism"
+
+
+def spread(parallelism: Parallelism) -> bool:
+    """Whether the work runs in processes of their own, one a device. DDP on one device is one plain process."""
+    several = parallelism.gpus * parallelism.nodes > 1
+    return parallelism.preset != "single" and (several or parallelism.preset != "ddp")
+
+
+def wanted(kind: Any, values: Mapping[str, Any]) -> Parallelism | None:
+    """How a stage is to be spread, by its keys; None for a stage that runs in one process."""
+    if not any(field.name == KEY for field in dataclasses.fields(kind)):
+        return None
+    found = schema.build(Parallelism, values.get(KEY) or {}, KEY)
+    return found if spread(found) else None
+
+
+def forget(environment: MutableMapping[str, str]) -> None:
+    """A stage in one process is no member of a group, whatever a cluster says of the nodes."""
+    for name in (RANK, WORLD):
+        environment.pop(name, None)
+
+
+def ranks(
+    parallelism: Parallelism, visible: int, environment: Mapping[str, str], free_port: int
+) -> list[dict[str, str]]:
+    """The variables of each process of this node, by local rank.
+
+    Args:
+        visible: GPUs of this node; 0: the processes work on the CPU. free_port: used on a single node.
+
+    Raises:
+        ConfigError: more GPUs than there are, or nodes that do not know where to meet.
+    """
+    if 0 < visible < parallelism.gpus:
+        raise ConfigError(
+            f"{KEY}.gpus", f"{parallelism.gpus} wanted and {visible} visible on this node",
+            f"Take {KEY}.gpus={visible}, or look at CUDA_VISIBLE_DEVICES.",
+        )  # fmt: skip
+    world = parallelism.gpus * parallelism.nodes
+    alone = parallelism.nodes == 1
+    master, port = ("127.0.0.1", free_port) if alone else _meeting_point(parallelism, environment)
+    node = 0 if alone else node_rank(parallelism, environment)
+    return [
+        {
+            RANK: str(node * parallelism.gpus + local), WORLD: str(world), LOCAL_RANK: str(local),
+            LOCAL_WORLD: str(parallelism.gpus), MASTER: master, PORT: str(port),
+        }
+        for local in range(parallelism.gpus)
+    ]  # fmt: skip
+
+
+def node_rank(parallelism: Parallelism, environment: Mapping[str, str]) -> int:
+    """Which of the nodes this is, from 0.
+
+    Raises:
+        ConfigError: nothing says it, or it is no number below `nodes`.
+    """
+    if parallelism.nodes == 1:
+        return 0
+    found = next((name for name in NODE_RANKS if environment.get(name)), None)
+    if parallelism.node_rank is None and found is None:
+        raise ConfigError(
+            f"{KEY}.nodes", f"{parallelism.nodes} nodes, and nothing says which of them this is",
+            f"Give each its {KEY}.node_rank, or NODE_RANK in its environment, or start them by Slurm.",
+        )  # fmt: skip
+    text = str(parallelism.node_rank) if parallelism.node_rank is not None else environment[found or ""]
+    if not text.isdigit() or int(text) >= parallelism.nodes:
+        key = f"{KEY}.node_rank" if parallelism.node_rank is not None else str(found)
+        raise ConfigError(key, f"should be one of 0 to {parallelism.nodes - 1}, not {text!r}")
+    return int(text)
+
+
+def _meeting_point(parallelism: Parallelism, environment: Mapping[str, str]) -> tuple[str, int]:
+    slurm = environment.get("SLURM_JOB_NODELIST") or environment.get("SLURM_NODELIST")
+    master = parallelism.master or environment.get(MASTER) or (first_host(slurm) if slurm else None)
+    if not master:
+        raise ConfigError(
+            f"{KEY}.nodes", f"{parallelism.nodes} nodes, and nothing says where they meet",
+            f"Give {KEY}.master=HOST (the first node), or MASTER_ADDR in the environment, or start them by Slurm.",
+        )  # fmt: skip
+    port = environment.get(PORT, "")
+    return master, parallelism.port or (int(port) if port.isdigit() else DEFAULT_PORT)
+
+
+def first_host(nodes: str) -> str:
+    """The first host of a Slurm list such as `gpu[03-06,9],login1`."""
+    found = re.match(r"([^\[,]+)(?:\[(\d+))?", nodes.strip())
+    return (found.group(1) + (found.group(2) or "")) if found else ""

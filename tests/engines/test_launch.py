@@ -1,0 +1,65 @@
+"""Which processes a stage is spread over, by recipe and environment: a table."""
+
+from typing import Any
+
+import pytest
+
+from runner.core import schema
+from runner.core.errors import ConfigError
+from runner.core.specs import Parallelism
+from runner.engines import launch
+
+TWO = {"preset": "zero3", "gpus": 4, "nodes": 2}
+
+
+def ranks(given: dict[str, Any], environment: dict[str, str] | None = None, visible: int = 8) -> list[dict[str, str]]:
+    return launch.ranks(schema.build(Parallelism, given, "parallelism"), visible, environment or {}, 4321)
+
+
+def test_one_node_meets_on_a_free_port_whatever_the_environment_says():
+    made = ranks({"preset": "ddp", "gpus": 2}, {"MASTER_ADDR": "elsewhere", "NODE_RANK": "1"})
+    assert [told["RANK"] for told in made] == [told["LOCAL_RANK"] for told in made] == ["0", "1"]
+    assert {(told["WORLD_SIZE"], told["MASTER_ADDR"], told["MASTER_PORT"]) for told in made} == {
+        ("2", "127.0.0.1", "4321")
+    }
+
+
+@pytest.mark.parametrize(
+    ("keys", "environment", "place"),
+    [
+        ({"master": "a", "port": 5, "node_rank": 1}, {}, ("4", "a", "5")),
+        ({}, {"MASTER_ADDR": "b", "MASTER_PORT": "6", "NODE_RANK": "1"}, ("4", "b", "6")),
+        ({}, {"MASTER_ADDR": "b", "GROUP_RANK": "0"}, ("0", "b", "29500")),
+        ({}, {"MASTER_ADDR": "b", "RANK": "1", "WORLD_SIZE": "2"}, ("4", "b", "29500")),
+        ({}, {"SLURM_JOB_NODELIST": "gpu[03-06,9],login", "SLURM_NODEID": "1"}, ("4", "gpu03", "29500")),
+        ({}, {"SLURM_JOB_NODELIST": "a1,b2", "SLURM_NODEID": "0"}, ("0", "a1", "29500")),
+        ({"master": "a", "node_rank": 0}, {"MASTER_ADDR": "b", "NODE_RANK": "1"}, ("0", "a", "29500")),
+    ],
+)
+def test_several_nodes(keys: dict[str, Any], environment: dict[str, str], place: tuple[str, str, str]):
+    made = ranks({**TWO, **keys}, environment)
+    assert (made[0]["RANK"], made[0]["MASTER_ADDR"], made[0]["MASTER_PORT"]) == place
+    assert [told["LOCAL_RANK"] for told in made] == ["0", "1", "2", "3"] and made[0]["WORLD_SIZE"] == "8"
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "told"),
+    [
+        (TWO, {}, "parallelism.nodes: 2 nodes, and nothing says where they meet. Give parallelism.master=HOST"),
+        (TWO, {"MASTER_ADDR": "b"}, "parallelism.nodes: 2 nodes, and nothing says which of them this is."),
+        ({**TWO, "node_rank": 2, "master": "a"}, {}, "parallelism.node_rank: should be one of 0 to 1, not '2'"),
+        (TWO, {"MASTER_ADDR": "b", "NODE_RANK": "x"}, "NODE_RANK: should be one of 0 to 1, not 'x'"),
+        ({"preset": "ddp", "gpus": 9}, {}, "parallelism.gpus: 9 wanted and 8 visible on this node."),
+        ({"gpus": 2}, {}, "parallelism: should have a preset for several devices: ddp"),
+    ],
+)
+def test_refused(given: dict[str, Any], environment: dict[str, str], told: str):
+    with pytest.raises(ConfigError) as error:
+        ranks(given, environment)
+    assert str(error.value).startswith(told)
+
+
+def test_processes_of_their_own_only_where_there_is_something_to_share():
+    wanted = {preset: launch.spread(Parallelism(preset=preset)) for preset in ("single", "ddp", "zero1", "fsdp2")}
+    assert wanted == {"single": False, "ddp": False, "zero1": True, "fsdp2": True}
+    assert launch.spread(Parallelism(preset="ddp", nodes=2))

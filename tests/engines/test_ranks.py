@@ -1,0 +1,155 @@
+"""A stage on two real processes: who speaks, who writes, what a failure, a hang, a signal and a kill leave behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runner.__main__ import main
+from runner.core import artifact
+from tests.test_execute import wait_for, workers_of
+
+STAGE = '''
+"""Meets the other ranks, then does what is wanted of it."""
+
+import os
+import time
+from datetime import timedelta
+from typing import ClassVar
+
+from runner.core.artifact import Artifact
+from runner.core.errors import DataError, Interrupted
+from runner.core.schema import component
+from runner.core.specs import Model, Parallelism
+
+
+@component
+class Meet:
+    """Meets."""
+
+    model: Model
+    parallelism: Parallelism
+    does: str = ""
+    accepts: ClassVar[dict[str, tuple[str, ...]]] = {}
+    reuse: ClassVar[str] = "always"
+    interactive: ClassVar[bool] = False
+
+    def produces(self) -> str:
+        return "model"
+
+    def check(self, roots, key) -> None:
+        pass
+
+    def run(self, job):
+        import torch
+
+        rank = int(os.environ["RANK"])
+        wait = timedelta(seconds=self.parallelism.timeout)
+        torch.distributed.init_process_group("gloo", timeout=wait)
+        total = torch.ones(1)
+        torch.distributed.all_reduce(total)
+        print(f"rank {rank} of {int(total)}", flush=True)
+        if self.does == "mistake":
+            raise DataError("rows.jsonl:3: is not JSON. Mend the line.")
+        if self.does == "fail" and rank == 1:
+            raise ValueError("one alone")
+        if self.does == "hang" and rank == 1:
+            time.sleep(600)
+        while self.does == "work":
+            time.sleep(0.05)
+            job.progress.update(1, 2, "ticks") if rank == 0 else None
+            stop = torch.tensor(float(job.stopping()))
+            torch.distributed.all_reduce(stop)
+            if stop:
+                raise Interrupted(f"{job.name}: stopped, {int(stop)} of 2 had heard of it")
+        torch.distributed.barrier()
+        torch.distributed.all_reduce(total)
+        return Artifact("model", str(job.folder), metrics={"rank": rank})
+'''
+RECIPE = """\
+# Two processes meet.
+# @package _global_
+name: met
+model: some/model
+parallelism: {preset: ddp, gpus: 2}
+stages:
+  meet: {kind: meet}
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The run's folder, in a user's folder with the stage kind `meet`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for name, text in {"plugins/stages/meet.py": STAGE, "recipes/met.yaml": RECIPE}.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+    return tmp_path / "outputs" / "met"
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "runner", "+recipe=met", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def text(file: Path) -> str:
+    return file.read_text() if file.is_file() else ""
+
+
+def test_two_ranks_meet_and_the_first_alone_speaks_and_writes(run: Path, capfd: pytest.CaptureFixture[str]):
+    assert main(["+recipe=met"]) == 0
+    made = artifact.read(run / "meet")
+    assert made is not None and made.metrics == {"rank": 0}
+    printed = capfd.readouterr().out
+    assert "rank 0 of 2" in printed and "rank 1 of 2" not in printed
+    assert "rank 1 of 2" in text(run / "meet" / "log.rank1.txt")
+    assert not workers_of(run)
+
+
+def test_the_log_of_the_rank_that_failed_is_shown(run: Path, capfd: pytest.CaptureFixture[str]):
+    assert main(["+recipe=met", "stages.meet.does=fail"]) == 1
+    told = capfd.readouterr().err
+    assert told.startswith("stages.meet: failed (exit code 1).") and "ValueError: one alone" in told
+    assert "rank 1 failed first (exit code 1). Its last lines, more in " in told
+    assert not workers_of(run)
+
+
+def test_a_mistake_that_all_find_is_told_once(run: Path, capfd: pytest.CaptureFixture[str]):
+    assert main(["+recipe=met", "stages.meet.does=mistake"]) == 2
+    assert capfd.readouterr().err == "rows.jsonl:3: is not JSON. Mend the line.\n"
+
+
+def test_a_hang_is_named(run: Path, capfd: pytest.CaptureFixture[str]):
+    assert main(["+recipe=met", "stages.meet.does=hang", "parallelism.timeout=2"]) == 1
+    log = run / "meet" / "log.rank1.txt"
+    assert f"rank 0 waited 2 s for the others in vain: rank 1 hung. Where: {log}." in capfd.readouterr().err
+    assert "meet.py" in text(log) and " in run" in text(log)  # the line where it stood
+    assert not workers_of(run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reaches_all_ranks_once(run: Path, number: signal.Signals):
+    process = start("stages.meet.does=work")
+    wait_for(lambda: "rank 0 of 2" in text(run / "meet" / "log.txt"), 60)
+    process.send_signal(number)
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert " of 2 had heard of it" in told and not workers_of(run)
+
+
+@pytest.mark.parametrize("whom", ["parent", "launcher", "rank"])
+def test_a_kill_leaves_no_orphan(run: Path, whom: str):
+    process = start("stages.meet.does=work")
+    wait_for(lambda: len(workers_of(run)) == 3 and "rank 0 of 2" in text(run / "meet" / "log.txt"), 60)
+    workers = sorted(workers_of(run))
+    os.kill({"parent": process.pid, "launcher": workers[0], "rank": workers[1]}[whom], signal.SIGKILL)
+    wait_for(lambda: not workers_of(run), 10)
+    process.communicate(timeout=10)
+    assert process.returncode == (-9 if whom == "parent" else 1)
+    assert not (run / "meet" / "artifact.json").exists()
