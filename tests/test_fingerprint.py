@@ -128,8 +128,12 @@ def value_of(path: str) -> Any:
 @pytest.mark.parametrize(("path", "hint", "execution"), leaves(Recipe), ids=[path for path, _, _ in leaves(Recipe)])
 def test_identity_keys_change_it_and_execution_keys_do_not(folder, path: str, hint: Any, execution: bool) -> None:
     """Every leaf of the schema, from its default to something else."""
+    several = {"parallelism": {"preset": "ddp"}} if path.startswith("parallelism.") else {}
     fresh = FITTING.get(path) or other(hint, value_of(path))
-    assert (mark(**changed(path, fresh)) == mark()) == execution
+    layers = changed(path, fresh)
+    for name, keys in several.items():
+        layers[name] = {**keys, **layers[name]}
+    assert (mark(**layers) == mark()) == execution
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,19 @@ OPTIONS = [
     if group.is_dir()
     for file in sorted(group.glob("*.yaml"))
 ]
+GIVEN = {  # recipes that are about a model of one's own
+    "chat": ["model=model"],
+    "infer": ["model=model", "stages.infer.questions=[hi]"],
+    "merge": ["model=model"],
+}
 NEEDS = {"freeze": ["train_type.patterns=[layers.1]"]}  # options that must be told something
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_plan(project, name: str) -> None:
     """From an empty folder of the user's."""
-    extra = [f"model={project.root}"] if name in ("chat", "infer", "merge") else []
-    if extra:
-        project.write("config.json", "{}")
+    extra = GIVEN.get(name, [])
+    project.write("model/config.json", "{}")
     code, out, told = project.call("plan", f"recipe={name}", *extra)
     assert (code, told) == (0, "")
     assert out.startswith(f"{name}  outputs/{name}")
