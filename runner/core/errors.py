@@ -92,7 +92,9 @@ def disk_error(error: OSError) -> StageError | None:
     """The sentence for a disk that cannot be written, or None for other errors."""
     if error.errno not in DISK:
         return None
-    return StageError(f"{error.filename or 'output'}: {DISK[error.errno]}. What was complete stays; the same command goes on.")
+    return StageError(
+        f"{error.filename or 'output'}: {DISK[error.errno]}. What was complete stays; the same command goes on."
+    )
 
 
 def near_miss(word: str, choices: Iterable[str]) -> str:

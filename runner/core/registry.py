@@ -52,7 +52,9 @@ def find(kind: str, name: str, places: Sequence[Path] = (), key: str = "") -> Pa
     """
     known = names(kind, places)
     if name not in known:
-        raise ConfigError(key or kind, f"no {kind.rstrip('s').replace('_', ' ')} named {name!r}", near_miss(name, known))
+        raise ConfigError(
+            key or kind, f"no {kind.rstrip('s').replace('_', ' ')} named {name!r}", near_miss(name, known)
+        )
     return known[name]
 
 
@@ -77,7 +79,7 @@ def _import(kind: str, name: str, file: Path) -> Any:
     sys.modules[title] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a plugin may raise anything while it is imported
         raise PluginError(f"{file}: cannot be imported: {type(error).__name__}: {error}.") from error
     return module
 
@@ -102,7 +104,9 @@ def signature(kind: str, name: str, places: Sequence[Path] = (), key: str = "") 
 def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, tree: ast.Module, file: Path) -> Signature:
     if not (node.args.posonlyargs or node.args.args or node.args.vararg):
         form = f"Form: def {node.name}(data, *, parameter=default)."
-        raise PluginError(f"{file}:{node.lineno}: {node.name} takes nothing positional: nowhere to give the data. {form}")
+        raise PluginError(
+            f"{file}:{node.lineno}: {node.name} takes nothing positional: nowhere to give the data. {form}"
+        )
     pairs = list(zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True))
     described = ast.get_docstring(node) or ast.get_docstring(tree) or ""
     return Signature(
@@ -120,12 +124,22 @@ def check_params(kind: str, name: str, params: dict[str, Any], places: Sequence[
     known = dict(signature(kind, name, places, key).params)
     for param, value in params.items():
         if param not in known:
-            raise ConfigError(f"{key}.{param}", f"{name} takes no such parameter (value {value!r})", near_miss(param, known))
+            raise ConfigError(
+                f"{key}.{param}", f"{name} takes no such parameter (value {value!r})", near_miss(param, known)
+            )
         try:
             default = ast.literal_eval(known[param])
         except ValueError:
             continue
         number = isinstance(default, int | float) and not isinstance(default, bool)
-        fits = isinstance(value, int | float) and not isinstance(value, bool) if number else isinstance(value, type(default))
+        fits = (
+            isinstance(value, int | float) and not isinstance(value, bool)
+            if number
+            else isinstance(value, type(default))
+        )
         if default is not None and value is not None and not fits:
             raise ConfigError(f"{key}.{param}", f"should be like its default {default!r}, not {value!r}")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -155,27 +155,13 @@ def hints(cls: Any) -> dict[str, Any]:
     return {name: hint for name, hint in typing.get_type_hints(cls, include_extras=True).items() if name in names}
 
 
-def _parts(hint: Any) -> Iterator[Any]:
-    """Every class inside a type: the members of unions, the items of lists, through Annotated."""
-    if hint is None:
-        return
-    if get_origin(hint) is typing.Annotated:
-        yield from _parts(get_args(hint)[0])
-    elif get_origin(hint) in (typing.Union, types.UnionType, list, dict):
-        for argument in get_args(hint):
-            yield from _parts(argument)
-    else:
-        yield hint
-
-
 def key_paths(cls: Any, prefix: str = "") -> Iterator[str]:
     """Every dotted key of a component, nested components included."""
     for name, hint in hints(cls).items():
         yield prefix + name
-        if get_origin(_bare(hint)) not in (list, dict):
-            for part in _parts(hint):
-                if dataclasses.is_dataclass(part):
-                    yield from key_paths(part, f"{prefix}{name}.")
+        for part in _members(hint):
+            if dataclasses.is_dataclass(part):
+                yield from key_paths(part, f"{prefix}{name}.")
 
 
 def execution_keys(cls: Any, prefix: str = "") -> Iterator[str]:

@@ -13,6 +13,7 @@ from runner.core.schema import EXECUTION, component
 
 Count = Annotated[int, Ge(1)]
 Text = Annotated[str, MinLen(1)]
+Preset = Literal["single", "ddp", "zero1", "zero2", "zero3", "zero3_offload", "fsdp2"]
 Share = Annotated[float, Interval(ge=0.0, le=1.0)]
 
 
@@ -226,7 +227,9 @@ class Parallelism:
     environment does not say it. timeout: seconds that a device waits for the others before it says that one hangs.
     """
 
-    preset: Annotated[Literal["single", "ddp", "zero1", "zero2", "zero3", "zero3_offload", "fsdp2"], EXECUTION] = "single"
+    preset: Annotated[Literal["single", "ddp", "zero1", "zero2", "zero3", "zero3_offload", "fsdp2"], EXECUTION] = (
+        "single"
+    )
     gpus: Annotated[Count, EXECUTION] = 1
     nodes: Annotated[Count, EXECUTION] = 1
     master: Annotated[str | None, EXECUTION] = None
@@ -236,7 +239,9 @@ class Parallelism:
 
     def __post_init__(self) -> None:
         if self.preset == "single" and self.gpus * self.nodes > 1:
-            raise ValueError("should have a preset for several devices: ddp, zero1, zero2, zero3, zero3_offload or fsdp2")
+            raise ValueError(
+                "should have a preset for several devices: ddp, zero1, zero2, zero3, zero3_offload or fsdp2"
+            )
 
 
 @component

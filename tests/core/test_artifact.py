@@ -1,0 +1,39 @@
+"""artifact.json: there and whole, or not there."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from runner.core.artifact import Artifact, read, write, write_whole
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    made = Artifact(
+        "adapter", str(tmp_path / "best"), base="some/model", fingerprint="ab12", metrics={"loss": 0.5, "名": "é"}
+    )
+    write(tmp_path, made)
+    assert read(tmp_path) == made
+    assert os.listdir(tmp_path) == ["artifact.json"]
+
+
+def test_a_folder_without_one_is_not_complete(tmp_path: Path) -> None:
+    assert read(tmp_path) is None
+    assert read(tmp_path / "never") is None
+
+
+def test_a_write_that_fails_leaves_the_old_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine stops before the new text has its name: a reader sees the old one."""
+    file = tmp_path / "note"
+    write_whole(file, "old")
+
+    def stop(*_: object) -> None:
+        raise OSError("stopped")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", stop)
+        with pytest.raises(OSError, match="stopped"):
+            write_whole(file, "new")
+    assert file.read_text() == "old"
+    write_whole(file, "new")
+    assert file.read_text() == "new"

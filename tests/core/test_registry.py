@@ -1,0 +1,128 @@
+"""Components by file name: who wins, what is told, and signatures read without importing."""
+
+from pathlib import Path
+
+import pytest
+
+from runner.core import registry
+from runner.core.errors import ConfigError, PluginError
+from runner.core.places import PACKAGE, package_root
+
+SIGNED = '''
+"""About the file."""
+import not_installed_anywhere
+
+async def short(completions, *, solution: list[str], limit: int = 10, words: str = "a b", fn=len, **columns):
+    """Scores short answers.
+
+    More about it.
+    """
+'''
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A user's root."""
+    (tmp_path / "plugins" / "rewards").mkdir(parents=True)
+    return tmp_path
+
+
+def put(place: Path, name: str, text: str) -> Path:
+    """A reward's file in a root."""
+    file = place / "plugins" / "rewards" / f"{name}.py"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def test_a_file_in_front_hides_one_behind(place: Path) -> None:
+    mine = put(place, "contains", "def contains(completions): ...\n")
+    found = registry.names("rewards", [place, package_root()])
+    assert found["contains"] == mine
+    assert found["regex"] == package_root() / "plugins/rewards/regex.py"
+    assert list(found) == sorted(found)
+
+
+def test_private_files_are_no_components(place: Path) -> None:
+    put(place, "_shared", "")
+    assert registry.names("rewards", [place]) == {}
+
+
+def test_shipped_kinds_are_found_in_the_package(place: Path) -> None:
+    assert registry.names("formats", [place])["messages"] == PACKAGE / "formats" / "messages.py"
+    assert callable(registry.load("formats", "messages", [place]))
+
+
+def test_an_unknown_name_is_told_with_the_nearest(place: Path) -> None:
+    put(place, "accurate", "")
+    with pytest.raises(ConfigError) as refused:
+        registry.find("rewards", "acurate", [place], "reward")
+    assert str(refused.value) == "reward: no reward named 'acurate'. Did you mean accurate?"
+
+
+def test_a_plugin_is_loaded_from_its_file(place: Path) -> None:
+    put(
+        place,
+        "shout",
+        "WORD = 'A'\ndef shout(completions):\n    return [float(WORD in text) for text in completions]\n",
+    )
+    assert registry.load("rewards", "shout", [place])(["A", "b"]) == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("def other(): ...", r"/same\.py: defines neither Same nor same\. Name it like the file\.$"),
+        ("import not_installed_anywhere", r"/same\.py: cannot be imported: ModuleNotFoundError: No module named"),
+        ("raise SystemExit(3)", r"/same\.py: cannot be imported: SystemExit: 3\.$"),
+    ],
+)
+def test_a_plugin_that_cannot_be_loaded_is_one_sentence(place: Path, text: str, sentence: str) -> None:
+    put(place, "same", text)
+    with pytest.raises(PluginError, match=sentence):
+        registry.load("rewards", "same", [place])
+
+
+def test_a_signature_is_read_and_nothing_imported(place: Path) -> None:
+    put(place, "short", SIGNED)
+    found = registry.signature("rewards", "short", [place])
+    assert found == registry.Signature(
+        name="short",
+        description="Scores short answers.",
+        columns=("solution",),
+        params=(("limit", "10"), ("words", "'a b'"), ("fn", "len")),
+        takes_all_columns=True,
+        is_async=True,
+    )
+
+
+def test_a_signature_that_is_not_there_is_told(place: Path) -> None:
+    put(place, "broken", "def broken(:\n")
+    put(place, "absent", "x = 1\n")
+    with pytest.raises(PluginError, match=r"/broken\.py:1: is not Python"):
+        registry.signature("rewards", "broken", [place])
+    with pytest.raises(PluginError, match=r"/absent\.py: has no function named absent\. Name it like the file\.$"):
+        registry.signature("rewards", "absent", [place])
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"limit": 5}, ""),
+        ({"limit": 5.5, "fn": "anything"}, ""),
+        ({"words": None}, ""),
+        ({"limt": 5}, "reward.short.limt: short takes no such parameter (value 5). Did you mean limit?"),
+        ({"solution": 5}, "reward.short.solution: short takes no such parameter (value 5). Choices: fn, limit, words."),
+        ({"limit": "5"}, "reward.short.limit: should be like its default 10, not '5'."),
+        ({"limit": True}, "reward.short.limit: should be like its default 10, not True."),
+        ({"words": 5}, "reward.short.words: should be like its default 'a b', not 5."),
+    ],
+)
+def test_parameters_are_checked_against_the_signature(place: Path, params: dict[str, object], sentence: str) -> None:
+    put(place, "short", SIGNED)
+    try:
+        registry.check_params("rewards", "short", params, [place], "reward.short")
+        told = ""
+    except ConfigError as error:
+        told = str(error)
+    assert told == sentence
