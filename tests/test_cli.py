@@ -186,7 +186,7 @@ def test_an_objective_that_is_not_there_fails(project) -> None:
 def test_ctrl_c_stops_a_sweep_with_all_its_jobs(project) -> None:
     """130, and the next job does not start."""
     text = (project.root / "plugins/stages/echo.py").read_text()
-    wait = "        import time\n        while not job.stopping(): time.sleep(0.05)\n        raise Interrupted('stopped')\n"
+    wait = "        while not job.stopping(): __import__('time').sleep(0.05)\n        raise Interrupted('stopped')\n"
     text = text.replace("        if self.fail:", wait + "        if self.fail:")
     project.write("plugins/stages/echo.py", "from runner.core.errors import Interrupted\n" + text)
     words = [sys.executable, "-m", "runner", "-m", "recipe=two", "seed=1,2"]
