@@ -38,9 +38,10 @@ def save(trainer: "UpdateTrainer", write: Callable[[], None]) -> None:
     except Exception as error:
         if not _of_disk(error):
             raise
+        free = shutil.disk_usage(folder).free / 2**20 if folder.exists() else 0.0
         shutil.rmtree(side, ignore_errors=True)
         raise StageError(
-            f"{folder}: checkpoint {update} cannot be written: {error}. "
+            f"{folder}: checkpoint {update} cannot be written ({free:.0f} MiB were free): {error}. "
             "Checkpoints made before are whole: make room and give the same command again."
         ) from error
     finally:
@@ -61,9 +62,13 @@ def _facts(trainer: "UpdateTrainer") -> dict[str, Any]:
     }
 
 
-def _of_disk(error: Exception) -> bool:
-    """Whether writing failed: as the system says it, or as safetensors and PyTorch's writer do."""
-    return isinstance(error, OSError) or type(error).__name__ == "SafetensorError" or "write failed" in str(error)
+def _of_disk(error: BaseException | None) -> bool:
+    """Whether writing failed, as the system, safetensors or PyTorch's writer say it, maybe before another error."""
+    if error is None:
+        return False
+    known = isinstance(error, OSError) or type(error).__name__ == "SafetensorError"
+    torchs = isinstance(error, RuntimeError) and ("write failed" in str(error) or "inline_container" in str(error))
+    return known or torchs or _of_disk(error.__context__)
 
 
 def _together(trainer: "UpdateTrainer") -> None:

