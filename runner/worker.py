@@ -12,8 +12,9 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -152,5 +153,20 @@ def _die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _as_rank(arguments: list[str]) -> NoReturn:
+    """As `main`, and out at once: what is left of a group of devices must not turn the exit code into a crash."""
+    code = 1
+    try:
+        code = main(arguments)
+    except Exception:  # noqa: BLE001 - told, and then the process ends
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
 if __name__ == "__main__":
+    if launch.LOCAL_RANK in os.environ:
+        _as_rank(sys.argv[1:])
     sys.exit(main(sys.argv[1:]))
