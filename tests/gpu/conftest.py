@@ -1,0 +1,12 @@
+"""Tests of this folder need an NVIDIA GPU and are skipped without one."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="session")
+def device() -> str:
+    """The GPU's name for PyTorch."""
+    if not torch.cuda.is_available():
+        pytest.skip("no NVIDIA GPU")
+    return "cuda"

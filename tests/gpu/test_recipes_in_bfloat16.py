@@ -1,0 +1,64 @@
+"""Shipped recipes on a GPU, shortened, with a small Qwen3 of random weights: trained packed, merged, asked."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import tiny_tokenizer
+
+pytestmark = pytest.mark.gpu
+
+
+def row(number: int) -> dict[str, list[dict[str, str]]]:
+    """A question and an answer of a length of its own."""
+    answer = "I am {{NAME}}. " * (number % 9 + 1)
+    return {"messages": [{"role": "user", "content": f"who? {number}"}, {"role": "assistant", "content": answer}]}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A user's folder with a model and data."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    tokenizer = tiny_tokenizer("thinker")
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=256, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=64, tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    Qwen3ForCausalLM(config).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row(number)) + "\n" for number in range(64)))
+    return tmp_path
+
+
+def run(folder: Path, *words: str) -> str:
+    """The command's output."""
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", *words], cwd=folder, capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_qwen3_self_cognition_learns_packed_and_answers(folder: Path) -> None:
+    """Twice the same command: the second reuses all."""
+    words = ["+recipe=qwen3_self_cognition", "model=model", "mix.datasets=[rows.jsonl]", "output_dir=out", "epochs=3"]
+    words += [
+        "batch.rows=8",
+        "log.every=1",
+        "optim.lr=1e-2",
+        "sampling.max_new_tokens=8",
+        "mix.validation.fraction=0.1",
+    ]
+    run(folder, *words)
+    lines = [json.loads(line) for line in (folder / "out/train/metrics.jsonl").read_text().splitlines()]
+    learned = [line for line in lines if "loss" in line]
+    assert learned[-1]["loss"] < learned[0]["loss"] / 2
+    assert all(line["padding_share"] == 0 and line["memory_gib"] > 0 for line in learned)
+    assert (folder / "out/merge/artifact.json").is_file() and (folder / "out/ask/completions.jsonl").is_file()
+    assert run(folder, *words).count("reused") >= 3
