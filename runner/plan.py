@@ -83,6 +83,7 @@ def make(values: Mapping[str, Any], places: Sequence[Path], run: Path | None = N
     known = schema.plain(recipe)
     layers = {**(known if recipe.model.id != UNNAMED else {**known, "model": {}}), **values}
     filled = {name: fill(layers, own, kinds[name]) for name, own in recipe.stages.items()}
+    _check_model(recipe.stages, filled)
     stages = {name: schema.build(kinds[name], filled[name], f"stages.{name}") for name in recipe.stages}
     needs = {name: _needs(name, filled[name], stages) for name in stages}
     for name, stage in stages.items():
@@ -119,6 +120,15 @@ def refuse_changes(plan: Plan) -> None:
             f"{plan.run}: holds other work, made with other settings:\n{told}\n"
             "Choose another name or output_dir, or on_change=replace (this folder again) or on_change=new (a new one)."
         )
+
+
+def _check_model(stages: Mapping[str, Mapping[str, Any]], filled: Mapping[str, Mapping[str, Any]]) -> None:
+    """A stage that inherits a model needs one to be named."""
+    for name, own in stages.items():
+        model = filled[name].get("model")
+        inherits = isinstance(model, Mapping) and "model" not in own
+        if inherits and model and model.get("id", schema.MISSING) == schema.MISSING:
+            raise ConfigError("model.id", "missing", "Name a model: model=FOLDER or a hub id (`runner list models`).")
 
 
 def _recipe(values: Mapping[str, Any]) -> Recipe:

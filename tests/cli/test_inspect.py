@@ -114,7 +114,9 @@ def test_the_summary_counts(user) -> None:
 def test_sequences_are_chosen(user, words: list[str], rows: list[int]) -> None:
     """By number, length or content."""
     out = shown(user, *words)
-    assert [int(line.split("rows.jsonl: row ")[1].split(",")[0]) for line in out.splitlines() if ", turn " in line] == rows
+    assert [
+        int(line.split("rows.jsonl: row ")[1].split(",")[0]) for line in out.splitlines() if ", turn " in line
+    ] == rows
 
 
 def test_random_shows_different_ones(user) -> None:

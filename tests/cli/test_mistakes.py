@@ -65,6 +65,10 @@ WORDS = [
 
 BODIES = [
     (HEAD, "stages: the recipe has none. Choose a recipe: +recipe=NAME (`runner list recipes`)."),
+    (
+        "# x\nname: mine\nmodel: {dtype: float32}\nstages: {a: {kind: echo}}",
+        "model.id: missing. Name a model: model=FOLDER or a hub id (`runner list models`).",
+    ),
     (HEAD + "stages: {a: {kinds: echo}}", "recipes/mine.yaml:4: stages.a: a stage without a kind."),
     (HEAD + "stages: {a: echo}", "recipes/mine.yaml:4: stages.a: should be a mapping with a kind, not 'echo'."),
     (HEAD + "stages: [a]", "recipes/mine.yaml:4: stages: should be a mapping, not a list."),
