@@ -170,6 +170,9 @@ def main() -> None:
         train_with_trl(given.side, given.out)
         return
     sys.path.insert(0, str(ROOT))
+    if subprocess.run([given.trl_python, "-c", "import trl"], capture_output=True, check=False).returncode:
+        print(f"{given.trl_python} has no trl: nothing to compare with. Give --trl-python.")
+        return
     sides: dict[str, list[list[dict[str, float]]]] = {"runner": [], "trl": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
