@@ -118,4 +118,6 @@ def _failure(step: Step, code: int, last: list[str]) -> RunnerError:
         return RunnerError(last[-1])
     how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
     shown = "\n".join(f"    {line}" for line in last)
-    return StageError(f"stages.{step.name}: failed ({how}). Its last lines, more in {step.folder / 'log.txt'}:\n{shown}")
+    return StageError(
+        f"stages.{step.name}: failed ({how}). Its last lines, more in {step.folder / 'log.txt'}:\n{shown}"
+    )

@@ -31,7 +31,9 @@ def locked(run: Path) -> Iterator[int]:
     except BlockingIOError:
         holder = os.pread(handle, 500, 0).decode("utf-8", "replace").strip() or "another process"
         os.close(handle)
-        raise PlanError(f"{run}: another run works here ({holder}). Wait for it, or choose another output_dir.") from None
+        raise PlanError(
+            f"{run}: another run works here ({holder}). Wait for it, or choose another output_dir."
+        ) from None
     try:
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode(), 0)

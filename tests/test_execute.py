@@ -1,4 +1,4 @@
-"""Executing a graph: processes, logs, reuse, failures, signals, the lock. Real processes of a stage that costs nothing."""
+"""Executing a graph: processes, logs, reuse, failures, signals, the lock. Real processes of a cheap stage."""
 
 import json
 import os

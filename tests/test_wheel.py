@@ -101,7 +101,9 @@ def test_the_sdist_carries_what_the_tests_need(built: Path) -> None:
 def test_the_shipped_choices_are_there(call: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     listed = call("list", "recipes", "rewards", "train_types")
     assert listed.returncode == 0, listed.stderr
-    assert {"quickstart", "contains", "lora"} <= {line.split()[0] for line in listed.stdout.splitlines() if line.strip()}
+    assert {"quickstart", "contains", "lora"} <= {
+        line.split()[0] for line in listed.stdout.splitlines() if line.strip()
+    }
 
 
 def test_a_users_own_recipe_config_and_reward_work(

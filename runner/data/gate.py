@@ -33,8 +33,8 @@ def check(sequences: Iterable[Encoded], tokenizer: "PreTrainedTokenizerBase") ->
         unended = _unended(sequence, ends)
         if unended is not None:
             raise DataError(
-                f"{place}: an answer is trained and the token that ends it, {tokenizer.decode([unended])!r}, is not: the model "
-                "would not learn to stop. Let the rule that weighs the end of the text keep its weight above 0."
+                f"{place}: an answer is trained and the token that ends it, {tokenizer.decode([unended])!r}, is not: "
+                "the model would not learn to stop. Let the rule that weighs the end of the text keep its weight above 0."
             )
 
 
@@ -43,7 +43,9 @@ def _ends(tokenizer: "PreTrainedTokenizerBase") -> set[int]:
     ends = {tokenizer.eos_token_id}
     if tokenizer.chat_template:
         stops = dialect(tokenizer).stops
-        ends |= {number for number, token in tokenizer.added_tokens_decoder.items() if stops.fullmatch(str(token.content))}
+        ends |= {
+            number for number, token in tokenizer.added_tokens_decoder.items() if stops.fullmatch(str(token.content))
+        }
     return {end for end in ends if end is not None}
 
 

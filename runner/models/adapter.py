@@ -1,4 +1,4 @@
-"""Puts an adapter on its base, and refuses one that was made for another base: by shapes and names, before loading it."""
+"""Puts an adapter on its base; refuses one that was made for another base, by shapes and names, before loading it."""
 
 import json
 from pathlib import Path
@@ -55,7 +55,9 @@ def check_fit(base: Any, folder: Path, located: Located) -> None:
             continue
         layer = layers.get(path)
         if layer is None or getattr(layer, "weight", None) is None:
-            raise ModelError(f"{told}: the base has no layer {path}. Name its own base: model.id=BASE model.adapter={folder}")
+            raise ModelError(
+                f"{told}: the base has no layer {path}. Name its own base: model.id=BASE model.adapter={folder}"
+            )
         wide, size = ("inputs", layer.in_features) if side.startswith("A") else ("outputs", layer.out_features)
         own = shape[1] if side.startswith("A") else shape[0]
         if hasattr(layer, "in_features") and own != size:

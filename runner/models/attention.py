@@ -43,7 +43,11 @@ def choose(wanted: str, device: str) -> Attention:
         if device != "cuda":
             return Attention("sdpa", "no GPU: padded batches with PyTorch's attention")
         best = next((name for name in FLASH if _installed(name)), "varlen")
-        why = "the newest FlashAttention installed" if best in FLASH else "no FlashAttention installed: PyTorch's varlen_attn"
+        why = (
+            "the newest FlashAttention installed"
+            if best in FLASH
+            else "no FlashAttention installed: PyTorch's varlen_attn"
+        )
         return Attention(best, why)
     if wanted in PACKED and device != "cuda":
         raise ModelError(f"model.attention: {wanted} runs on a GPU only. Take sdpa or auto.")

@@ -1,7 +1,8 @@
 """Turns a GGUF file into a model folder, once: the result is kept in a cache and found again by the file's content.
 
-Weights are unpacked to float32 by transformers. The tokenizer is built here from the file's own tables: what transformers
-makes of them loses the splitting of digits, and differs between its releases. Refuses tokenizers of other families.
+Weights are unpacked to float32 by transformers. The tokenizer is built here from the file's own tables: what
+transformers makes of them loses the splitting of digits, and differs between its releases. Refuses tokenizers of other
+families.
 """
 
 import hashlib
@@ -20,7 +21,11 @@ PRE = "smollm"  # digits one by one, then byte-level words
 def cache_folder() -> Path:
     """$RUNNER_CACHE, else recipe-runner under $XDG_CACHE_HOME or ~/.cache."""
     own = os.environ.get("RUNNER_CACHE")
-    return Path(own).expanduser() if own else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "recipe-runner"
+    return (
+        Path(own).expanduser()
+        if own
+        else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "recipe-runner"
+    )
 
 
 def converted(file: Path) -> Path:
@@ -81,13 +86,15 @@ def _tokenizer(file: Path, fields: dict[str, Any]) -> Any:
 
     kind = (fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre"))
     if kind != ("gpt2", PRE):
-        raise ModelError(f"{file}: its tokenizer is {kind[0]}/{kind[1]}, and only gpt2/{PRE} is converted here. Give a folder.")
+        raise ModelError(
+            f"{file}: its tokenizer is {kind[0]}/{kind[1]}, and only gpt2/{PRE} is converted here. Give a folder."
+        )
     tokens = list(fields["tokenizer.ggml.tokens"])
 
     def special(role: str) -> str:
         return str(tokens[fields[f"tokenizer.ggml.{role}_token_id"]])
 
-    made = PreTrainedTokenizerFast(
+    made = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=_byte_level(tokens, fields),
         bos_token=special("bos"), eos_token=special("eos"), unk_token=special("unknown"), pad_token=special("padding"),
         model_max_length=int(fields[f"{fields['general.architecture']}.context_length"]),
@@ -107,6 +114,8 @@ def _byte_level(tokens: list[str], fields: dict[str, Any]) -> Any:
     )
     made.decoder = decoders.ByteLevel()
     kinds = list(zip(tokens, fields["tokenizer.ggml.token_type"], strict=True))
-    made.add_special_tokens([AddedToken(token, normalized=False, special=True) for token, kind in kinds if kind == CONTROL])
+    made.add_special_tokens(
+        [AddedToken(token, normalized=False, special=True) for token, kind in kinds if kind == CONTROL]
+    )
     made.add_tokens([AddedToken(token, normalized=False) for token, kind in kinds if kind == USER_DEFINED])
     return made

@@ -33,18 +33,24 @@ def download(name: str, revision: str | None, hub: str, *, key: str = "model.id"
         ModelError: the hub's library is missing, the hub does not answer, or it does not give that model.
     """
     if importlib.util.find_spec(MODULES[hub]) is None:
-        raise ModelError(f"{key}: {name} is on {hub}, and {MODULES[hub]} is not installed. Install the extra: hub. {_way_out(key)}")
+        raise ModelError(
+            f"{key}: {name} is on {hub}, and {MODULES[hub]} is not installed. Install the extra: hub. {_way_out(key)}"
+        )
     found = _fetch(name, revision, hub, code, local=True)
     if isinstance(found, Path) and next(found.glob("*.safetensors"), None) is not None:
         return found
     silence = unreachable(hub)
     if silence:
-        raise ModelError(f"{key}: {name} is not on this machine, and {hub} does not answer ({silence}). {_way_out(key)}")
+        raise ModelError(
+            f"{key}: {name} is not on this machine, and {hub} does not answer ({silence}). {_way_out(key)}"
+        )
     found = _fetch(name, revision, hub, code, local=False)
     if isinstance(found, Path):
         return found
     at = f" at revision {revision}" if revision else ""
-    raise ModelError(f"{key}: {hub} does not give {name}{at} ({found}). Is the name right, are you logged in? {_way_out(key)}")
+    raise ModelError(
+        f"{key}: {hub} does not give {name}{at} ({found}). Is the name right, are you logged in? {_way_out(key)}"
+    )
 
 
 def _way_out(key: str) -> str:
@@ -53,7 +59,11 @@ def _way_out(key: str) -> str:
 
 def _fetch(name: str, revision: str | None, hub: str, code: bool, *, local: bool) -> Path | str:
     """The folder, or the name of what went wrong."""
-    given: dict[str, Any] = {"revision": revision, "local_files_only": local, "allow_patterns": FILES + (CODE if code else [])}
+    given: dict[str, Any] = {
+        "revision": revision,
+        "local_files_only": local,
+        "allow_patterns": FILES + (CODE if code else []),
+    }
     try:
         if hub == "modelscope":
             from modelscope.hub.snapshot_download import snapshot_download as from_modelscope
@@ -75,7 +85,7 @@ def endpoint(hub: str) -> str:
 
 
 def unreachable(hub: str, patience: float = PATIENCE) -> str | None:
-    """Why a hub does not answer, or None when it does. Any answer counts, errors included; a slow name server does not."""
+    """Why a hub does not answer, or None when it does. Any answer counts, errors too; a slow name server does not."""
     told: list[str | None] = [f"nothing within {patience:g} s"]
 
     def ask() -> None:

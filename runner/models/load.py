@@ -40,7 +40,8 @@ def load_tokenizer(located: Located, *, chat: bool = True) -> Any:
         raise ModelError(f"{folder}: its tokenizer cannot be read: {_first_line(error)}.") from error
     if chat and not tokenizer.chat_template:
         raise ModelError(
-            f"{folder}: this tokenizer has no chat template. Take a chat model, or put its chat_template.jinja into the folder."
+            f"{folder}: this tokenizer has no chat template. "
+            "Take a chat model, or put its chat_template.jinja into the folder."
         )
     _check_size(tokenizer, located.base, folder)
     if tokenizer.pad_token_id is None:
@@ -130,7 +131,9 @@ def _check_weights(base: Path, facts: Any) -> None:
         )
     missing = sorted(facts["missing_keys"])
     if missing:
-        raise ModelError(f"{base}: {len(missing)} weights are missing, for example {missing[0]}. Copy or download it again.")
+        raise ModelError(
+            f"{base}: {len(missing)} weights are missing, for example {missing[0]}. Copy or download it again."
+        )
 
 
 def _shape(shape: Any) -> str:
@@ -144,14 +147,19 @@ def four_bits(device: str) -> Any:
     import torch
 
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise ModelError("train_type.kind: qlora needs the package bitsandbytes. pip install bitsandbytes, or take lora.")
+        raise ModelError(
+            "train_type.kind: qlora needs the package bitsandbytes. pip install bitsandbytes, or take lora."
+        )
     if device != "cuda":
         raise ModelError("train_type.kind: qlora needs a GPU. Take lora.")
     import transformers
 
     make: Any = transformers.BitsAndBytesConfig
     return make(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
     )
 
 

@@ -40,13 +40,15 @@ def locate(model: Model, hub: str) -> Located:
         hub: modelscope or huggingface.
 
     Raises:
-        ModelError: nothing there, a folder that holds no model, an adapter without its base, a hub that does not answer.
+        ModelError: nothing there, a folder without a model, an adapter without its base, a hub that does not answer.
     """
     folder = _folder(model.id, model.revision, hub, model.trust_remote_code)
     if not is_adapter(folder):
         base = Located(folder, None, _name(model.id, folder))
     elif model.adapter is not None:
-        raise ModelError(f"{folder}: is an adapter itself, and model.adapter={model.adapter} names another. Merge one first.")
+        raise ModelError(
+            f"{folder}: is an adapter itself, and model.adapter={model.adapter} names another. Merge one first."
+        )
     else:
         base = _under(folder, hub, model.trust_remote_code)
     if model.adapter is None:
@@ -77,7 +79,9 @@ def check(model: Model, key: str) -> None:
             except ModelError as error:
                 raise ConfigError(f"{key}.{field}", str(error)) from None
         elif not _is_hub_id(name) and not Path(name).expanduser().exists():
-            raise ConfigError(f"{key}.{field}", f"no folder {name!r} here", "Give a folder that exists, or a hub id (org/name).")
+            raise ConfigError(
+                f"{key}.{field}", f"no folder {name!r} here", "Give a folder that exists, or a hub id (org/name)."
+            )
 
 
 def _is_hub_id(name: str) -> bool:
@@ -135,7 +139,9 @@ def _whole(folder: Path) -> Path:
 def _made(folder: Path, made: artifact.Artifact) -> Path:
     """What a complete stage made. The run may have been moved since: then it lies under the same name in the stage."""
     if made.kind not in ("model", "adapter"):
-        raise ModelError(f"{folder}: this stage made {made.kind}, not a model or an adapter. Name another stage of the run.")
+        raise ModelError(
+            f"{folder}: this stage made {made.kind}, not a model or an adapter. Name another stage of the run."
+        )
     for place in (Path(made.path), folder / Path(made.path).name, folder):
         if (place / CONFIG).is_file() or (place / ADAPTER).is_file():
             return place.resolve()

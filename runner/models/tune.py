@@ -8,7 +8,7 @@ from runner.core.specs import Lora, TrainType
 
 
 def tune(model: Any, train_type: TrainType) -> Any:
-    """The model with the right weights learning, in training mode. Adapters start as chance has it: set the seed before.
+    """The model with the right weights learning, in training mode. Adapters start at random: set the seed before.
 
     Args:
         model: as loaded; one with an adapter goes on learning that adapter under lora and qlora.
@@ -29,12 +29,16 @@ def _freeze(model: Any, train_type: TrainType) -> Any:
     _without_adapter(model, train_type)
     patterns = [_pattern(pattern, place) for place, pattern in enumerate(train_type.patterns)]
     if not patterns:
-        raise ConfigError("train_type.patterns", "empty, and under freeze only what they name learns", "For example: [layers.0]")
+        raise ConfigError(
+            "train_type.patterns", "empty, and under freeze only what they name learns", "For example: [layers.0]"
+        )
     names = [name for name, _ in model.named_parameters()]
     for place, pattern in enumerate(patterns):
         if not any(pattern.search(name) for name in names):
             raise ConfigError(
-                f"train_type.patterns.{place}", f"no weight is named like {pattern.pattern!r}", f"The first is {names[0]}."
+                f"train_type.patterns.{place}",
+                f"no weight is named like {pattern.pattern!r}",
+                f"The first is {names[0]}.",
             )
     for name, weight in model.named_parameters():
         weight.requires_grad_(any(pattern.search(name) for pattern in patterns))
@@ -54,13 +58,15 @@ def _lora(model: Any, train_type: TrainType) -> Any:
     if hasattr(model, "peft_config"):
         return _go_on(model, train_type.lora)
     if getattr(model, "is_loaded_in_4bit", False):
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # type: ignore[no-untyped-call]
     try:
         return get_peft_model(model, _config(train_type.lora))
     except ValueError as error:
         if "not found in the base model" not in str(error):
             raise
-        layers = sorted({name.rsplit(".", 1)[-1] for name, part in model.named_modules() if hasattr(part, "in_features")})
+        layers = sorted(
+            {name.rsplit(".", 1)[-1] for name, part in model.named_modules() if hasattr(part, "in_features")}
+        )
         raise ConfigError(
             "train_type.lora.targets", f"no layer of the model is named like {train_type.lora.targets!r}",
             f"Layers: {', '.join(layers)}; or all-linear.",
@@ -70,7 +76,7 @@ def _lora(model: Any, train_type: TrainType) -> Any:
 def _config(lora: Lora) -> Any:
     from peft import LoraConfig
 
-    alpha = int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha  # other readers expect a whole number
+    alpha: Any = int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha  # other readers want a whole number
     return LoraConfig(
         task_type="CAUSAL_LM", r=lora.rank, lora_alpha=alpha, lora_dropout=lora.dropout, target_modules=lora.targets,
         use_dora=lora.dora, use_rslora=lora.rslora, modules_to_save=list(lora.modules_to_save) or None,
@@ -80,7 +86,11 @@ def _config(lora: Lora) -> Any:
 def _go_on(model: Any, lora: Lora) -> Any:
     """An adapter that is there learns on; its rank and the like are what they are."""
     own = model.active_peft_config
-    for key, has, wanted in (("rank", own.r, lora.rank), ("alpha", own.lora_alpha, lora.alpha), ("dora", own.use_dora, lora.dora)):
+    for key, has, wanted in (
+        ("rank", own.r, lora.rank),
+        ("alpha", own.lora_alpha, lora.alpha),
+        ("dora", own.use_dora, lora.dora),
+    ):
         if has != wanted:
             raise ConfigError(
                 f"train_type.lora.{key}", f"{wanted}, and the adapter that goes on learning has {has}",
@@ -94,4 +104,6 @@ def _go_on(model: Any, lora: Lora) -> Any:
 
 def _without_adapter(model: Any, train_type: TrainType) -> None:
     if hasattr(model, "peft_config"):
-        raise ModelError(f"train_type.kind: {train_type.kind}, and the model is an adapter on a base. Merge it first, or take lora.")
+        raise ModelError(
+            f"train_type.kind: {train_type.kind}, and the model is an adapter on a base. Merge it first, or take lora."
+        )

@@ -1,6 +1,6 @@
 """The transformers backend against plain `model.generate` in batches of the same size, on a CPU with SmolLM2.
 
-    python tests/benchmarks/generation_cpu.py [--rows 96] [--batch 16] [--new 128] [--out FILE.json]
+python tests/benchmarks/generation_cpu.py [--rows 96] [--batch 16] [--new 128] [--out FILE.json]
 """
 
 import argparse

@@ -34,8 +34,12 @@ def test_tokenizer_splits_digits_and_keeps_runs_of_blanks(smollm2: Located) -> N
 def test_roles_of_special_tokens(smollm2: Located) -> None:
     tokenizer = load_tokenizer(smollm2)
     assert (tokenizer.eos_token, tokenizer.pad_token, tokenizer.eos_token_id) == ("<|im_end|>", "<|im_end|>", 2)
-    text = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False, add_generation_prompt=True)
-    assert text.startswith("<|im_start|>system\n") and text.endswith("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Hi"}], tokenize=False, add_generation_prompt=True
+    )
+    assert text.startswith("<|im_start|>system\n") and text.endswith(
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    )
     ids = tokenizer(text)["input_ids"]
     assert ids.count(1) == 3 and ids.count(2) == 2
 

@@ -52,7 +52,9 @@ def test_hub_that_accepts_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_missing_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(hub.MODULES, "modelscope", "no_such_hub_library")
-    with pytest.raises(ModelError, match=r"no_such_hub_library is not installed. Install the extra: hub.*model.id=/path"):
+    with pytest.raises(
+        ModelError, match=r"no_such_hub_library is not installed. Install the extra: hub.*model.id=/path"
+    ):
         hub.download("org/name", None, "modelscope")
 
 
@@ -88,6 +90,8 @@ def test_unknown_model_is_told_without_the_librarys_words(tmp_path: Path, monkey
 
     hub_library(monkeypatch, answer)
     monkeypatch.setattr(hub, "unreachable", lambda name: None)
-    with pytest.raises(ModelError, match=r"modelscope does not give org/name \(PermissionError\). Is the name right") as told:
+    with pytest.raises(
+        ModelError, match=r"modelscope does not give org/name \(PermissionError\). Is the name right"
+    ) as told:
         hub.download("org/name", None, "modelscope")
     assert "secret" not in str(told.value)

