@@ -58,6 +58,7 @@ def _facts(trainer: "UpdateTrainer") -> dict[str, Any]:
         "eval_loss": books.eval_loss if books.evaluated == update else None,
         "digest": getattr(trainer.updates, "digest", None),
         "devices": trainer.args.world_size,
+        "preset": trainer.settings.parallelism.preset,
         "books": books.state(),
     }
 

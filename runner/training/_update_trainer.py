@@ -127,7 +127,9 @@ class UpdateTrainer(Trainer):
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float:
         """The norm of the update's gradient; without a finite one, or a finite loss, the update is skipped."""
-        self._grad_norm = float(super()._get_grad_norm(model, grad_norm))  # type: ignore[no-untyped-call]
+        found = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
+        skipped = self.accelerator.optimizer_step_was_skipped  # by an engine that has stepped already
+        self._grad_norm = math.nan if skipped or found is None else float(found)
         if not (math.isfinite(self._grad_norm) and math.isfinite(self._loss)):
             for parameter in model.parameters():
                 parameter.grad = None  # an optimizer leaves such a weight and its moments as they are
@@ -156,7 +158,10 @@ class UpdateTrainer(Trainer):
         file = self.job.folder / ledger.SKIPPED
         rows = [{"source": source, "row": row} for source, row in self._item.origins]
         if self.is_world_process_zero():
-            print(f"update {update}: skipped, loss {self._loss}, gradient {self._grad_norm}. Its rows: {file}.", flush=True)
+            print(
+                f"update {update}: skipped, loss {self._loss}, gradient {self._grad_norm}. Its rows: {file}.",
+                flush=True,
+            )
             told = {"update": update, "loss": str(self._loss), "grad_norm": str(self._grad_norm), "rows": rows}
             ledger.append(file, told)
         if self.books.in_a_row() >= SKIPPED_IN_A_ROW:
@@ -170,7 +175,9 @@ class UpdateTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """A line of metrics.jsonl at the rhythm of `log.every`; Trainer's closing summary is not one."""
         if "loss" in logs:
-            line = self.books.line(self.state.global_step, self.state.epoch or 0.0, self._grad_norm, logs["learning_rate"])
+            line = self.books.line(
+                self.state.global_step, self.state.epoch or 0.0, self._grad_norm, logs["learning_rate"]
+            )
             self._tell({**line, "mfu": self._mfu(line["tokens_per_s"]), "memory_gib": round(speed.memory_gib(), 3)})
 
     def _mfu(self, tokens_per_s: float | None) -> float | None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.core.errors import ConfigError
 from runner.core.job import Job
+from runner.engines import presets
 from runner.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,15 +27,18 @@ def arguments(settings: Settings, job: Job, updates: int, keep_cache: bool) -> "
 
     optim = settings.optim
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(job.folder / "tensorboard")
+    gpu = _gpu()
+    over_devices = {"bf16": settings.autocast} | presets.keywords(settings.parallelism, gpu, optim.max_grad_norm)
     made = TrainingArguments(
         output_dir=str(job.folder), seed=job.seed, num_train_epochs=1, max_steps=updates,
         per_device_train_batch_size=1, gradient_accumulation_steps=1,
         optim=_optimizer(optim.name), learning_rate=settings.lr, weight_decay=optim.weight_decay,
         adam_beta1=optim.betas[0], adam_beta2=optim.betas[1], max_grad_norm=optim.max_grad_norm,
-        bf16=settings.autocast, use_cpu=not _gpu(), use_cache=keep_cache,
+        use_cpu=not gpu, use_cache=keep_cache,
         logging_strategy="no", eval_strategy="no", save_strategy="no", save_only_model=settings.save.weights_only,
         logging_nan_inf_filter=False, disable_tqdm=True, report_to=_trackers(settings), log_level="error",
         remove_unused_columns=False, ddp_find_unused_parameters=False, ddp_broadcast_buffers=False,
+        **over_devices,
     )  # fmt: skip
     if made.n_gpu > 1:  # Trainer would spread the model over all GPUs of the host by nn.DataParallel
         made._n_gpu = 1
@@ -54,7 +58,13 @@ def _optimizer(name: str) -> str:
 
 
 def _trackers(settings: Settings) -> Any:
-    modules = {"tensorboard": "tensorboard", "trackio": "trackio", "mlflow": "mlflow", "wandb": "wandb", "swanlab": "swanlab"}
+    modules = {
+        "tensorboard": "tensorboard",
+        "trackio": "trackio",
+        "mlflow": "mlflow",
+        "wandb": "wandb",
+        "swanlab": "swanlab",
+    }
     for tracker in settings.log.trackers:
         _need(modules[tracker], "log.trackers", tracker)
     return list(settings.log.trackers) or "none"

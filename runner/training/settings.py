@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass, field
 
-from runner.core.specs import Data, Eval, Log, Optim, Save
+from runner.core.errors import ConfigError
+from runner.core.specs import Data, Eval, Log, Optim, Parallelism, Save
 
 ADAPTER_RATE, FULL_RATE = 1e-4, 1e-5  # optim.lr when it is not given
 CHECKPOINTS = 10  # a training without `save.every` and `eval.every` writes about so many
@@ -19,7 +20,22 @@ class Settings:
     save: Save = field(default_factory=Save)
     log: Log = field(default_factory=Log)
     data: Data = field(default_factory=Data)
+    parallelism: Parallelism = field(default_factory=Parallelism)
     autocast: bool = False
+
+
+def check(optim: Optim, key: str) -> None:
+    """Refuse what contradicts itself, at plan time.
+
+    Raises:
+        ConfigError: with the key, for example `optim.betas`.
+    """
+    if len(optim.betas) != 2:
+        raise ConfigError(
+            f"{key}.betas", f"two numbers are wanted, not {list(optim.betas)}", "For example: [0.9, 0.95]."
+        )
+    if optim.lr is not None and optim.min_lr > optim.lr:
+        raise ConfigError(f"{key}.min_lr", f"{optim.min_lr:g} is above optim.lr, {optim.lr:g}")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.core.errors import DataError, Interrupted, StageError
 from runner.core.job import Job
+from runner.engines import presets
 from runner.training import checkpoints, ledger
 from runner.training.algorithm import Algorithm, Updates
 from runner.training.arguments import arguments
@@ -63,10 +64,13 @@ def train(
     _run(trainer, start)
     done = trainer.state.global_step
     if done != work.total or books.whole.updates != work.total:
-        raise StageError(f"{job.name}: {done} of {work.total} planned updates were done ({books.whole.updates} counted).")
-    folder = job.folder
+        raise StageError(
+            f"{job.name}: {done} of {work.total} planned updates were done ({books.whole.updates} counted)."
+        )
+    folder, weights = job.folder, presets.whole_state(trainer)
     if trainer.is_world_process_zero():
-        folder = write_model(trainer.accelerator.unwrap_model(trainer.model), tokenizer, job.folder, write_dtype)
+        learned = trainer.accelerator.unwrap_model(trainer.model)
+        folder = write_model(learned, tokenizer, job.folder, write_dtype, weights)
     return Trained(folder, _metrics(books, job.folder))
 
 
@@ -85,6 +89,7 @@ def _trainer(
         evaluation=work.evaluation(cutting) if work.evaluation else None, settings=settings, job=job, books=books,
     )  # fmt: skip
     trainer.add_callback(Beat(trainer, rhythm(settings, work.total)))
+    presets.prove(trainer.accelerator, settings.parallelism)
     set_seed(job.seed + args.process_index)  # devices that drop out the same places would learn less
     return trainer
 
@@ -106,6 +111,9 @@ def _resume(trainer: "UpdateTrainer", job: Job, books: ledger.Ledger) -> checkpo
             f"{found.folder}: was made from other data or other settings than this training's. "
             "Take on_change=replace or on_change=new, or remove the folder."
         )
+    why = presets.cannot_resume(found.facts, trainer.settings.parallelism, trainer.args.world_size)
+    if why is not None:
+        raise DataError(f"{found.folder}: {why.format(folder=found.folder)}")
     books.restore(found.facts["books"])
     if first:
         print(f"going on from {found.folder.name}, update {found.update} of {found.facts['of']}", flush=True)
@@ -125,7 +133,9 @@ def _run(trainer: "UpdateTrainer", start: checkpoints.Checkpoint | None) -> None
         _save_dropped(trainer)
     if stopped or trainer.stopping:
         done, total = trainer.state.global_step, len(trainer.updates)
-        raise Interrupted(f"{trainer.job.name}: stopped after update {done} of {total}. The same command goes on from there.")
+        raise Interrupted(
+            f"{trainer.job.name}: stopped after update {done} of {total}. The same command goes on from there."
+        )
 
 
 def _save_dropped(trainer: "UpdateTrainer") -> None:

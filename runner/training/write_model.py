@@ -7,20 +7,27 @@ from typing import Any
 FOLDER = "model"  # in the stage's folder
 
 
-def write_model(model: Any, tokenizer: Any, folder: Path, dtype: str | None = None) -> Path:
+def write_model(
+    model: Any, tokenizer: Any, folder: Path, dtype: str | None = None, weights: dict[str, Any] | None = None
+) -> Path:  # fmt: skip
     """Write weights (safetensors), config, generation config, tokenizer and chat template into `folder`/model.
 
     Args:
         model: unwrapped, or an adapter around one: then the adapter alone is written.
         dtype: the type in which full weights are written; None: as they are.
+        weights: of a model that is split over devices, put together; None: the model has them.
     """
     import torch
 
     target, side = folder / FOLDER, folder / f".{FOLDER}"
     shutil.rmtree(side, ignore_errors=True)
     if dtype is not None and not hasattr(model, "peft_config"):
-        model = model.to(getattr(torch, dtype))
-    model.save_pretrained(side)
+        kind = getattr(torch, dtype)
+        if weights is None:
+            model = model.to(kind)
+        else:
+            weights = {name: part.to(kind) if part.is_floating_point() else part for name, part in weights.items()}
+    model.save_pretrained(side, state_dict=weights)
     tokenizer.save_pretrained(side)
     shutil.rmtree(target, ignore_errors=True)
     side.rename(target)

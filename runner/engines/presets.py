@@ -1,0 +1,85 @@
+"""What each `parallelism.preset` means for the trainer: its arguments, the proof that it is at work, who resumes whom.
+
+ddp: PyTorch's DistributedDataParallel. zero*: see zero.py. fsdp2: PyTorch's fully_shard through accelerate, Zhao et al.
+2023 (arXiv 2304.11277).
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from runner.core.errors import StageError
+from runner.core.specs import Parallelism
+from runner.engines import launch, zero
+
+FSDP2 = {
+    "version": 2,
+    "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+    "reshard_after_forward": True,
+    "state_dict_type": "FULL_STATE_DICT",  # whole files, which any number of devices reads again
+}
+ANEW = "or start anew from its weights: model={folder}, on_change=new."
+WHOLE = ("single", "ddp")  # every device has all of the state, and writes and reads the same files
+
+
+def keywords(parallelism: Parallelism, gpu: bool, max_grad_norm: float) -> dict[str, Any]:
+    """TrainingArguments' keywords for a preset."""
+    made: dict[str, Any] = {"ddp_timeout": parallelism.timeout}
+    if launch.spread(parallelism) and not gpu:
+        made["ddp_backend"] = "gloo"
+    if parallelism.preset in zero.STAGES:
+        if not gpu:
+            os.environ["DS_ACCELERATOR"] = "cpu"  # it would look for GPUs otherwise, and is read at import
+        made["deepspeed"] = zero.config(parallelism.preset, gpu, max_grad_norm)
+        made |= {"bf16": True} if gpu else {}
+    if parallelism.preset == "fsdp2":
+        made |= {"fsdp": True, "fsdp_config": dict(FSDP2)}
+    return made
+
+
+def prove(accelerator: Any, parallelism: Parallelism) -> None:
+    """accelerate passes over what it cannot do without a word (FSDP on a CPU): that must not happen.
+
+    Raises:
+        StageError: another engine than the preset's is at work.
+    """
+    if not launch.spread(parallelism):
+        return
+    at_work = accelerator.distributed_type.value
+    wanted = "DEEPSPEED" if parallelism.preset in zero.STAGES else "FSDP" if parallelism.preset == "fsdp2" else "MULTI_"
+    if not at_work.startswith(wanted):
+        raise StageError(
+            f"parallelism.preset: {parallelism.preset} was asked for and accelerate runs {at_work}. "
+            "FSDP2 needs a GPU. Take ddp, or zero1 to zero3, on a CPU."
+        )
+
+
+def cannot_resume(facts: Mapping[str, Any], parallelism: Parallelism, devices: int) -> str | None:
+    """Why a checkpoint of other devices cannot be gone on from, or None.
+
+    Args:
+        facts: of the checkpoint: preset and devices.
+    """
+    preset, before = facts.get("preset", "single"), facts.get("devices", 1)
+    if preset in WHOLE and parallelism.preset in WHOLE:
+        return None
+    if preset != parallelism.preset:
+        why = f"the optimizer of {preset} is kept in a form that {parallelism.preset} does not read"
+        return f"{why}. Go on with parallelism={preset}, {ANEW}"
+    if preset in zero.STAGES and before != devices:
+        why = f"{preset} keeps one part of the optimizer for each of its {before} devices, and there are {devices} now"
+        return f"{why}. Go on with {before}, {ANEW}"
+    return None
+
+
+def whole_state(trainer: Any) -> dict[str, Any] | None:
+    """The weights of a model that is split over devices, put together on the first one; all devices must call it.
+
+    None where each device has the whole model.
+    """
+    accelerator = trainer.accelerator
+    if accelerator.is_fsdp2:
+        return dict(accelerator.get_state_dict(trainer.model))
+    if trainer.is_deepspeed_enabled and accelerator.deepspeed_config["zero_optimization"]["stage"] == 3:
+        return dict(accelerator.get_state_dict(trainer.deepspeed) or {})
+    return None

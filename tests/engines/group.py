@@ -1,0 +1,116 @@
+"""Trainings of the small model by several processes on the CPU, each preset in turn.
+
+FSDP2 on a CPU: accelerate enters its FSDP branch for GPUs only; `fsdp_on_cpu` lets it in, so that the real
+`fully_shard` runs over gloo.
+"""
+
+import json
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from runner.core.errors import RunnerError
+from runner.core.job import Job, Progress
+from runner.core.specs import Batch, Eval, Log, Optim, Parallelism, Save
+from runner.engines.ranks import free_port
+from runner.training.settings import Settings
+from tests.training import small
+
+PRELOAD = ["peft", "transformers", "runner.training._update_trainer", "runner.training._beat", "tests.engines.group"]
+CLOCKS = ("seconds", "tokens_per_s", "memory_gib", "eval_seconds", "mfu", "padding_share")
+
+
+class StopAt(Progress):
+    """Asks for a stop once so many updates are done."""
+
+    def __init__(self, update: int) -> None:
+        self.at, self.reached = update, False
+
+    def update(self, done: int, total: int, what: str = "", **shown: Any) -> None:
+        self.reached = self.reached or done == self.at
+
+
+def fsdp_on_cpu() -> None:
+    """Let accelerate's FSDP branch run without a GPU."""
+    from accelerate.state import AcceleratorState, DistributedType, PartialState
+
+    before = AcceleratorState.__init__
+
+    def after(self: Any, *given: Any, **named: Any) -> None:
+        plugin = named.get("fsdp_plugin")
+        before(self, *given, **named)
+        if plugin is not None and self.distributed_type == DistributedType.MULTI_CPU:
+            self.distributed_type = DistributedType.FSDP
+            self.fsdp_plugin = plugin
+            PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+
+    AcceleratorState.__init__ = after
+
+
+def main(folder: Path, preset: str, kind: str, stop: int, rank: int, world: int, port: int, shim: bool) -> None:
+    """Train; the exit code is that of the error, whose sentence goes to FOLDER/error.RANK."""
+    import torch
+
+    torch.set_num_threads(1)
+    if preset != "single":
+        told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in told.items()})
+    folder.mkdir(parents=True, exist_ok=True)
+    log = os.open(folder / f"log.{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    if shim:
+        fsdp_on_cpu()
+    settings = Settings(
+        lr=1e-2, optim=Optim(warmup=0.1, max_grad_norm=0.5), eval=Eval(every=4), save=Save(every=3), log=Log(every=1),
+        parallelism=Parallelism(preset=preset, gpus=world, timeout=60),
+    )  # fmt: skip
+    trap = StopAt(stop)
+    job = Job(name="train", folder=folder, run=folder, progress=trap, stopping=lambda: trap.reached)
+    learner = small.model(dropout=0.1 if kind == "dropout" else 0.0) if kind != "lora" else small.adapter(dropout=0.0)
+    code = 0
+    try:
+        small.fit(
+            folder, learner, small.rows(40), kept=small.rows(6, seed=9), batch=Batch(rows=7), budget=80, epochs=1.0,
+            settings=settings, job=job,
+        )  # fmt: skip
+    except RunnerError as error:
+        (folder / f"error.{rank}").write_text(str(error))
+        code = error.exit_code
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def run(folder: Path, preset: str, kind: str = "full", stop: int = 0, world: int = 2, shim: bool = True) -> list[int]:
+    """Train to the end, or to update `stop`; the exit code of each process."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(PRELOAD)
+    port, processes = free_port(), []
+    for rank in range(world):
+        processes.append(server.Process(target=main, args=(folder, preset, kind, stop, rank, world, port, shim)))
+        processes[-1].start()
+    for process in processes:
+        process.join(200)
+        assert process.exitcode is not None, (folder / "log.0").read_text()
+    return [process.exitcode for process in processes]
+
+
+def figures(folder: Path) -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl without what the clock and the cutting tell."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in CLOCKS} for line in lines]
+
+
+def weights(folder: Path, kind: str = "full") -> dict[str, Any]:
+    """The finished model's weights, as transformers (or peft) loads them."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    if kind == "lora":
+        made = PeftModel.from_pretrained(small.model(), folder / "model")
+    else:
+        made = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
+    return dict(made.state_dict())

@@ -1,0 +1,94 @@
+"""Two processes learn what one does, under every preset; stopped and resumed they end where they would have."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.core.specs import Parallelism
+from runner.engines import presets
+from tests.engines.group import figures, run, weights
+
+needs_deepspeed = pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed")
+ZERO = [
+    pytest.param(name, marks=[needs_deepspeed, pytest.mark.slow])
+    for name in ("zero1", "zero2", "zero3", "zero3_offload")
+]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Folders of trainings in one process, by kind, made once."""
+    made: dict[str, Path] = {}
+
+    def of(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = tmp_path_factory.mktemp("alone") / kind
+            assert run(made[kind], "single", kind, world=1) == [0], (made[kind] / "log.0").read_text()
+        return made[kind]
+
+    return of
+
+
+def assert_learned_the_same(one: Path, other: Path, kind: str) -> None:
+    for a, b in zip(figures(one), figures(other), strict=True):
+        for key in a:
+            assert b[key] == pytest.approx(a[key], rel=1e-5), (key, a, b)
+    first, second = weights(one, kind), weights(other, kind)
+    assert set(first) == set(second)
+    for name, value in first.items():  # AdamW makes much of rounding where a gradient is almost nothing
+        assert (value - second[name]).abs().max() < 1e-3, name
+
+
+@pytest.mark.parametrize("kind", ["full", pytest.param("lora", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("preset", ["ddp", "fsdp2", *ZERO])
+def test_two_processes_learn_what_one_does(tmp_path: Path, alone: Any, preset: str, kind: str):
+    assert run(tmp_path, preset, kind) == [0, 0], (tmp_path / "log.0").read_text()[-3000:]
+    assert_learned_the_same(alone(kind), tmp_path, kind)
+    if kind == "full":
+        config = json.loads((tmp_path / "model" / "config.json").read_text())
+        assert config["architectures"] == ["LlamaForCausalLM"]
+
+
+@pytest.mark.parametrize("preset", ["ddp", "fsdp2", *ZERO])
+def test_stopped_and_resumed_is_as_never_stopped(tmp_path: Path, preset: str):
+    assert run(tmp_path / "whole", preset, "dropout") == [0, 0]
+    assert run(tmp_path / "cut", preset, "dropout", stop=3) == [130, 130]
+    assert run(tmp_path / "cut", preset, "dropout") == [0, 0]
+    assert "going on from checkpoint-4" in (tmp_path / "cut" / "log.0").read_text()
+    assert figures(tmp_path / "cut") == figures(tmp_path / "whole")
+    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all((whole[name] == cut[name]).all() for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("before", "devices", "after", "now"), [("single", 1, "ddp", 2), ("ddp", 2, "single", 1), ("fsdp2", 2, "fsdp2", 1)]
+)
+def test_resumed_on_other_devices(tmp_path: Path, alone: Any, before: str, devices: int, after: str, now: int):
+    assert set(run(tmp_path, before, stop=3, world=devices)) == {130}
+    assert set(run(tmp_path, after, world=now)) == {0}, (tmp_path / "log.0").read_text()[-3000:]
+    assert_learned_the_same(alone("full"), tmp_path, "full")
+
+
+@pytest.mark.parametrize(
+    ("facts", "preset", "devices", "told"),
+    [
+        (
+            {"preset": "zero2", "devices": 4},
+            "zero2",
+            2,
+            "zero2 keeps one part of the optimizer for each of its 4 devices",
+        ),
+        ({"preset": "zero2", "devices": 4}, "ddp", 4, "Go on with parallelism=zero2, or start anew from its weights"),
+        ({"devices": 1}, "fsdp2", 2, "the optimizer of single is kept in a form that fsdp2 does not read"),
+    ],
+)
+def test_a_resume_that_cannot_be_is_refused(facts: dict[str, Any], preset: str, devices: int, told: str):
+    assert told in str(presets.cannot_resume(facts, Parallelism(preset=preset, gpus=devices), devices))
+
+
+def test_fsdp2_without_a_gpu_is_refused_and_never_another_thing(tmp_path: Path):
+    assert run(tmp_path, "fsdp2", shim=False) == [1, 1]
+    assert "fsdp2 was asked for and accelerate runs MULTI_CPU" in (tmp_path / "error.0").read_text()
