@@ -52,5 +52,7 @@ def head_of(model: Any) -> torch.nn.Module:
     """The output layer of a language model, through an adapter's wrapper."""
     head: torch.nn.Module | None = model.get_output_embeddings()
     if head is None:
-        raise ModelError(f"model.id: {type(model).__name__} has no output layer over a vocabulary. Take a language model.")
+        raise ModelError(
+            f"model.id: {type(model).__name__} has no output layer over a vocabulary. Take a language model."
+        )
     return head

@@ -5,15 +5,25 @@ from functools import cached_property
 
 from runner.core.types import Encoded
 from runner.data.collate import MicroBatch, collate
+from runner.data.encode import Encodings
 from runner.data.micro_batches import Micro, cut
 from runner.training.algorithm import Algorithm
 from runner.training.planned import Cutting
 
 
+def first_rows(kept: Encodings, most: int | None) -> Encodings:
+    """The sequences of at most so many rows; all of them when None."""
+    chosen = set(list(dict.fromkeys(kept.rows))[:most])
+    places = [place for place, row in enumerate(kept.rows) if row in chosen]
+    return Encodings([kept.sequences[place] for place in places], [kept.rows[place] for place in places])
+
+
 class Evaluation:
     """All rows kept aside as one device sees them, micro-batch by micro-batch."""
 
-    def __init__(self, sequences: Sequence[Encoded], rows: Sequence[int], algorithm: Algorithm, cutting: Cutting) -> None:
+    def __init__(
+        self, sequences: Sequence[Encoded], rows: Sequence[int], algorithm: Algorithm, cutting: Cutting
+    ) -> None:
         self.sequences, self.rows, self.algorithm, self.cutting = sequences, rows, algorithm, cutting
 
     @cached_property

@@ -13,7 +13,9 @@ def write(file: Path, *lines: dict[str, object]) -> Path:
 
 def test_a_picture_of_both_losses(tmp_path: Path):
     lines = [{"update": n, "loss": 4 / n, "lr": 1e-4 / n} for n in range(1, 9)]
-    metrics = write(tmp_path / "metrics.jsonl", *lines, {"update": 8, "eval_loss": 0.6}, {"update": 9, "loss": None, "lr": 0})
+    metrics = write(
+        tmp_path / "metrics.jsonl", *lines, {"update": 8, "eval_loss": 0.6}, {"update": 9, "loss": None, "lr": 0}
+    )
     made = curve(metrics, tmp_path / "loss.png", "a run")
     assert made is not None and made.read_bytes().startswith(b"\x89PNG") and made.stat().st_size > 5000
     assert sorted(path.name for path in tmp_path.iterdir()) == ["loss.png", "metrics.jsonl"]

