@@ -27,7 +27,7 @@ _FORMS = (LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig())
 _TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
-class OutOfTime(BaseException):
+class _OutOfTime(BaseException):
     """Not an Exception: sympy and math_verify catch those and would go on without an alarm."""
 
 
@@ -42,7 +42,7 @@ def accuracy(completions: list[str], *, solution: list[Any], seconds: float = 5.
         try:
             with _alarm(seconds):
                 scores.append(_equal(_given(completion), gold))
-        except OutOfTime:
+        except _OutOfTime:
             scores.append(None)
     return scores
 
@@ -69,7 +69,7 @@ def _read(text: str) -> list[Any]:
 @contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
-        raise OutOfTime
+        raise _OutOfTime
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -34,7 +34,7 @@ def check(sequences: Iterable[Encoded], tokenizer: "PreTrainedTokenizerBase") ->
         if unended is not None:
             raise DataError(
                 f"{place}: an answer is trained and the token that ends it, {tokenizer.decode([unended])!r}, is not: "
-                "the model would not learn to stop. Let the rule that weighs the end of the text keep its weight above 0."
+                "the model would not learn to stop. Let the rule that weighs the end of the text keep it above 0."
             )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runner.core.errors import DataError
+from runner.core.types import Message
 
 QUERY = ("query", "prompt", "question", "problem", "input", "instruction")
 RESPONSE = ("response", "answer", "output", "completion", "solution", "target")
@@ -112,3 +113,20 @@ def short(value: Any) -> str:
     """A value as it is written, cut to 60 characters."""
     words = repr(value)
     return words if len(words) <= 60 else words[:57] + "..."
+
+
+def before(row: Mapping[str, Any]) -> tuple[Message, ...]:
+    """The system prompt and the earlier rounds of a row: columns `system`, `history` ([[question, answer], ...])."""
+    made: list[Message] = []
+    name = column(row, SYSTEM)
+    if name is not None and row[name]:
+        made.append(Message("system", text(row[name], name)))
+    history = parsed(row["history"], "history") if row.get("history") else []
+    if not isinstance(history, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in history):
+        raise BadRow("history is no list of pairs")
+    for asked, said in history:
+        made += [
+            Message("user", text(asked, "a question of history")),
+            Message("assistant", text(said, "an answer of history")),
+        ]
+    return tuple(made)

@@ -5,8 +5,7 @@ from typing import Any
 
 from runner.core.types import Example, Message
 from runner.formats._messages import conversation
-from runner.formats._row import question, text, tools
-from runner.formats.query_response import before
+from runner.formats._row import before, question, text, tools
 
 
 def prompt(row: Mapping[str, Any]) -> Example:
