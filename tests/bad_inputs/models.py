@@ -179,7 +179,10 @@ CASES = {
         ("train_type.patterns.0: '(' is no regular expression: missing ), unterminated subpattern at position 0."),
         words='recipe=mine train_type=freeze train_type.patterns=["("]',
     ),
-    "merge of a full model": Case("{root}/tiny: is a whole model", words="recipe=merged"),
+    "merge of a full model": Case(
+        "recipes/merged.yaml:5: stages.merge.model.id: tiny is a whole model: nothing to merge. Use it as it is.",
+        words="recipe=merged",
+    ),
     "qlora without a GPU": Case("train_type.kind: qlora needs ", words="recipe=mine train_type=qlora"),
     "a model on a silent hub": Case("Or pass a folder: model.id=/path/to/model", words="recipe=mine model=org/name"),
     "a model on the other silent hub": Case(
