@@ -6,6 +6,8 @@ from typing import Any
 from runner.core.errors import ConfigError, ModelError
 from runner.core.specs import Lora, TrainType
 
+EMBEDDINGS = ("embed_tokens", "wte", "lm_head")
+
 
 def tune(model: Any, train_type: TrainType) -> Any:
     """The model with the right weights learning, in training mode. Adapters start at random: set the seed before.
@@ -60,7 +62,7 @@ def _lora(model: Any, train_type: TrainType) -> Any:
     if getattr(model, "is_loaded_in_4bit", False):
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # type: ignore[no-untyped-call]
     try:
-        return get_peft_model(model, _config(train_type.lora))
+        return get_peft_model(model, _config(train_type.lora, model))
     except ValueError as error:
         if "not found in the base model" not in str(error):
             raise
@@ -73,14 +75,21 @@ def _lora(model: Any, train_type: TrainType) -> Any:
         ) from None  # fmt: skip
 
 
-def _config(lora: Lora) -> Any:
+def _config(lora: Lora, model: Any) -> Any:
     from peft import LoraConfig
 
     alpha: Any = int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha  # other readers want a whole number
     return LoraConfig(
         task_type="CAUSAL_LM", r=lora.rank, lora_alpha=alpha, lora_dropout=lora.dropout, target_modules=lora.targets,
         use_dora=lora.dora, use_rslora=lora.rslora, modules_to_save=list(lora.modules_to_save) or None,
+        ensure_weight_tying=_touches_tied(lora, model),
     )  # fmt: skip
+
+
+def _touches_tied(lora: Lora, model: Any) -> bool:
+    """Whether embeddings that are the output layer too learn: they must stay one, or the model cannot be merged."""
+    named = [*lora.modules_to_save, *(lora.targets if isinstance(lora.targets, list) else [])]
+    return bool(model.config.tie_word_embeddings) and any(name.split(".")[-1] in EMBEDDINGS for name in named)
 
 
 def _go_on(model: Any, lora: Lora) -> Any:
