@@ -85,9 +85,6 @@ class Sft:
         self._check_batch(key)
 
     def _check_batch(self, key: str) -> None:
-        said = [name for name in ("rows", "packs", "tokens") if getattr(self.batch, name) is not None]
-        if len(said) > 1:
-            raise ConfigError(f"{key}.batch", f"says {' and '.join(said)}, and an update is counted in one of them")
         if self.batch.packs and self.max_length is None:
             raise ConfigError(
                 f"{key}.batch.packs", "counts sequences of max_length, which is not given", "Give max_length."

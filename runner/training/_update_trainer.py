@@ -166,8 +166,8 @@ class UpdateTrainer(Trainer):
             ledger.append(file, told)
         if self.books.in_a_row() >= SKIPPED_IN_A_ROW:
             raise StageError(
-                f"{self.job.name}: {SKIPPED_IN_A_ROW} updates in a row, the last {update}, had no finite loss or gradient. "
-                f"Look at their rows in {file}, or lower optim.lr."
+                f"{self.job.name}: {SKIPPED_IN_A_ROW} updates in a row, the last {update}, had no finite loss or "
+                f"gradient. Look at their rows in {file}, or lower optim.lr."
             )
 
     # What is told of it

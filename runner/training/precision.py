@@ -1,8 +1,8 @@
 """In which number types a training runs: learning weights are float32, whatever the device.
 
-A bfloat16 weight has 8 bits of fraction, and an update of 1e-5 of it would vanish in rounding. So on a GPU full weights
-are held in float32 and matrix products run in bfloat16 (autocast); the model is written in bfloat16. A frozen base under
-an adapter may well be bfloat16; the adapter itself is float32. float16 would overflow and is refused.
+A bfloat16 weight has 8 bits of fraction, and an update of 1e-5 of it would vanish in rounding. So on a GPU full
+weights are held in float32 and matrix products run in bfloat16 (autocast); the model is written in bfloat16. A frozen
+base under an adapter may well be bfloat16; the adapter itself is float32. float16 would overflow and is refused.
 """
 
 from dataclasses import dataclass, replace

@@ -31,7 +31,7 @@ PRELOAD = [
 
 
 class Trap(Progress):
-    """Does what was asked for once so many updates are done: kill, stop, or kill while the next checkpoint is written."""
+    """Does what was asked for after so many updates: kill, stop, or kill while the next checkpoint is written."""
 
     def __init__(self, event: str, update: int) -> None:
         self.event, self.at, self.stop = event, update, threading.Event()

@@ -144,8 +144,8 @@ def test_the_trained_weights_do_not_depend_on_the_budget(tmp_path: Path, budget:
 
 SAID = (
     "The capital of France is Paris, a city on the Seine. Water boils at one hundred degrees at sea level. Bees make "
-    "honey from nectar. A year has twelve months and four seasons. Iron rusts when it is wet. Bread is baked from flour "
-    "and water. Birds build nests in spring, and some of them fly south before the winter comes."
+    "honey from nectar. A year has twelve months and four seasons. Iron rusts when it is wet. Bread is baked from "
+    "flour and water. Birds build nests in spring, and some of them fly south before the winter comes."
 )
 
 
