@@ -94,10 +94,14 @@ def varlen_forward(
     Returns:
         [1, tokens, heads, head_dim], and no weights.
     """
+    import torch
     from torch.nn.attention.varlen import varlen_attn
 
     if cu_seq_lens_q is None or query.shape[0] != 1:
         raise ModelError("model.attention: varlen takes packed batches only. Take sdpa or auto for this work.")
+    if torch.is_autocast_enabled(query.device.type):  # norms with float32 weights leave the type of autocast
+        kind = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(kind), key.to(kind), value.to(kind)
     heads, shared = query.shape[1], key.shape[1]
     if heads != shared:  # grouped queries: older releases of PyTorch know no enable_gqa
         key, value = (part.repeat_interleave(heads // shared, dim=1) for part in (key, value))
