@@ -4,6 +4,7 @@ Writes the run folder's own files (config.yaml, plan.json, provenance.json), eac
 A batch stage's output goes to its log and to the terminal; an interactive stage owns the terminal.
 """
 
+import os
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from runner import folder, worker
 from runner.core import artifact
 from runner.core.errors import Interrupted, RunnerError, StageError
 from runner.core.job import JOB_FILE
+from runner.engines import launch
 from runner.lock import locked, unlocked
 from runner.plan import Plan, Step, refuse_changes, work_order
 from runner.process import Process
@@ -44,6 +46,9 @@ def execute(plan: Plan, in_process: bool = False) -> list[Done]:
     Raises:
         StageError: a stage failed. Interrupted: the user stopped it. RunnerError: the user's mistake.
     """
+    node = launch.node_rank(plan.recipe.parallelism, os.environ)
+    if node > 0:
+        return _join(plan, node)
     refuse_changes(plan)
     batch = any(step.stage.reuse != "never" for step in plan.steps)
     with locked(plan.run) if batch else unlocked() as lock:
@@ -99,9 +104,43 @@ def _interactive(step: Step) -> int:
         signal.signal(signal.SIGINT, before)
 
 
-def _batch(step: Step, terminal: Terminal, lock: int | None) -> tuple[int, list[str], bool]:
+def _join(plan: Plan, node: int) -> list[Done]:
+    """On another node than the first: take part in the stages that are spread over nodes, write nothing but a log.
+
+    The first node, by the same command in the same (shared) folder, holds the lock, writes orders and does the rest.
+    """
+    os.environ[launch.NODE] = str(node)
+    terminal, ended = Terminal(), list[Done]()
+    for step in plan.steps:
+        spread = getattr(step.stage, "parallelism", None)
+        if step.state == "reuse" or spread is None or spread.nodes == 1:
+            continue
+        terminal.stage(step, f"node {node}: waits for the first node's order in {step.folder}")
+        start = time.monotonic()
+        while not _ordered(plan, step):
+            time.sleep(1.0)
+        code, last, stopped = _batch(step, terminal, None, f"log.node{node}.txt")
+        if code == Interrupted.exit_code or (code < 0 and stopped):
+            raise Interrupted(f"{step.name}: stopped. The same command on all nodes goes on from the last checkpoint.")
+        if code:
+            raise _failure(step, code, last)
+        ended.append(Done(step, "done", time.monotonic() - start, None))
+    return ended
+
+
+def _ordered(plan: Plan, step: Step) -> bool:
+    """Whether the first node has done what this stage needs and wrote its order."""
+    file = step.folder / JOB_FILE
+    needed = [(plan.step(name).fingerprint, artifact.read(plan.step(name).folder)) for name in step.needs]
+    done = all(made is not None and made.fingerprint == wanted for wanted, made in needed)
+    return done and file.is_file() and worker.read_order(step.folder).get("fingerprint") == step.fingerprint
+
+
+def _batch(
+    step: Step, terminal: Terminal, lock: int | None, name: str = "log.txt"
+) -> tuple[int, list[str], bool]:  # fmt: skip
     last: deque[str] = deque(maxlen=TAIL)
-    with open(step.folder / "log.txt", "a", encoding="utf-8") as log, Process(command(step.folder), lock) as process:
+    with open(step.folder / name, "a", encoding="utf-8") as log, Process(command(step.folder), lock) as process:
         log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(command(step.folder))}\n")
         for line in process.lines(terminal.progress):
             log.write(line)

@@ -19,8 +19,8 @@ GIVEN = {  # recipes that are about a model of one's own
     "chat": ["model=model"],
     "infer": ["model=model", "stages.infer.questions=[hi]"],
     "merge": ["model=model"],
-    "qwen3_full_zero3": ["mix.datasets=[rows.jsonl]"],
-    "qwen3_qlora": ["mix.datasets=[rows.jsonl]"],
+    "qwen3_full_zero3": ["mix.datasets=[some/data#500]"],
+    "qwen3_qlora": ["mix.datasets=[some/data#500]"],
 }
 NEEDS = {"freeze": ["train_type.patterns=[layers.1]"]}  # options that must be told something
 
@@ -30,7 +30,6 @@ def test_recipes_plan(project, name: str) -> None:
     """From an empty folder of the user's."""
     extra = GIVEN.get(name, [])
     project.write("model/config.json", "{}")
-    project.write("rows.jsonl", '{"query": "hi", "response": "hello"}\n')
     code, out, told = project.call("plan", f"recipe={name}", *extra)
     assert (code, told) == (0, "")
     assert out.startswith(f"{name}  outputs/{name}")

@@ -71,7 +71,8 @@ def lines(stage: Any, known: Figures) -> Iterator[str]:
         if batch.tokens
         else f"{batch.rows or ROWS} rows"
     )
-    shared = f" over {devices} devices" if devices > 1 else ""
+    amount = batch.packs or batch.tokens or batch.rows or ROWS
+    shared = f" over {devices} devices ({amount / devices:g} on each)" if devices > 1 else ""
     cut = "measured" if batch.tokens_per_device == "auto" else f"{batch.tokens_per_device}"
     yield f"batch    {what} an update{shared}, cut into micro-batches by tokens per device ({cut})"
     if known.updates is not None:

@@ -18,6 +18,7 @@ RANK, WORLD, LOCAL_RANK, LOCAL_WORLD = "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCA
 MASTER, PORT = "MASTER_ADDR", "MASTER_PORT"
 NODE_RANKS = ("NODE_RANK", "GROUP_RANK", "SLURM_NODEID", "RANK")  # some clusters tell a node its number as RANK
 DEFAULT_PORT = 29500
+NODE = "RUNNER_NODE_RANK"  # what another node than the first tells its workers: their orders are the first one's
 KEY = "parallelism"
 
 
@@ -78,6 +79,8 @@ def node_rank(parallelism: Parallelism, environment: Mapping[str, str]) -> int:
     """
     if parallelism.nodes == 1:
         return 0
+    if NODE in environment:
+        return int(environment[NODE])
     found = next((name for name in NODE_RANKS if environment.get(name)), None)
     if parallelism.node_rank is None and found is None:
         raise ConfigError(

@@ -5,6 +5,7 @@ ddp: PyTorch's DistributedDataParallel. zero*: see zero.py. fsdp2: PyTorch's ful
 """
 
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,8 +26,10 @@ WHOLE = ("single", "ddp")  # every device has all of the state, and writes and r
 def keywords(parallelism: Parallelism, gpu: bool, max_grad_norm: float) -> dict[str, Any]:
     """TrainingArguments' keywords for a preset."""
     made: dict[str, Any] = {"ddp_timeout": parallelism.timeout}
-    if launch.spread(parallelism) and not gpu:
-        made["ddp_backend"] = "gloo"
+    if launch.spread(parallelism):
+        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # accelerate passes it on
+        if not gpu:
+            made["ddp_backend"] = "gloo"
     if parallelism.preset in zero.STAGES:
         if not gpu:
             os.environ["DS_ACCELERATOR"] = "cpu"  # it would look for GPUs otherwise, and is read at import

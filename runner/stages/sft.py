@@ -125,7 +125,8 @@ class Sft:
         reading = Reading(self.template, self.loss_scale, self.max_length, self.overlong)
         made = prepare(
             tokenizer, self.mix, reading,
-            seed=job.seed, hub=job.hub, places=job.roots, max_dropped=self.data.max_dropped, folder=job.folder,
+            seed=job.seed, hub=job.hub, places=job.roots, max_dropped=self.data.max_dropped,
+            folder=job.folder if _first() else None,
         )  # fmt: skip
         if _first():
             print("\n".join(made.report), flush=True)

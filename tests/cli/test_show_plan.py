@@ -66,7 +66,7 @@ def shown(project):
         ("batch.tokens=100", "updates ~4 in 1 epoch"),
         ("batch.packs=2", "batch 2 packs an update, cut into micro-batches by tokens per device (measured)"),
         ("parallelism=zero3 parallelism.gpus=8 batch.tokens_per_device=4096",
-         "batch 16 rows an update over 8 devices, cut into micro-batches by tokens per device (4096)"),
+         "batch 16 rows an update over 8 devices (2 on each), cut into micro-batches by tokens per device (4096)"),
         ("mix.datasets=[x/y#50]", "data ~46 rows (at most 94.2k)"),
         ("mix.datasets=[x/y#50]", "updates ~3 in 1 epoch"),
         ("mix.datasets=[x/y]", "data rows unknown before the data is read (`#N` takes N rows)"),

@@ -10,6 +10,7 @@ import pytest
 
 from runner.__main__ import main
 from runner.core import artifact
+from runner.engines.ranks import free_port
 from tests.test_execute import wait_for, workers_of
 
 STAGE = '''
@@ -153,3 +154,24 @@ def test_a_kill_leaves_no_orphan(run: Path, whom: str):
     process.communicate(timeout=10)
     assert process.returncode == (-9 if whom == "parent" else 1)
     assert not (run / "meet" / "artifact.json").exists()
+
+
+def test_two_nodes_meet_in_one_folder(run: Path):
+    """The same command on both, each told which it is; the second joins, and the first alone writes the run's files."""
+    two = [
+        "parallelism.gpus=1",
+        "parallelism.nodes=2",
+        "parallelism.master=127.0.0.1",
+        f"parallelism.port={free_port()}",
+    ]
+    second = start(*two, "parallelism.node_rank=1")
+    first = start(*two, "parallelism.node_rank=0")
+    told = [process.communicate(timeout=120)[0] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], told
+    assert "rank 0 of 2" in text(run / "meet" / "log.txt") and "rank 1 of 2" in text(run / "meet" / "log.node1.txt")
+    assert artifact.read(run / "meet").metrics == {"rank": 0}  # type: ignore[union-attr]
+
+
+def test_nodes_that_do_not_know_where_to_meet_are_one_sentence(run: Path, capfd: pytest.CaptureFixture[str]):
+    assert main(["+recipe=met", "parallelism.nodes=2"]) == 2
+    assert "parallelism.nodes: 2 nodes, and nothing says which of them this is." in capfd.readouterr().err
