@@ -8,6 +8,7 @@ import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from runner.backends._feed import Ask, Feed, ListFeed
 from runner.core import registry
 from runner.core.specs import Backend, Model, Sampling, Template
 from runner.core.types import Completion, Message
@@ -49,6 +50,10 @@ class Engine(Protocol):
         """
         ...
 
+    def work(self, feed: Feed, sampling: Sampling, prefix: str, finished: Finished) -> None:
+        """Answer prompts from a feed until it is over; what `generate` and replicas are made of."""
+        ...
+
     def stream(self, prompt: str, sampling: Sampling, prefix: str = "", seed: int = 0) -> Iterator[str | Completion]:
         """Pieces of one answer as they come, the prefix first; the whole Completion last."""
         ...
@@ -78,3 +83,24 @@ def start(backend: Backend, model: Model, hub: str) -> Engine:
     made = registry.load("backends", choose(backend.name), key="backend.name")
     engine: Engine = made(backend, model, hub)
     return engine
+
+
+def gather(
+    engine: Engine,
+    prompts: Sequence[str],
+    sampling: Sampling,
+    prefix: str,
+    seeds: Sequence[int] | None,
+    finished: Finished | None,
+) -> list[list[Completion]]:
+    """`Engine.generate` by way of `Engine.work`."""
+    answers: list[list[Completion]] = [[] for _ in prompts]
+
+    def take(place: int, made: list[Completion]) -> None:
+        answers[place] = made
+        if finished is not None:
+            finished(place, made)
+
+    asks = (Ask(place, prompt, seeds[place] if seeds else place) for place, prompt in enumerate(prompts))
+    engine.work(ListFeed(asks), sampling, prefix, take)
+    return answers

@@ -8,10 +8,12 @@ batches). It takes no engine arguments.
 import dataclasses
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runner.backends import _completion, _sampling
+from runner.backends import Finished, _completion, _sampling, gather
+from runner.backends._feed import Feed
 from runner.core.errors import ConfigError
 from runner.core.specs import Backend, Model, Sampling, Template
 from runner.core.types import Completion, Message
@@ -22,7 +24,8 @@ from runner.models.locate import locate
 if TYPE_CHECKING:
     from runner.backends._sampler import Row
 
-WINDOW = 1024  # rows that are sorted by length together: answers must not come too far out of order
+WINDOW = 1024  # prompts that are sorted by length together: answers must not come too far out of order
+FEW = 64  # waiting rows at which more prompts are taken
 
 
 class Transformers:
@@ -57,30 +60,41 @@ class Transformers:
         sampling: Sampling,
         prefix: str = "",
         seeds: Sequence[int] | None = None,
-        finished: Callable[[int, list[Completion]], None] | None = None,
+        finished: Finished | None = None,
     ) -> list[list[Completion]]:
         """See `Engine.generate`."""
-        read = [_completion.read(prompt, prefix, self._encode) for prompt in prompts]
-        answers: list[list[Completion]] = [[] for _ in prompts]
-        rows: dict[int, list[Row]] = {}
-        for place, prompt in enumerate(read):
-            error = _completion.too_long(prompt, self.context)
-            if error:
-                answers[place] = [_completion.failure(prompt, error, sample) for sample in range(sampling.n)]
-                _tell(finished, place, answers[place])
-                continue
-            seed = seeds[place] if seeds else place
-            rows[place] = [self._row(place, prompt, sampling, sample, seed) for sample in range(sampling.n)]
-        left = {place: len(samples) for place, samples in rows.items()}
-        for advanced in self._rolling(sampling).steps(_queue(rows)):
-            for place in (row.index for row in advanced if row.finish_reason):
-                left[place] -= 1
-                if left[place] == 0:
-                    answers[place] = [
-                        self._completion(read[place], row, sampling, sample) for sample, row in enumerate(rows[place])
-                    ]
-                    _tell(finished, place, answers[place])
-        return answers
+        return gather(self, prompts, sampling, prefix, seeds, finished)
+
+    def work(self, feed: Feed, sampling: Sampling, prefix: str, finished: Finished) -> None:
+        """See `Engine.work`."""
+        waiting: deque[Row] = deque()
+        asked: dict[int, _Asked] = {}
+
+        def refill(wait: bool) -> None:
+            for ask in feed.take(WINDOW, wait):
+                prompt = _completion.read(ask.prompt, prefix, self._encode)
+                error = _completion.too_long(prompt, self.context)
+                if error:
+                    finished(ask.place, [_completion.failure(prompt, error, sample) for sample in range(sampling.n)])
+                    continue
+                rows = [self._row(ask.place, prompt, sampling, sample, ask.seed) for sample in range(sampling.n)]
+                asked[ask.place] = _Asked(prompt, rows, len(rows))
+                waiting.extend(rows)
+            sort(waiting)
+
+        rolling = self._rolling(sampling)
+        while True:
+            refill(wait=True)
+            if not waiting:
+                return
+            for advanced in rolling.steps(waiting):
+                for place in (row.index for row in advanced if row.finish_reason):
+                    asked[place].left -= 1
+                    if not asked[place].left:
+                        prompt, rows = asked[place].prompt, asked.pop(place).rows
+                        finished(place, [self._completion(prompt, row, sampling, n) for n, row in enumerate(rows)])
+                if len(waiting) < FEW:
+                    refill(wait=False)
 
     def stream(self, prompt: str, sampling: Sampling, prefix: str = "", seed: int = 0) -> Iterator[str | Completion]:
         """See `Engine.stream`."""
@@ -121,6 +135,11 @@ class Transformers:
         from runner.backends._rolling import Rolling
         from runner.backends._sampler import Sampler
 
+        if sampling.guided_json is not None or sampling.guided_regex is not None:
+            raise ConfigError(
+                "sampling.guided_json", "the transformers backend cannot guide answers", "Take backend=vllm."
+            )
+
         def stopped(row: "Row") -> bool:
             return _completion.cut_at_stop(self._text(row), sampling.stop)[1]
 
@@ -138,13 +157,17 @@ class Transformers:
         return _completion.completion(prompt, text, row.new, row.finish_reason or "length", sample, logprobs)
 
 
-def _queue(rows: dict[int, list["Row"]]) -> "deque[Row]":
-    """Rows in the order in which they are read: by input, and in each stretch of WINDOW rows the longest first."""
-    waiting = [row for samples in rows.values() for row in samples]
-    stretches = (waiting[start : start + WINDOW] for start in range(0, len(waiting), WINDOW))
-    return deque(row for stretch in stretches for row in sorted(stretch, key=lambda row: -len(row.ids)))
+@dataclass
+class _Asked:
+    """A prompt whose answers are in the making; `left` of them are not finished."""
+
+    prompt: _completion.Prompt
+    rows: list["Row"]
+    left: int
 
 
-def _tell(finished: Callable[[int, list[Completion]], None] | None, place: int, made: list[Completion]) -> None:
-    if finished is not None:
-        finished(place, made)
+def sort(waiting: "deque[Row]") -> None:
+    """The longest first: a batch then holds rows of like lengths, and memory is needed most at the start."""
+    ordered = sorted(waiting, key=lambda row: -len(row.ids))
+    waiting.clear()
+    waiting.extend(ordered)

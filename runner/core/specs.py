@@ -194,7 +194,10 @@ class Data:
 
 @component
 class Sampling:
-    """How answers are drawn. What is None follows the model's generation config. temperature 0 is greedy."""
+    """How answers are drawn. What is None follows the model's generation config. temperature 0 is greedy.
+
+    guided_json: a JSON schema that the answer obeys; guided_regex: a pattern that it matches (vLLM and endpoints).
+    """
 
     max_new_tokens: Count = 512
     temperature: Annotated[float, Ge(0)] | None = None
@@ -208,6 +211,8 @@ class Sampling:
     seed: int | None = None
     n: Count = 1
     logprobs: bool = False
+    guided_json: dict[str, Any] | None = None
+    guided_regex: str | None = None
 
 
 @component
