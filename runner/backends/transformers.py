@@ -80,7 +80,7 @@ class Transformers:
                 rows = [self._row(ask.place, prompt, sampling, sample, ask.seed) for sample in range(sampling.n)]
                 asked[ask.place] = _Asked(prompt, rows, len(rows))
                 waiting.extend(rows)
-            sort(waiting)
+            _sort(waiting)
 
         rolling = self._rolling(sampling)
         while True:
@@ -166,7 +166,7 @@ class _Asked:
     left: int
 
 
-def sort(waiting: "deque[Row]") -> None:
+def _sort(waiting: "deque[Row]") -> None:
     """The longest first: a batch then holds rows of like lengths, and memory is needed most at the start."""
     ordered = sorted(waiting, key=lambda row: -len(row.ids))
     waiting.clear()
