@@ -19,6 +19,8 @@ FSDP2 = {
     "reshard_after_forward": True,
     "state_dict_type": "FULL_STATE_DICT",  # whole files, which any number of devices reads again
 }
+# What accelerate and DeepSpeed call by names that PyTorch is about to change: nothing that a user could mend.
+OLD_NAMES = ("`broadcast_buffers` is deprecated", r"`torch\.distributed\.\w+` is deprecated")
 ANEW = "or start anew from its weights: model={folder}, on_change=new."
 WHOLE = ("single", "ddp")  # every device has all of the state, and writes and reads the same files
 
@@ -27,7 +29,8 @@ def keywords(parallelism: Parallelism, gpu: bool, max_grad_norm: float) -> dict[
     """TrainingArguments' keywords for a preset."""
     made: dict[str, Any] = {"ddp_timeout": parallelism.timeout}
     if launch.spread(parallelism):
-        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # accelerate passes it on
+        for old in OLD_NAMES:
+            warnings.filterwarnings("ignore", message=old, category=FutureWarning)
         if not gpu:
             made["ddp_backend"] = "gloo"
     if parallelism.preset in zero.STAGES:

@@ -4,7 +4,9 @@ FSDP2 on a CPU: accelerate enters its FSDP branch for GPUs only; `fsdp_on_cpu` l
 `fully_shard` runs over gloo.
 """
 
+import dataclasses
 import json
+import math
 import multiprocessing
 import os
 import sys
@@ -70,10 +72,13 @@ def main(folder: Path, preset: str, kind: str, stop: int, rank: int, world: int,
     trap = StopAt(stop)
     job = Job(name="train", folder=folder, run=folder, progress=trap, stopping=lambda: trap.reached)
     learner = small.model(dropout=0.1 if kind == "dropout" else 0.0) if kind != "lora" else small.adapter(dropout=0.0)
+    data = small.rows(40)
+    if kind == "sick":
+        data[20] = dataclasses.replace(data[20], weights=[math.nan] * len(data[20].input_ids))
     code = 0
     try:
         small.fit(
-            folder, learner, small.rows(40), kept=small.rows(6, seed=9), batch=Batch(rows=7), budget=80, epochs=1.0,
+            folder, learner, data, kept=small.rows(6, seed=9), batch=Batch(rows=7), budget=80, epochs=1.0,
             settings=settings, job=job,
         )  # fmt: skip
     except RunnerError as error:

@@ -63,6 +63,17 @@ def test_stopped_and_resumed_is_as_never_stopped(tmp_path: Path, preset: str):
     assert all((whole[name] == cut[name]).all() for name in whole)
 
 
+@pytest.mark.parametrize("preset", ["fsdp2", *ZERO])
+def test_an_update_that_is_not_finite_is_skipped(tmp_path: Path, preset: str):
+    assert run(tmp_path, preset, "sick") == [0, 0], (tmp_path / "log.0").read_text()[-3000:]
+    lines = [line for line in figures(tmp_path) if "loss" in line]
+    (sick,) = [line["update"] for line in lines if line["loss"] is None]
+    assert json.loads((tmp_path / "skipped_updates.jsonl").read_text())["update"] == sick
+    losses = [line["loss"] for line in lines if line["loss"] is not None]
+    assert len(losses) == 5 and losses[-1] < losses[0]
+    assert all(value.isfinite().all() for value in weights(tmp_path).values())
+
+
 @pytest.mark.parametrize(
     ("before", "devices", "after", "now"), [("single", 1, "ddp", 2), ("ddp", 2, "single", 1), ("fsdp2", 2, "fsdp2", 1)]
 )
