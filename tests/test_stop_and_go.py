@@ -50,9 +50,11 @@ class Run:
         self.cwd, self.folder = folder, folder / name
         self.command = [sys.executable, "-m", "runner", f"+recipe={recipe}", f"output_dir={name}"]
         self.process: subprocess.Popen[str] | None = None
+        self.begun = 0.0
 
     def start(self) -> "subprocess.Popen[str]":
         """Give the command."""
+        self.begun = time.time()
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             self.command, cwd=self.cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -87,6 +89,13 @@ class Run:
                     found.append(int(entry.name))
         return [pid for pid in found if alive(pid)]
 
+    def wrote(self, name: str) -> bool:
+        """Whether the process that was started last has written a file or made a folder."""
+        try:
+            return (self.folder / name).stat().st_mtime > self.begun
+        except OSError:
+            return False
+
     def updates(self) -> list[dict[str, Any]]:
         """Whole lines of metrics.jsonl."""
         file = self.folder / "train" / "metrics.jsonl"
@@ -105,15 +114,15 @@ def set_up(run: Run) -> bool:
 
 def past(update: int) -> Callable[[Run], bool]:
     """So many updates are done."""
-    return lambda run: any(line["update"] >= update for line in run.updates())
+    return lambda run: run.wrote("train/metrics.jsonl") and any(line["update"] >= update for line in run.updates())
 
 
 def saving(run: Run) -> bool:
-    return (run.folder / "train" / ".writing").is_dir()
+    return run.wrote("train/.writing")
 
 
 def evaluating(run: Run) -> bool:
-    told = run.updates()
+    told = run.updates() if run.wrote("train/metrics.jsonl") else []
     return bool(told) and told[-1]["update"] % 4 == 0 and "loss" in told[-1]
 
 
@@ -122,19 +131,20 @@ def merging(run: Run) -> bool:
 
 
 MOMENTS: list[tuple[Callable[[Run], bool], float]] = [  # and the most seconds after it
-    (set_up, 3.0), (past(2), 0.1), (saving, 0.005), (evaluating, 0.005), (merging, 3.0),
+    (set_up, 2.0), (past(2), 0.02), (saving, 0.005), (evaluating, 0.005), (merging, 2.0),
 ]  # fmt: skip
-MANY = [
-    *[(set_up, wait) for wait in (0.0, 1.0, 3.0, 6.0)], *[(past(n), 0.2) for n in (1, 2, 5, 8, 12, 16)],
-    *[(saving, wait) for wait in (0.0, 0.003, 0.01, 0.03)], *[(evaluating, wait) for wait in (0.0, 0.01, 0.02)],
-    *[(merging, wait) for wait in (0.5, 3.0, 6.0)],
+MANY: list[tuple[Callable[[Run], bool], float]] = [
+    (set_up, 0.0), (set_up, 0.5), (set_up, 1.0), (set_up, 2.0), (past(1), 0.01), (saving, 0.0), (past(2), 0.01),
+    (evaluating, 0.0), (saving, 0.003), (past(5), 0.01), (evaluating, 0.005), (saving, 0.01), (past(8), 0.01),
+    (past(10), 0.01), (evaluating, 0.01), (saving, 0.02), (past(14), 0.01),
+    (merging, 0.0), (merging, 1.0), (merging, 2.0),
 ]  # fmt: skip
 
 
 def kill(run: Run, moment: Callable[[Run], bool], wait: float, rng: random.Random) -> str:
     """Kill at that moment. Returns whom: worker, parent, both, or nobody when the run was faster."""
     process = run.start()
-    while not moment(run) and process.poll() is None:
+    while not (moment(run) and run.workers()) and process.poll() is None:
         time.sleep(0.001)
     time.sleep(rng.uniform(0.0, wait))
     whom = rng.choice(["worker", "parent", "both"]) if process.poll() is None else "nobody"

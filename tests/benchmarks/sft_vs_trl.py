@@ -4,7 +4,7 @@ usage: python tests/benchmarks/sft_vs_trl.py --trl-python VENV/bin/python [--upd
 
 VENV has trl 1.16.0 beside the packages of this one. Our side is the whole command; TRL gets the sequences that our
 command trains on, in its order, with gradient checkpointing off (its default would cost it a second forward pass) and
-8 rows a device batch, 2 batches an update. The first update of each process warms up and is not counted. Tokens are
+8 rows a device batch. The first update of each process warms up and is not counted. Tokens are
 real ones, padding left out; processor seconds tell the ratio too on a machine that does other work. Peak memory is that
 of the training process, loading included. Prints a table, writes JSON.
 """
@@ -35,7 +35,7 @@ name: ours
 model: {id: "%s", dtype: float32}
 mix: {datasets: [rows.jsonl]}
 train_type: {kind: lora, lora: {rank: 8, alpha: 32, dropout: 0.05, targets: all-linear}}
-batch: {rows: 16}
+batch: {rows: %d}
 optim: {lr: 1e-4, warmup: 0.0}
 save: {every: 1000}
 log: {every: 1}
@@ -57,7 +57,7 @@ def write_rows(file: Path, count: int) -> None:
             stream.write(json.dumps({"messages": said}) + "\n")
 
 
-def sequences(folder: Path) -> tuple[list[dict[str, Any]], Path]:
+def sequences(folder: Path, rows: int) -> tuple[list[dict[str, Any]], Path]:
     """What our command trains on, update by update, and the folder of its model."""
     from runner.core.specs import Batch, Mix, Model, Template
     from runner.data.prepare import Reading, prepare
@@ -70,7 +70,7 @@ def sequences(folder: Path) -> tuple[list[dict[str, Any]], Path]:
         load_tokenizer(located), Mix(datasets=[str(folder / "rows.jsonl")]), Reading(Template(), ["default"]),
         seed=42, hub="modelscope", places=[ROOT], max_dropped=0.0,
     ).train  # fmt: skip
-    plan = UpdatePlan([len(s.input_ids) for s in made.sequences], made.rows, Batch(rows=ROWS), 42)
+    plan = UpdatePlan([len(s.input_ids) for s in made.sequences], made.rows, Batch(rows=rows), 42)
     order = [made.sequences[i] for number in range(plan.total) for i in plan.update(number)]
     return [{"input_ids": s.input_ids, "labels": s.labels} for s in order], located.base
 
@@ -119,7 +119,8 @@ def train_with_trl(folder: Path, out: Path) -> None:
     from trl import SFTConfig, SFTTrainer
 
     told = json.loads((folder / "sequences.json").read_text())
-    updates = [told["rows"][i : i + ROWS] for i in range(0, len(told["rows"]), ROWS)]
+    size = told["size"]  # rows of an update
+    updates = [told["rows"][i : i + size] for i in range(0, len(told["rows"]), size)]
     made: list[dict[str, float]] = []
 
     class Clock(TrainerCallback):
@@ -150,7 +151,7 @@ def train_with_trl(folder: Path, out: Path) -> None:
         callbacks=[Clock()],
         args=SFTConfig(
             output_dir=str(folder / "trl"), use_cpu=True, bf16=False, gradient_checkpointing=False, seed=42,
-            per_device_train_batch_size=BATCH, gradient_accumulation_steps=ROWS // BATCH, num_train_epochs=1,
+            per_device_train_batch_size=BATCH, gradient_accumulation_steps=size // BATCH, num_train_epochs=1,
             learning_rate=1e-4, weight_decay=0.1, adam_beta2=0.95, lr_scheduler_type="cosine", max_length=None,
             train_sampling_strategy="sequential", dataset_kwargs={"skip_prepare_dataset": True},
             save_strategy="no", report_to="none", logging_steps=1, disable_tqdm=True,
@@ -186,6 +187,7 @@ def main() -> None:
     parser.add_argument("--trl-python", default=sys.executable)
     parser.add_argument("--updates", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rows", type=int, default=ROWS, help="rows of an update, a multiple of 8")
     parser.add_argument("--side", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path("sft_vs_trl.json"))
     given = parser.parse_args()
@@ -199,11 +201,11 @@ def main() -> None:
     sides: dict[str, list[list[dict[str, float]]]] = {"runner": [], "trl": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_rows(folder / "rows.jsonl", ROWS * given.updates)
-        rows, model = sequences(folder)
-        (folder / "sequences.json").write_text(json.dumps({"rows": rows, "model": str(model)}))
+        write_rows(folder / "rows.jsonl", given.rows * given.updates)
+        rows, model = sequences(folder, given.rows)
+        (folder / "sequences.json").write_text(json.dumps({"rows": rows, "size": given.rows, "model": str(model)}))
         (folder / "recipes").mkdir()
-        (folder / "recipes" / "ours.yaml").write_text(RECIPE % MODEL)
+        (folder / "recipes" / "ours.yaml").write_text(RECIPE % (MODEL, given.rows))
         for round_ in range(given.rounds):
             sides["runner"].append(ours(folder, round_))
             sides["trl"].append(trl(folder, round_, given.trl_python))
@@ -225,7 +227,7 @@ def main() -> None:
     for side, line in table.items():
         print(f"{side:8}" + "".join(f"{value:>18}" for value in line.values()))
     print(f"{ratio:.2f} times by the clock, {by_cpu:.2f} by processor time")
-    print(f"{given.rounds} rounds of {given.updates} updates of {ROWS} rows; {result['versions']}")
+    print(f"{given.rounds} rounds of {given.updates} updates of {given.rows} rows; {result['versions']}")
 
 
 if __name__ == "__main__":
