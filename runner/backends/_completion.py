@@ -71,6 +71,17 @@ def completion(
     )
 
 
+def counted(
+    prompt: Prompt, text: str, tokens: int, finish_reason: str, sample: int, logprobs: Sequence[float] | None
+) -> Completion:
+    """An answer of which only the number of tokens is known, not which they are."""
+    whole = prompt.prefix + text
+    begun = len(prompt.ids) - prompt.head if prompt.ids else 0
+    held = None if logprobs is None else (0.0,) * begun + tuple(logprobs)
+    thought = thoughts.split(whole)[0]
+    return Completion(whole, thought, finish_reason, prompt.head, begun + tokens, sample, logprobs=held)
+
+
 def failure(prompt: Prompt, error: str, sample: int = 0) -> Completion:
     """The place of an answer that could not be given."""
     return Completion(prompt.prefix, None, "error", prompt.head, 0, sample, error=error)

@@ -93,7 +93,7 @@ def _ask(
         nonlocal done
         results.add(row, completions)
         done += 1
-        speed.tokens += sum(sum(completion.mask) for completion in completions)
+        speed.tokens += sum(completion.completion_tokens for completion in completions)
         job.progress.update(done, len(questions), "questions", tokens_per_s=speed.per_second())
         for completion in completions:
             if completion.error:

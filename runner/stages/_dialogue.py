@@ -87,7 +87,7 @@ class Dialogue:
             self.screen.complain(completion.error)
             return
         self.answers += 1
-        tokens = sum(completion.mask) if completion else pieces
+        tokens = completion.completion_tokens if completion else pieces
         notes = [f"{tokens} tokens, {tokens / max(seconds, 1e-9):.1f} tokens/s"]
         if completion is None:
             notes.append("stopped")

@@ -1,0 +1,141 @@
+"""What an OpenAI-compatible server is asked and what it says: requests and replies as plain data.
+
+With a tokenizer the prompt goes as token ids to `/completions`, so that it is the same as with every other backend;
+without one the messages go to `/chat/completions`, where the server's own template renders them.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt
+
+from runner.backends import _completion
+from runner.core.schema import component
+from runner.core.specs import Count, Sampling, Template
+from runner.core.types import Completion, Message
+from runner.data.chat import chat
+from runner.data.render import THINKING, with_system
+
+READS_ALL = "reasoning_content tool_calls arguments is string"  # a server takes thoughts and calls under their own keys
+
+
+@component
+class Endpoint:
+    """The keys of `backend.engine` for an endpoint.
+
+    base_url: up to and with /v1. key_env: the environment variable that holds the key. tokenizer: the model whose
+    tokenizer renders prompts here. concurrency: requests at a time. retries: after each the wait doubles. timeout:
+    seconds of one request. extra: keys that are passed on in every request as they are.
+    """
+
+    base_url: str
+    key_env: str = "OPENAI_API_KEY"
+    api: Literal["auto", "completions", "chat"] = "auto"
+    tokenizer: str | None = None
+    concurrency: Count = 32
+    retries: Annotated[int, Ge(0)] = 5
+    timeout: Annotated[float, Gt(0)] = 600.0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def sends_ids(self) -> bool:
+        """Whether prompts go as token ids."""
+        return self.api == "completions" or (self.api == "auto" and self.tokenizer is not None)
+
+
+def messages_text(messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]]) -> str:
+    """A conversation as the text that stands for a prompt while it waits."""
+    held = {
+        "messages": chat(with_system(messages, template), READS_ALL),
+        "tools": list(tools),
+        "thinking": THINKING[template.thinking],
+    }
+    return json.dumps(held, ensure_ascii=False)
+
+
+def sampling_keys(sampling: Sampling, seed: int | None, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said about sampling; what is open stays open: the server has its own defaults."""
+    plain = {
+        "max_tokens": sampling.max_new_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "stop": sampling.stop or None,
+        "seed": seed,
+    }
+    more: dict[str, Any] = {
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "repetition_penalty": sampling.repetition_penalty,
+    }
+    guided = {"json": sampling.guided_json, "regex": sampling.guided_regex}
+    more["structured_outputs"] = {name: value for name, value in guided.items() if value is not None} or None
+    said = {name: value for name, value in plain.items() if value is not None}
+    return {**said, "extra_body": {**{name: value for name, value in more.items() if value is not None}, **extra}}
+
+
+def chat_keys(prompt: str, prefix: str) -> dict[str, Any]:
+    """The messages, tools and mode of a conversation; a prefix is an answer that the server goes on with."""
+    held = json.loads(prompt)
+    body: dict[str, Any] = {}
+    if held["thinking"] is not None:
+        body["chat_template_kwargs"] = {"enable_thinking": held["thinking"]}
+    if prefix:
+        held["messages"].append({"role": "assistant", "content": prefix})
+        body |= {"continue_final_message": True, "add_generation_prompt": False}
+    tools = [tool if "function" in tool else {"type": "function", "function": tool} for tool in held["tools"]]
+    return {"messages": held["messages"], **({"tools": tools} if tools else {}), "extra_body": body}
+
+
+def said(message: Any) -> str:
+    """The whole text of a chat reply: thoughts that the server set apart, the answer, calls of tools."""
+    thoughts = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
+    calls = [
+        {"name": call.function.name, "arguments": _parsed(call.function.arguments)}
+        for call in getattr(message, "tool_calls", None) or []
+    ]
+    parts = [f"<think>\n{thoughts}\n</think>\n\n"] if thoughts else []
+    parts.append(message.content or "")
+    parts += [f"\n<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>" for call in calls]
+    return "".join(parts)
+
+
+def _parsed(arguments: str) -> Any:
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        return arguments
+
+
+def completion(
+    prompt: _completion.Prompt, text: str, finish_reason: str | None, usage: Any, sample: int, logprobs: Any
+) -> Completion:
+    """An answer, its tokens counted by the server; where prompts are ids the prefix counts as answer."""
+    if finish_reason == "content_filter":
+        return _completion.failure(prompt, "the server's filter held the answer back", sample)
+    reason = "length" if finish_reason == "length" else "stop"
+    made = usage.completion_tokens if usage is not None else 0
+    if not prompt.ids and usage is not None:
+        prompt = _completion.Prompt((), usage.prompt_tokens, prompt.prefix)
+    return _completion.counted(prompt, text, made, reason, sample, logprobs)
+
+
+class Pieces:
+    """Puts the pieces of a streamed chat together: thoughts that the server sends apart go into their block."""
+
+    def __init__(self) -> None:
+        self.thinking = False
+
+    def add(self, delta: Any) -> str:
+        """What an event adds to the text."""
+        thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None) or ""
+        made = "<think>\n" if thought and not self.thinking else ""
+        self.thinking = self.thinking or bool(thought)
+        made += thought
+        if delta.content:
+            made += "\n</think>\n\n" if self.thinking else ""
+            self.thinking = False
+        return made + (delta.content or "")

@@ -1,0 +1,131 @@
+"""The endpoint backend against a small real server: prompts as ids or messages, retries, refusals, streams."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.backends import start
+from runner.core.errors import ConfigError, StageError
+from runner.core.specs import Backend, Model, Sampling, Template
+from runner.core.types import Completion, Message
+from runner.data.render import prompt_text
+from tests.backends.server import Server, serving
+from tests.tiny import tiny_model, tiny_tokenizer
+
+pytest.importorskip("openai")
+HELLO = [Message("user", "hello")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model, for its tokenizer."""
+    return tiny_model(tmp_path_factory.mktemp("tiny"), "qwen3", "thinker")
+
+
+def client(server: Server, name: str = "robin", **engine: Any) -> Any:
+    """The backend, connected."""
+    return start(Backend(name="openai", engine={"base_url": server.url, **engine}), Model(id=name), "modelscope")
+
+
+def test_with_a_tokenizer_the_prompt_is_the_same_ids_as_everywhere(folder: Path) -> None:
+    """And a prefix counts as answer."""
+    template, tokenizer = Template(thinking="off"), tiny_tokenizer("thinker")
+    ids = tokenizer(prompt_text(tokenizer, HELLO, template), add_special_tokens=False)["input_ids"]
+    with serving() as server:
+        engine = client(server, tokenizer=str(folder))
+        assert engine.context == 100 and engine.room(engine.prompt(HELLO, template)) == 100 - len(ids)
+        sampling = Sampling(max_new_tokens=9, temperature=0.5, top_k=7, stop=["x"], logprobs=True)
+        ((made,),) = engine.generate([engine.prompt(HELLO, template)], sampling, seeds=[5])
+        engine.close()
+    (asked,) = server.asked
+    assert asked["path"] == "/v1/completions" and asked["prompt"] == ids and asked["model"] == "robin"
+    assert asked["max_tokens"] == 9 and asked["temperature"] == 0.5 and asked["top_k"] == 7 and asked["stop"] == ["x"]
+    assert "top_p" not in asked and "min_p" not in asked and asked["seed"] == 5
+    begun = len(tokenizer("<think>\n\n</think>\n\n", add_special_tokens=False)["input_ids"])
+    assert made.text == f"<think>\n\n</think>\n\n{len(ids)} ids, seed 5" and made.finish_reason == "length"
+    assert (made.prompt_tokens, made.completion_tokens) == (len(ids) - begun, 3 + begun)
+    assert made.logprobs == (0.0,) * begun + (-0.5, -0.25, -1.0)
+
+
+def test_without_a_tokenizer_the_messages_are_sent() -> None:
+    """The system prompt, the mode, and a prefix that the server goes on with; thoughts that come apart are put back."""
+    with serving() as server:
+        engine = client(server)
+        template = Template(thinking="on", system="Be kind.")
+        ((made,),) = engine.generate([engine.prompt(HELLO, template)], Sampling(guided_regex="a+"))
+        prefixed = engine.prompt(HELLO, Template(response_prefix="Sure: "))
+        ((other,),) = engine.generate([prefixed], Sampling(), prefix="Sure: ")
+        engine.close()
+    first, second = server.asked
+    assert first["path"] == "/v1/chat/completions" and first["messages"][0] == {"role": "system", "content": "Be kind."}
+    assert first["chat_template_kwargs"] == {"enable_thinking": True} and first["structured_outputs"] == {"regex": "a+"}
+    assert made.text == "<think>\nhm\n</think>\n\nyou said hello" and made.reasoning == "hm"
+    assert made.prompt_tokens == 11 and made.completion_tokens == 3
+    assert second["messages"][-1] == {"role": "assistant", "content": "Sure: "} and second["continue_final_message"]
+    assert other.text == "Sure: you said hello"
+
+
+def test_requests_go_side_by_side_and_come_back_in_order() -> None:
+    """At most `concurrency` at a time; each sample is a request with a seed of its own."""
+    with serving(delay=0.05) as server:
+        engine = client(server, concurrency=4)
+        prompts = [engine.prompt([Message("user", f"number {n}")], Template()) for n in range(12)]
+        told: list[int] = []
+        begun = time.monotonic()
+        made = engine.generate(prompts, Sampling(n=2), finished=lambda place, _: told.append(place))
+        assert time.monotonic() - begun < 12 * 2 * 0.05
+        engine.close()
+    assert [samples[1].text for samples in made] == [f"you said number {n}" for n in range(12)]
+    assert sorted(told) == list(range(12)) and 2 <= server.busy <= 4
+    assert len({asked["seed"] for asked in server.asked if "number 3" in str(asked["messages"])}) == 2
+
+
+def test_a_busy_server_is_asked_again_and_a_refusal_costs_one_prompt() -> None:
+    """503 twice, then answers; 400 is an error of that prompt."""
+    with serving() as server:
+        engine = client(server, retries=3)
+        server.failing = 2
+        made = engine.generate(
+            [engine.prompt([Message("user", text)], Template()) for text in ("refuse this", "hello")], Sampling()
+        )
+        engine.close()
+    assert made[1][0].text == "you said hello" and len(server.asked) == 4
+    assert made[0][0].finish_reason == "error" and "this prompt is refused" in str(made[0][0].error)
+
+
+@pytest.mark.parametrize("thinking", ["auto", "on"])
+def test_streams(thinking: Any, folder: Path) -> None:
+    """Pieces that join to the text, thoughts in their block, the counts at the end."""
+    with serving() as server:
+        engine = client(server)
+        template = Template(thinking=thinking)
+        *parts, completion = engine.stream(engine.prompt(HELLO, template), Sampling())
+        assert isinstance(completion, Completion) and len(parts) > 2 and "".join(parts) == completion.text
+        assert completion.text == ("<think>\nhm\n</think>\n\n" if thinking == "on" else "") + "you said hello"
+        assert completion.completion_tokens == 3
+        ids = client(server, tokenizer=str(folder))
+        *parts, completion = ids.stream(ids.prompt(HELLO, Template(thinking="off")), Sampling())
+        assert "".join(parts) == completion.text and completion.text.startswith("<think>\n\n</think>\n\n")
+        *_, failed = engine.stream(engine.prompt([Message("user", "refuse")], Template()), Sampling())
+        assert failed.finish_reason == "error"
+
+
+def test_what_cannot_work_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server, another key, another model, a wrong key in the recipe."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with serving(key="secret") as server:
+        with pytest.raises(ConfigError, match=r"key_env: .* refuses the key. Put it into .* OPENAI_API_KEY"):
+            client(server)
+        monkeypatch.setenv("MY_KEY", "secret")
+        client(server, key_env="MY_KEY").close()
+        with pytest.raises(ConfigError, match=r"the server has no model 'other'. It has: robin"):
+            client(server, name="other", key_env="MY_KEY")
+        url = server.url
+    with pytest.raises(ConfigError, match=r"backend.engine.base_ulr: .*base_url"):
+        start(Backend(name="openai", engine={"base_ulr": "x"}), Model(id="robin"), "modelscope")
+    begun = time.monotonic()
+    with pytest.raises(StageError, match="no server answers at"):
+        start(Backend(name="openai", engine={"base_url": url}), Model(id="robin"), "modelscope")
+    assert time.monotonic() - begun < 20
