@@ -102,6 +102,8 @@ def _work(folder: Path) -> int:
         stopping = threading.Event()
         if not kind.interactive:
             _listen(stopping, one_of_many)
+        if one_of_many:
+            _take_device()
         run(folder, stopping)
     if one_of_many:
         _leave_group()
@@ -112,6 +114,14 @@ def _gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+def _take_device() -> None:
+    """Each process works on a GPU of its own from the first; what is loaded in 4 bits goes there at once."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ[launch.LOCAL_RANK]))
 
 
 def _leave_group() -> None:

@@ -9,8 +9,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from runner.core.errors import StageError
-from runner.core.specs import Parallelism
+from runner.core.errors import ConfigError, StageError
+from runner.core.specs import Parallelism, TrainType
 from runner.engines import launch, zero
 
 FSDP2 = {
@@ -23,6 +23,19 @@ FSDP2 = {
 OLD_NAMES = ("`broadcast_buffers` is deprecated", r"`torch\.distributed\.\w+` is deprecated")
 ANEW = "or start anew from its weights: model={folder}, on_change=new."
 WHOLE = ("single", "ddp")  # every device has all of the state, and writes and reads the same files
+
+
+def check(parallelism: Parallelism, train_type: TrainType, key: str) -> None:
+    """Refuse what no engine here can do, when planning.
+
+    Raises:
+        ConfigError: weights held in 4 bits that should be split over devices.
+    """
+    if train_type.kind == "qlora" and parallelism.preset not in (*WHOLE, "zero1", "zero2"):
+        raise ConfigError(
+            f"{key}.preset", f"{parallelism.preset} splits weights, and qlora holds them in 4 bits that cannot be split",
+            "Take ddp, zero1 or zero2.",
+        )  # fmt: skip
 
 
 def keywords(parallelism: Parallelism, gpu: bool, max_grad_norm: float) -> dict[str, Any]:

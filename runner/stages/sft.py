@@ -73,6 +73,7 @@ class Sft:
         """Refuse models, data and rules that are not there, and keys that contradict each other."""
         from runner.data.mix import check as check_mix
         from runner.data.rules import check as check_rules
+        from runner.engines.presets import check as check_parallelism
         from runner.models.locate import check as check_model
         from runner.training.precision import check as check_precision
         from runner.training.settings import check as check_optim
@@ -82,6 +83,7 @@ class Sft:
         check_mix(self.mix, roots, self.hub, f"{key}.mix")
         check_rules(self.loss_scale, roots, f"{key}.loss_scale")
         check_optim(self.optim, f"{key}.optim")
+        check_parallelism(self.parallelism, self.train_type, f"{key}.parallelism")
         self._check_batch(key)
 
     def _check_batch(self, key: str) -> None:

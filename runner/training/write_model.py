@@ -1,10 +1,12 @@
 """The finished model or adapter as a folder that transformers and vLLM load: whole or absent."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 FOLDER = "model"  # in the stage's folder
+CONFIG = "config.json"
 
 
 def write_model(
@@ -28,6 +30,9 @@ def write_model(
         else:
             weights = {name: part.to(kind) if part.is_floating_point() else part for name, part in weights.items()}
     model.save_pretrained(side, state_dict=weights)
+    if weights is not None and dtype is not None and (side / CONFIG).is_file():  # it told the type of the split model
+        config = json.loads((side / CONFIG).read_text(encoding="utf-8"))
+        (side / CONFIG).write_text(json.dumps({**config, "dtype": dtype}, indent=2) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(side)
     shutil.rmtree(target, ignore_errors=True)
     side.rename(target)

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from runner.core.specs import Parallelism
+from runner.core.errors import ConfigError
+from runner.core.specs import Parallelism, TrainType
 from runner.engines import presets
+from runner.training.write_model import write_model
 from tests.engines.group import figures, run, weights
+from tests.training import small
 
 needs_deepspeed = pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed")
 ZERO = [
@@ -103,3 +106,21 @@ def test_a_resume_that_cannot_be_is_refused(facts: dict[str, Any], preset: str, 
 def test_fsdp2_without_a_gpu_is_refused_and_never_another_thing(tmp_path: Path):
     assert run(tmp_path, "fsdp2", shim=False) == [1, 1]
     assert "fsdp2 was asked for and accelerate runs MULTI_CPU" in (tmp_path / "error.0").read_text()
+
+
+def test_weights_put_together_are_written_in_the_type_of_the_model(tmp_path: Path):
+    """The split model is float32 while it learns; file and config tell the type that was asked for."""
+    from safetensors import safe_open
+
+    learned = small.model()
+    whole = {name: value for name, value in learned.state_dict().items() if name != "lm_head.weight"}
+    folder = write_model(learned, small.tokenizer(), tmp_path, "bfloat16", whole)
+    assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"BF16"}  # noqa: SIM118
+
+
+def test_weights_in_4_bits_are_not_split():
+    with pytest.raises(ConfigError, match=r"^stages.train.parallelism.preset: zero3 splits weights, and qlora holds"):
+        presets.check(Parallelism(preset="zero3", gpus=2), TrainType(kind="qlora"), "stages.train.parallelism")
+    presets.check(Parallelism(preset="ddp", gpus=2), TrainType(kind="qlora"), "stages.train.parallelism")
