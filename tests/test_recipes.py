@@ -1,11 +1,15 @@
 """Every shipped recipe composes and plans without network; every shipped config is an option that works."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from runner.cli.list import GROUPS, entries, first_comment
 from runner.core.places import package_root, roots
+from tests.test_cli import HEAVY
 
 ROOT = package_root()
 RECIPES = sorted(file.stem for file in (ROOT / "recipes").glob("*.yaml"))
@@ -18,21 +22,41 @@ OPTIONS = [
 GIVEN = {  # recipes that are about a model of one's own
     "chat": ["model=model"],
     "infer": ["model=model", "stages.infer.questions=[hi]"],
-    "merge": ["model=model"],
+    "merge": ["model=adapter"],
     "qwen3_full_zero3": ["mix.datasets=[some/data#500]"],
     "qwen3_qlora": ["mix.datasets=[some/data#500]"],
 }
 NEEDS = {"freeze": ["train_type.patterns=[layers.1]"]}  # options that must be told something
 
 
+@pytest.fixture
+def models(project) -> None:
+    """`model` and `adapter`, as far as a plan looks at them."""
+    project.write("model/config.json", "{}")
+    project.write("adapter/adapter_config.json", json.dumps({"base_model_name_or_path": "model"}))
+
+
 @pytest.mark.parametrize("name", RECIPES)
-def test_recipes_plan(project, name: str) -> None:
+def test_recipes_plan(project, models, name: str) -> None:
     """From an empty folder of the user's."""
     extra = GIVEN.get(name, [])
-    project.write("model/config.json", "{}")
     code, out, told = project.call("plan", f"recipe={name}", *extra)
     assert (code, told) == (0, "")
     assert out.startswith(f"{name}  outputs/{name}")
+
+
+def test_planning_any_shipped_recipe_imports_nothing_heavy(models) -> None:
+    """All of them in one process, which then names what it imported."""
+    code = (
+        "import sys; from runner.__main__ import main\n"
+        "codes = [main(words.split()) for words in sys.argv[1:]]\n"
+        "print('IMPORTED', codes, *sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)\n"
+    )
+    plans = [f"plan recipe={name} {' '.join(GIVEN.get(name, []))}" for name in RECIPES]
+    done = subprocess.run([sys.executable, "-c", code, *plans], capture_output=True, text=True, timeout=120)
+    codes, *imported = done.stderr.rpartition("IMPORTED ")[2].partition("] ")[::2]
+    assert codes == str([0] * len(RECIPES))[:-1], done.stderr
+    assert not set(HEAVY) & set(imported[0].split())
 
 
 @pytest.mark.parametrize("name", RECIPES)
