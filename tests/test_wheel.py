@@ -98,9 +98,11 @@ def test_the_sdist_carries_what_the_tests_need(built: Path) -> None:
     assert shipped() | {"Makefile", "LICENSE", "README.md", "tests/tiny.py", "tests/test_wheel.py"} <= names
 
 
-def test_the_shipped_choices_are_there(call: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_the_shipped_recipes_are_there_with_their_data(call: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     listed = call("list", "recipes", "rewards", "train_types")
     assert listed.returncode == 0, listed.stderr
+    planned = call("plan", "+recipe=quickstart")
+    assert planned.returncode == 0, planned.stderr
     assert {"quickstart", "contains", "lora"} <= {
         line.split()[0] for line in listed.stdout.splitlines() if line.strip()
     }
