@@ -49,5 +49,7 @@ format: $(READY) ## mend the layout and what else ruff can mend
 
 check: lint types test ## what CI runs: lint, types, tests
 
-bench: $(READY) ## measure; each script prints a table and writes JSON
-	@for script in tests/benchmarks/[a-z]*.py; do $(PY) $$script || exit 1; done
+bench: $(READY) ## measure, beside TRL too; each script prints a table and writes JSON into outputs/bench
+	@$(PY) -m pip install -q -e ".[$(EXTRAS),trl]"
+	@mkdir -p outputs/bench
+	@for script in $(abspath $(wildcard tests/benchmarks/*.py)); do (cd outputs/bench && $(abspath $(PY)) $$script) || exit 1; done
