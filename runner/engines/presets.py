@@ -33,7 +33,7 @@ def check(parallelism: Parallelism, train_type: TrainType, key: str) -> None:
     """
     if train_type.kind == "qlora" and parallelism.preset not in (*WHOLE, "zero1", "zero2"):
         raise ConfigError(
-            f"{key}.preset", f"{parallelism.preset} splits weights, and qlora holds them in 4 bits that cannot be split",
+            f"{key}.preset", f"{parallelism.preset} splits weights, and those held in 4 bits (qlora) cannot be",
             "Take ddp, zero1 or zero2.",
         )  # fmt: skip
 

@@ -121,6 +121,8 @@ def test_weights_put_together_are_written_in_the_type_of_the_model(tmp_path: Pat
 
 
 def test_weights_in_4_bits_are_not_split():
-    with pytest.raises(ConfigError, match=r"^stages.train.parallelism.preset: zero3 splits weights, and qlora holds"):
+    with pytest.raises(
+        ConfigError, match=r"^stages.train.parallelism.preset: zero3 splits weights, and those held in 4 bits"
+    ):
         presets.check(Parallelism(preset="zero3", gpus=2), TrainType(kind="qlora"), "stages.train.parallelism")
     presets.check(Parallelism(preset="ddp", gpus=2), TrainType(kind="qlora"), "stages.train.parallelism")
