@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PYTHON ?= python3 python3.12 python3.11
-EXTRAS ?= train,hub,math,dev
+EXTRAS ?= train,hub,math,openai,dev
 # Without an NVIDIA GPU one release is named, so that pip can take a CPU build of it (README: without a GPU).
 TORCH ?= $(if $(shell command -v nvidia-smi 2>/dev/null),torch,torch==2.13.0)
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))
