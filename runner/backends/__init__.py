@@ -5,62 +5,13 @@ whichever engine answers.
 """
 
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
 
-from runner.backends._feed import Ask, Feed, ListFeed
+from runner.backends._engine import Engine
 from runner.core import registry
-from runner.core.specs import Backend, Model, Sampling, Template
-from runner.core.types import Completion, Message
+from runner.core.errors import ConfigError
+from runner.core.specs import Backend, Model
 
-Finished = Callable[[int, list[Completion]], None]
-
-
-class Engine(Protocol):
-    """What answers prompts.
-
-    A prompt is text that ends where the answer starts or goes on. `prefix` is the layer's response_prefix, with
-    which the prompts end already: it belongs to the answer's text and tokens.
-    """
-
-    context: int  # tokens that a prompt and its answer may have together
-
-    def prompt(self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()) -> str:
-        """The text to be continued."""
-        ...
-
-    def room(self, prompt: str) -> int:
-        """The tokens that the context leaves for an answer to this prompt; below 1 it cannot be answered."""
-        ...
-
-    def generate(
-        self,
-        prompts: Sequence[str],
-        sampling: Sampling,
-        prefix: str = "",
-        seeds: Sequence[int] | None = None,
-        finished: Finished | None = None,
-    ) -> list[list[Completion]]:
-        """`sampling.n` completions of each prompt, in the order of the prompts.
-
-        seeds: one a prompt; the same seed, prompt and sampling give the same answer, whatever else is in the batch.
-        finished: given the place of a prompt and its completions as soon as they are ready, in any order. What it
-            raises ends the work.
-        A prompt that cannot be answered gets completions whose finish_reason is "error".
-        """
-        ...
-
-    def work(self, feed: Feed, sampling: Sampling, prefix: str, finished: Finished) -> None:
-        """Answer prompts from a feed until it is over; what `generate` and replicas are made of."""
-        ...
-
-    def stream(self, prompt: str, sampling: Sampling, prefix: str = "", seed: int = 0) -> Iterator[str | Completion]:
-        """Pieces of one answer as they come, the prefix first; the whole Completion last."""
-        ...
-
-    def close(self) -> None:
-        """Give memory, processes and connections back."""
-        ...
+__all__ = ["Engine", "begin", "check", "choose", "start"]
 
 
 def choose(name: str) -> str:
@@ -74,33 +25,42 @@ def choose(name: str) -> str:
     return "vllm" if torch.cuda.is_available() else "transformers"
 
 
-def start(backend: Backend, model: Model, hub: str) -> Engine:
-    """Load the model into the engine that `backend.name` says.
+def check(backend: Backend, model: Model, key: str) -> None:
+    """At plan time, without a heavy import: refuse engine arguments that are not known, and a model that is not there.
+
+    key: of the stage.
+
+    Raises:
+        ConfigError: with the key.
+    """
+    from runner.models.locate import check as check_model
+
+    if backend.name != "openai":  # there it is a name that a server knows
+        check_model(model, f"{key}.model")
+    name = "vllm" if backend.name == "auto" and backend.engine else backend.name
+    if name != "auto":
+        try:
+            registry.load("backends", name).check(backend)
+        except ConfigError as error:
+            raise ConfigError(f"{key}.{error.key}", error.problem, error.fix) from None
+
+
+def start(backend: Backend, model: Model, hub: str, gpus: int = 1) -> Engine:
+    """Load the model into the engine that `backend.name` says; into several where there are GPUs for more than one.
 
     Raises:
         ConfigError: an engine argument that the engine does not know. ModelError: a model that it cannot load.
     """
+    each = int(backend.engine.get("tensor_parallel_size", 1)) * int(backend.engine.get("pipeline_parallel_size", 1))
+    if gpus <= each or choose(backend.name) == "openai":
+        return begin(backend, model, hub)
+    from runner.backends._replicas import Replicas, devices
+
+    return Replicas(begin, backend, model, hub, devices(gpus, each))
+
+
+def begin(backend: Backend, model: Model, hub: str) -> Engine:
+    """One engine in this process."""
     made = registry.load("backends", choose(backend.name), key="backend.name")
     engine: Engine = made(backend, model, hub)
     return engine
-
-
-def gather(
-    engine: Engine,
-    prompts: Sequence[str],
-    sampling: Sampling,
-    prefix: str,
-    seeds: Sequence[int] | None,
-    finished: Finished | None,
-) -> list[list[Completion]]:
-    """`Engine.generate` by way of `Engine.work`."""
-    answers: list[list[Completion]] = [[] for _ in prompts]
-
-    def take(place: int, made: list[Completion]) -> None:
-        answers[place] = made
-        if finished is not None:
-            finished(place, made)
-
-    asks = (Ask(place, prompt, seeds[place] if seeds else place) for place, prompt in enumerate(prompts))
-    engine.work(ListFeed(asks), sampling, prefix, take)
-    return answers

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from runner.backends import Finished, _completion, _endpoint, gather
+from runner.backends import _completion, _endpoint
+from runner.backends._engine import Finished, gather
 from runner.backends._feed import Ask, Feed
 from runner.core import schema
 from runner.core.errors import ConfigError, StageError

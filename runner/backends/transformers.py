@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runner.backends import Finished, _completion, _sampling, gather
+from runner.backends import _completion, _sampling
+from runner.backends._engine import Finished, gather
 from runner.backends._feed import Feed
 from runner.core.errors import ConfigError
 from runner.core.specs import Backend, Model, Sampling, Template
@@ -34,8 +35,7 @@ class Transformers:
     def __init__(self, backend: Backend, model: Model, hub: str) -> None:
         import torch
 
-        for name in backend.engine:
-            raise ConfigError(f"backend.engine.{name}", "the transformers backend takes no engine arguments")
+        self.check(backend)
         located = locate(model, hub)
         if model.attention == "auto" and torch.cuda.is_available():  # packed kernels have no cache
             model = dataclasses.replace(model, attention="sdpa")
@@ -45,6 +45,12 @@ class Transformers:
         self.defaults = _sampling.generation_config(located.base)
         self.ends = _sampling.end_ids(self.defaults, self.tokenizer)
         self.context = int(getattr(self.model.config, "max_position_embeddings", 0) or 1 << 30)
+
+    @staticmethod
+    def check(backend: Backend) -> None:
+        """Refuse engine arguments: there are none."""
+        for name in backend.engine:
+            raise ConfigError(f"backend.engine.{name}", "the transformers backend takes no engine arguments")
 
     def prompt(self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The text to be continued."""

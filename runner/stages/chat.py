@@ -32,9 +32,9 @@ class Chat:
 
     def check(self, roots: Sequence[Path], key: str) -> None:
         """Refuse a model that is plainly not there."""
-        from runner.models.locate import check
+        from runner.backends import check
 
-        check(self.model, f"{key}.model")
+        check(self.backend, self.model, key)
 
     def run(self, job: Job) -> Artifact:
         """Load the model and talk until the input ends."""

@@ -14,7 +14,7 @@ from runner.core.artifact import Artifact, write_whole
 from runner.core.errors import ConfigError
 from runner.core.job import Job
 from runner.core.schema import EXECUTION, component
-from runner.core.specs import Backend, Count, Dataset, Mix, Model, Reward, Sampling, Share, Template
+from runner.core.specs import Backend, Count, Dataset, Mix, Model, Parallelism, Reward, Sampling, Share, Template
 
 
 @component
@@ -31,6 +31,7 @@ class Evaluate:
     template: Template
     sampling: Sampling
     backend: Backend
+    parallelism: Parallelism
     hub: str = "modelscope"
     reward: dict[str, Reward]
     prompts: list[str | Dataset] = dataclasses.field(default_factory=list)
@@ -53,7 +54,7 @@ class Evaluate:
 
     def check(self, roots: Sequence[Path], key: str) -> None:
         """Refuse a stage without questions or rewards, and columns that the data lacks."""
-        from runner.models.locate import check as check_model
+        from runner.backends import check as check_backend
         from runner.scoring.arguments import check as check_rewards
         from runner.stages._questions import check as check_questions
 
@@ -66,7 +67,7 @@ class Evaluate:
                 )
         columns = None
         if self.completions is None:
-            check_model(self.model, f"{key}.model")
+            check_backend(self.backend, self.model, key)
             columns = check_questions(self.prompts, [], self.mix, roots, key, self.hub)
         check_rewards(self.reward, roots, f"{key}.reward", columns)
 
@@ -101,5 +102,5 @@ class Evaluate:
         file = job.folder / FILE
         inputs = [self.model.id, self.model.adapter or "", *map(name_of, self.prompts)]
         asking = Asking(self.template, self.sampling, file, self.write_batch_size, self.max_errors, inputs)
-        speed = ask(job, lambda: start(self.backend, self.model, job.hub), questions, asking)
+        speed = ask(job, lambda: start(self.backend, self.model, job.hub, self.parallelism.gpus), questions, asking)
         return speed, file, {question.id: question.source for question in questions}

@@ -14,7 +14,7 @@ from runner.core.artifact import Artifact
 from runner.core.errors import ConfigError
 from runner.core.job import Job
 from runner.core.schema import EXECUTION, component
-from runner.core.specs import Backend, Count, Dataset, Mix, Model, Reward, Sampling, Template
+from runner.core.specs import Backend, Count, Dataset, Mix, Model, Parallelism, Reward, Sampling, Template
 
 
 @component
@@ -32,6 +32,7 @@ class Infer:
     template: Template
     sampling: Sampling
     backend: Backend
+    parallelism: Parallelism
     hub: str = "modelscope"
     reward: dict[str, Reward] = dataclasses.field(default_factory=dict)
     prompts: list[str | Dataset] = dataclasses.field(default_factory=list)
@@ -52,11 +53,11 @@ class Infer:
 
     def check(self, roots: Sequence[Path], key: str) -> None:
         """Refuse a stage without questions, and what is plainly not there."""
-        from runner.models.locate import check as check_model
+        from runner.backends import check as check_backend
         from runner.scoring.arguments import check as check_rewards
         from runner.stages._questions import check as check_questions
 
-        check_model(self.model, f"{key}.model")
+        check_backend(self.backend, self.model, key)
         check_questions(self.prompts, self.questions, self.mix, roots, key, self.hub)
         if self.min_reward is not None:
             if not self.reward:
@@ -80,7 +81,7 @@ class Infer:
                 self.template, self.sampling, file, self.write_batch_size, self.max_errors,
                 [self.model.id, self.model.adapter or "", *map(name_of, self.prompts)], keep,
             )  # fmt: skip
-            speed = ask(job, lambda: start(self.backend, self.model, job.hub), questions, asking)
+            speed = ask(job, lambda: start(self.backend, self.model, job.hub, self.parallelism.gpus), questions, asking)
         written = read(file)
         for row in written[: self.show]:
             print(f"<<< {question_of(row)}\n{row['response']}\n", flush=True)

@@ -27,62 +27,71 @@ class Server:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
+class Handler(BaseHTTPRequestHandler):
+    """One request."""
+
+    @property
+    def state(self) -> Server:
+        """What the tests set and see."""
+        return self.server.state  # type: ignore[attr-defined, no-any-return]
+
+    def log_message(self, *words: Any) -> None: ...
+
+    def do_GET(self) -> None:
+        if self._refused():
+            return
+        self._reply(200, {"object": "list", "data": [{"id": "robin", "object": "model", "max_model_len": 100}]})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self._refused():
+            return
+        with self.state.lock:
+            self.state.asked.append({"path": self.path, **body})
+            self.state.now += 1
+            self.state.busy = max(self.state.busy, self.state.now)
+            failing, self.state.failing = self.state.failing > 0, self.state.failing - 1
+        threading.Event().wait(self.state.delay)
+        with self.state.lock:
+            self.state.now -= 1
+        if failing:
+            return self._reply(503, {"error": {"message": "busy"}})
+        if 7 in body.get("prompt", ()) or "refuse" in json.dumps(body.get("messages", "")):
+            return self._reply(400, {"error": {"message": "this prompt is refused"}})
+        if body.get("stream"):
+            return self._stream(body)
+        return self._reply(200, answer(self.path, body))
+
+    def _refused(self) -> bool:
+        if self.state.key and self.headers.get("Authorization") != f"Bearer {self.state.key}":
+            self._reply(401, {"error": {"message": "wrong key"}})
+            return True
+        return False
+
+    def _stream(self, body: dict[str, Any]) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        for event in events(self.path, body):
+            self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def _reply(self, status: int, body: dict[str, Any]) -> None:
+        text = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+
 @contextmanager
-def serving(**keys: Any) -> Iterator[Server]:  # noqa: C901 - a handler and its switch
+def serving(**keys: Any) -> Iterator[Server]:
     """A server on a free port until the block ends."""
     state = Server(**keys)
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *words: Any) -> None: ...
-
-        def do_GET(self) -> None:
-            if self._refused():
-                return
-            self._reply(200, {"object": "list", "data": [{"id": "robin", "object": "model", "max_model_len": 100}]})
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if self._refused():
-                return
-            with state.lock:
-                state.asked.append({"path": self.path, **body})
-                state.now += 1
-                state.busy = max(state.busy, state.now)
-                failing, state.failing = state.failing > 0, state.failing - 1
-            threading.Event().wait(state.delay)
-            with state.lock:
-                state.now -= 1
-            if failing:
-                return self._reply(503, {"error": {"message": "busy"}})
-            if 7 in body.get("prompt", ()) or "refuse" in json.dumps(body.get("messages", "")):
-                return self._reply(400, {"error": {"message": "this prompt is refused"}})
-            if body.get("stream"):
-                return self._stream(body)
-            return self._reply(200, answer(self.path, body))
-
-        def _refused(self) -> bool:
-            if state.key and self.headers.get("Authorization") != f"Bearer {state.key}":
-                self._reply(401, {"error": {"message": "wrong key"}})
-                return True
-            return False
-
-        def _stream(self, body: dict[str, Any]) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream")
-            self.end_headers()
-            for event in events(self.path, body):
-                self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
-            self.wfile.write(b"data: [DONE]\n\n")
-
-        def _reply(self, status: int, body: dict[str, Any]) -> None:
-            text = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
-
     made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.state = state  # type: ignore[attr-defined]
     state.url = f"http://127.0.0.1:{made.server_port}/v1"
     threading.Thread(target=made.serve_forever, daemon=True).start()
     try:

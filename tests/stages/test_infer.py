@@ -43,7 +43,7 @@ def infer(model: Path, **keys: Any) -> Infer:
     """The stage as a recipe would make it."""
     values: dict[str, Any] = {
         "model": {"id": str(model)}, "mix": {"variables": {"NAME": "Robin"}}, "template": {},
-        "sampling": {"max_new_tokens": 8, "temperature": 0.0}, "backend": {"name": "transformers"},
+        "sampling": {"max_new_tokens": 8, "temperature": 0.0}, "backend": {"name": "transformers"}, "parallelism": {},
     }  # fmt: skip
     return schema.build(Infer, {**values, **keys}, "stages.ask")
 

@@ -1,0 +1,180 @@
+"""Several engines of one host at work on one queue of prompts: each in a process of its own, on GPUs of its own.
+
+The parent cuts the input into chunks, large ones first; whoever is ready takes the next. A replica that ends before its
+work does ends the stage, with its exit code.
+"""
+
+import contextlib
+import os
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing import get_context
+from queue import Empty
+from typing import Any
+
+from runner.backends._engine import Engine, Finished, gather
+from runner.backends._feed import Ask, Feed, QueueFeed, chunks
+from runner.core.errors import ConfigError, RunnerError, StageError
+from runner.core.specs import Backend, Model, Sampling, Template
+from runner.core.types import Completion, Message
+
+Begin = Callable[[Backend, Model, str], Engine]  # makes one engine in the process that calls it
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def devices(gpus: int, each: int) -> list[list[str]]:
+    """The GPUs of each replica, within those that this process may see; none where there are none.
+
+    Raises:
+        ConfigError: fewer GPUs than asked for, or a number that cannot be shared out.
+    """
+    if gpus % each:
+        fix = f"Give a multiple of {each}."
+        raise ConfigError("parallelism.gpus", f"{gpus} GPUs cannot be shared out by {each} a replica", fix)
+    seen = _visible()
+    if not seen:
+        return [[] for _ in range(gpus // each)]
+    if gpus > len(seen):
+        raise ConfigError("parallelism.gpus", f"{gpus} GPUs, and there are {len(seen)}")
+    return [seen[start : start + each] for start in range(0, gpus, each)]
+
+
+def _visible() -> list[str]:
+    if VISIBLE in os.environ:
+        return [name.strip() for name in os.environ[VISIBLE].split(",") if name.strip()]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
+class Replicas:
+    """Engines behind the protocol of one."""
+
+    def __init__(self, begin: Begin, backend: Backend, model: Model, hub: str, places: Sequence[Sequence[str]]) -> None:
+        from runner.models.load import load_tokenizer
+        from runner.models.locate import locate
+
+        self.tokenizer = load_tokenizer(locate(model, hub))
+        context = get_context("spawn")
+        self.tasks, self.results, self.orders = context.Queue(), context.Queue(), []
+        self.processes: list[Any] = []
+        for number, own in enumerate(places):
+            orders = context.Queue()
+            self.orders.append(orders)
+            given = (begin, number, list(own), backend, model, hub, orders, self.tasks, self.results)
+            self.processes.append(context.Process(target=_serve, args=given, daemon=False))
+            self.processes[-1].start()
+        self.context: int = min(value for kind, value in (self._next() for _ in places) if kind == "ready")
+
+    def prompt(self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()) -> str:
+        """The text to be continued."""
+        from runner.data.render import prompt_text
+
+        return prompt_text(self.tokenizer, messages, template, tools)
+
+    def room(self, prompt: str) -> int:
+        """See `Engine.room`."""
+        return self.context - len(list(self.tokenizer(prompt, add_special_tokens=False)["input_ids"]))
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        sampling: Sampling,
+        prefix: str = "",
+        seeds: Sequence[int] | None = None,
+        finished: Finished | None = None,
+    ) -> list[list[Completion]]:
+        """See `Engine.generate`."""
+        return gather(self, prompts, sampling, prefix, seeds, finished)
+
+    def work(self, feed: Feed, sampling: Sampling, prefix: str, finished: Finished) -> None:
+        """See `Engine.work`."""
+        asks: list[Ask] = []
+        while taken := feed.take(1 << 20, wait=True):
+            asks += taken
+        at = 0
+        for size in chunks(len(asks), len(self.processes)):
+            self.tasks.put(asks[at : at + size])
+            at += size
+        for orders in self.orders:
+            self.tasks.put(None)
+            orders.put((sampling, prefix))
+        left = len(self.processes)
+        while left:
+            kind, value = self._next()
+            if kind == "answer":
+                finished(*value)
+            left -= kind == "over"
+
+    def stream(self, prompt: str, sampling: Sampling, prefix: str = "", seed: int = 0) -> Iterator[str | Completion]:
+        """Not by pieces: the whole answer."""
+        ((made,),) = self.generate([prompt], sampling, prefix, [seed])
+        yield made.text
+        yield made
+
+    def close(self) -> None:
+        """End the replicas."""
+        for orders in self.orders:
+            orders.put(None)
+        for process in self.processes:
+            process.join(30)
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+    def _next(self) -> tuple[str, Any]:
+        """The next word of a replica.
+
+        Raises:
+            RunnerError: a replica's own, or the news that one ended.
+        """
+        while True:
+            try:
+                kind, value = self.results.get(timeout=1)
+            except Empty:
+                ended = [(n, process.exitcode) for n, process in enumerate(self.processes) if not process.is_alive()]
+                if ended:
+                    self._kill()
+                    raise StageError(
+                        f"replica {ended[0][0]} ended (exit code {ended[0][1]}). Its words stand above."
+                    ) from None
+                continue
+            if kind == "failed":
+                self._kill()
+                raise value
+            return kind, value
+
+    def _kill(self) -> None:
+        for process in self.processes:
+            process.kill()
+        self.orders = []
+
+
+def _serve(
+    begin: Begin,
+    number: int,
+    own: list[str],
+    backend: Backend,
+    model: Model,
+    hub: str,
+    orders: Any,
+    tasks: Any,
+    results: Any,
+) -> None:
+    """A replica's process: start the engine on its GPUs, then work off orders until there are no more."""
+    if own:
+        os.environ[VISIBLE] = ",".join(own)
+    try:
+        engine = begin(backend, model, hub)
+        results.put(("ready", engine.context))
+        while (order := orders.get()) is not None:
+            sampling, prefix = order
+            engine.work(QueueFeed(tasks), sampling, prefix, lambda place, made: results.put(("answer", (place, made))))
+            results.put(("over", None))
+        with contextlib.suppress(Exception):  # it ends with this process anyway
+            engine.close()
+    except RunnerError as error:
+        results.put(("failed", error))
+    except Exception:  # noqa: BLE001 - whatever an engine raises is told to the parent
+        results.put(("failed", StageError(f"replica {number}: {traceback.format_exc().rstrip()}")))

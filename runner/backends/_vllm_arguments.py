@@ -1,0 +1,96 @@
+"""What vLLM is started with: the arguments of `backend.engine` over what the recipe and the model's folder say."""
+
+import ast
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+from runner.core.errors import ConfigError, ModelError, near_miss
+from runner.core.specs import Model, Sampling
+from runner.models.locate import ADAPTER, Located
+
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # of adapters, that vLLM has kernels for
+QUIET = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1", "VLLM_CONFIGURE_LOGGING": "1"}
+OWN = ("model", "tokenizer", "enable_lora")  # what the model's place decides
+
+
+def names() -> set[str] | None:
+    """Every argument of the installed vLLM's engine, read from its source text; None where vLLM is not installed."""
+    spec = importlib.util.find_spec("vllm")
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        file = Path(place) / "engine" / "arg_utils.py"
+        tree = ast.parse(file.read_text(encoding="utf-8")) if file.is_file() else ast.Module([], [])
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and node.name == "EngineArgs":
+                fields = [part.target for part in node.body if isinstance(part, ast.AnnAssign)]
+                return {target.id for target in fields if isinstance(target, ast.Name)}
+    return None
+
+
+def check(engine: dict[str, Any], key: str = "backend.engine") -> None:
+    """Refuse what vLLM does not know, without importing it.
+
+    Raises:
+        ConfigError: an unknown argument, or one that the model decides.
+    """
+    known = names()
+    for name in engine:
+        if name in OWN:
+            raise ConfigError(f"{key}.{name}", "is what model says", "Leave it out.")
+        if known is not None and name not in known:
+            raise ConfigError(
+                f"{key}.{name}", f"vLLM has no such argument (value {engine[name]!r})", near_miss(name, known)
+            )
+
+
+def arguments(located: Located, model: Model, engine: dict[str, Any]) -> dict[str, Any]:
+    """Keywords of vLLM's EngineArgs.
+
+    Raises:
+        ModelError: an adapter of a kind that vLLM cannot serve beside its base.
+    """
+    made: dict[str, Any] = {
+        "model": str(located.base),
+        "dtype": model.dtype,
+        "trust_remote_code": model.trust_remote_code,
+        "disable_log_stats": True,
+    }
+    if located.adapter is not None:
+        if (located.adapter / "tokenizer.json").is_file():
+            made["tokenizer"] = str(located.adapter)
+        made |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _rank(located.adapter)}
+    return {**made, **engine}
+
+
+def _rank(adapter: Path) -> int:
+    config = json.loads((adapter / ADAPTER).read_text(encoding="utf-8"))
+    for name, told in (("use_dora", "DoRA"), ("modules_to_save", "whole modules beside its low ranks")):
+        if config.get(name):
+            raise ModelError(
+                f"{adapter}: has {told}, which vLLM cannot serve beside the base model. "
+                "Merge it first (a merge stage, or +recipe=merge), or take backend=transformers."
+            )
+    highest = max([config.get("r", 8), *(config.get("rank_pattern") or {}).values()])
+    fitting = [rank for rank in RANKS if rank >= highest]
+    if not fitting:
+        raise ModelError(f"{adapter}: rank {highest} is more than vLLM serves ({RANKS[-1]}). Merge it first.")
+    return fitting[0]
+
+
+def sampling_keys(sampling: Sampling, ends: set[int]) -> dict[str, Any]:
+    """Keywords of vLLM's SamplingParams, of a resolved `sampling`; guided answers are added by the backend."""
+    return {
+        "n": sampling.n,
+        "max_tokens": sampling.max_new_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "repetition_penalty": sampling.repetition_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "stop": list(sampling.stop),
+        "stop_token_ids": sorted(ends),
+        "logprobs": 0 if sampling.logprobs else None,
+    }

@@ -1,0 +1,184 @@
+"""Answers with vLLM, in engine processes of its own: the engine of a machine with GPUs. Adapters are served beside
+their base. Every argument of vLLM's engine can be given as `backend.engine.NAME`: max_model_len,
+gpu_memory_utilization, tensor_parallel_size and the rest.
+
+A seed for each prompt makes vLLM draw row by row, which is slow: prompts have their own only when `sampling.seed` is
+said.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from runner.backends import _completion, _sampling, _vllm_arguments
+from runner.backends._engine import Finished, gather
+from runner.backends._feed import Feed
+from runner.core.errors import ConfigError, StageError
+from runner.core.specs import Backend, Model, Sampling, Template
+from runner.core.types import Completion, Message
+
+IN_FLIGHT = 4096  # prompts that the engine holds at once: more than it works on, so that it never waits
+
+
+class Vllm:
+    """A running engine and the tokenizer."""
+
+    def __init__(self, backend: Backend, model: Model, hub: str) -> None:
+        from runner.models.load import load_tokenizer
+        from runner.models.locate import locate
+
+        self.check(backend)
+        located = locate(model, hub)
+        self.tokenizer = load_tokenizer(located)
+        self.defaults = _sampling.generation_config(located.base)
+        self.ends = _sampling.end_ids(self.defaults, self.tokenizer)
+        keys = _vllm_arguments.arguments(located, model, backend.engine)
+        for name, value in _vllm_arguments.QUIET.items():
+            os.environ.setdefault(name, value)
+        self.engine = _start(keys)
+        self.context = int(self.engine.model_config.max_model_len)
+        self.adapter: Any = None
+        if located.adapter is not None:
+            from vllm.lora.request import LoRARequest
+
+            self.adapter = LoRARequest("adapter", 1, str(located.adapter))
+        self._count = 0
+
+    @staticmethod
+    def check(backend: Backend) -> None:
+        """Refuse unknown engine arguments."""
+        _vllm_arguments.check(backend.engine)
+
+    def prompt(self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()) -> str:
+        """The text to be continued."""
+        from runner.data.render import prompt_text
+
+        return prompt_text(self.tokenizer, messages, template, tools)
+
+    def room(self, prompt: str) -> int:
+        """See `Engine.room`."""
+        return self.context - len(self._encode(prompt))
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        sampling: Sampling,
+        prefix: str = "",
+        seeds: Sequence[int] | None = None,
+        finished: Finished | None = None,
+    ) -> list[list[Completion]]:
+        """See `Engine.generate`."""
+        return gather(self, prompts, sampling, prefix, seeds, finished)
+
+    def work(self, feed: Feed, sampling: Sampling, prefix: str, finished: Finished) -> None:
+        """See `Engine.work`."""
+        keys, seeded = self._keys(sampling), sampling.seed is not None
+        asked: dict[str, tuple[int, _completion.Prompt]] = {}
+        try:
+            while True:
+                for ask in feed.take(max(0, IN_FLIGHT - len(asked)), wait=not asked):
+                    read = _completion.read(ask.prompt, prefix, self._encode)
+                    error = _completion.too_long(read, self.context)
+                    name = None if error else self._add(read, keys, ask.seed if seeded else None)
+                    if name is None:
+                        failed = [_completion.failure(read, str(error), sample) for sample in range(sampling.n)]
+                        finished(ask.place, failed)
+                    else:
+                        asked[name] = (ask.place, read)
+                if not asked:
+                    return
+                for output in self.engine.step():
+                    if output.finished:
+                        place, read = asked.pop(output.request_id)
+                        finished(place, [self._completion(read, made, sampling) for made in output.outputs])
+        finally:
+            if asked:
+                self.engine.abort_request(list(asked))
+
+    def stream(self, prompt: str, sampling: Sampling, prefix: str = "", seed: int = 0) -> Iterator[str | Completion]:
+        """See `Engine.stream`."""
+        from vllm.sampling_params import RequestOutputKind
+
+        read = _completion.read(prompt, prefix, self._encode)
+        error = _completion.too_long(read, self.context)
+        if error:
+            yield _completion.failure(read, error)
+            return
+        if read.prefix:
+            yield read.prefix
+        keys = {**self._keys(sampling), "n": 1, "output_kind": RequestOutputKind.CUMULATIVE}
+        name, shown = self._add(read, keys, seed if sampling.seed is not None else None), 0
+        done = False
+        try:
+            while not done:
+                for output in self.engine.step():
+                    made, done = output.outputs[0], output.finished
+                    ready = len(made.text) if done else _completion.ready(made.text, sampling.stop)
+                    if ready > shown:
+                        yield made.text[shown:ready]
+                        shown = ready
+            yield self._completion(read, made, sampling)
+        finally:
+            if not done:
+                self.engine.abort_request([name])
+
+    def close(self) -> None:
+        """End the engine's processes and free the GPU."""
+        self.engine.engine_core.shutdown()
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _keys(self, sampling: Sampling) -> dict[str, Any]:
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        keys = _vllm_arguments.sampling_keys(_sampling.resolve(sampling, self.defaults), self.ends)
+        guided = {"json": sampling.guided_json, "regex": sampling.guided_regex}
+        guided = {name: value for name, value in guided.items() if value is not None}
+        if guided:
+            keys["structured_outputs"] = StructuredOutputsParams(**guided)
+        return {**keys, "output_kind": RequestOutputKind.FINAL_ONLY}
+
+    def _add(self, read: _completion.Prompt, keys: dict[str, Any], seed: int | None) -> str:
+        from vllm import SamplingParams
+
+        self._count += 1
+        name = str(self._count)
+        prompt = {"type": "token", "prompt_token_ids": list(read.ids)}
+        try:
+            self.engine.add_request(name, prompt, SamplingParams(**keys, seed=seed), lora_request=self.adapter)
+        except ValueError as error:
+            raise ConfigError("sampling", f"vLLM refuses it: {_first_line(error)}") from None
+        return name
+
+    def _completion(self, read: _completion.Prompt, made: Any, sampling: Sampling) -> Completion:
+        ids = list(made.token_ids)
+        logprobs = None
+        if sampling.logprobs and made.logprobs is not None:
+            logprobs = [float(held[token].logprob) for held, token in zip(made.logprobs, ids, strict=True)]
+        reason = "length" if made.finish_reason == "length" else "stop"
+        return _completion.completion(read, made.text, ids, reason, made.index, logprobs)
+
+
+def _start(keys: dict[str, Any]) -> Any:
+    """The engine, or one sentence on why there is none."""
+    try:
+        from vllm import EngineArgs, LLMEngine
+        from vllm.usage.usage_lib import UsageContext
+    except ImportError as error:
+        fix = "Install the extra: vllm, or take backend=transformers."
+        raise ConfigError("backend.name", f"vLLM cannot be imported: {_first_line(error)}", fix) from None
+    try:
+        # the context decides how much vLLM batches; this one is that of its own offline class
+        return LLMEngine.from_engine_args(EngineArgs(**keys), usage_context=UsageContext.LLM_CLASS)
+    except (ValueError, TypeError, AssertionError) as error:
+        raise ConfigError("backend.engine", f"vLLM refuses it: {_first_line(error)}") from None
+    except RuntimeError as error:
+        raise StageError(
+            f"backend.engine: vLLM could not start: {_first_line(error)}. Its own words stand above. Where memory is "
+            "short: backend.engine.max_model_len=8192; beside other programs a lower gpu_memory_utilization."
+        ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
