@@ -178,15 +178,25 @@ def _kind(name: str, stages: Mapping[str, Mapping[str, Any]], places: Sequence[P
 
 
 def fill(values: Mapping[str, Any], own: Mapping[str, Any], kind: Any) -> dict[str, Any]:
-    """A stage's keys: the shared layers that its kind takes, with what the stage says itself on top."""
+    """A stage's keys: the shared layers that its kind takes, with what the stage says itself on top.
+
+    A kind that needs a part of a layer alone says so: `inherits`, its own key -> the part's dotted path.
+    """
     shared = {field.name for field in dataclasses.fields(Recipe)} - {"stages", "name", "output_dir"}
     taken = {field.name for field in dataclasses.fields(kind)} & shared
     inherited = {key: values[key] for key in taken if key in values}
+    inherited |= {key: _part(values, path) for key, path in getattr(kind, "inherits", {}).items()}
     mine = {key: value for key, value in own.items() if key != "kind"}
     for key in ("model", "teacher", "against"):
         if isinstance(mine.get(key), str):
             mine[key] = {"id": mine[key], "revision": None, "adapter": None}
     return _merged(inherited, mine)
+
+
+def _part(values: Any, path: str) -> Any:
+    for key in path.split("."):
+        values = values.get(key) or {}
+    return values
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

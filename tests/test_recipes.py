@@ -21,6 +21,7 @@ OPTIONS = [
 ]
 GIVEN = {  # recipes that are about a model of one's own
     "chat": ["model=model"],
+    "evaluate_gsm8k": ["model=model"],
     "infer": ["model=model", "stages.infer.questions=[hi]"],
     "merge": ["model=adapter"],
     "qwen3_full_zero3": ["mix.datasets=[some/data#500]"],

@@ -78,6 +78,9 @@ class Validation:
     datasets: list[str | Dataset] = field(default_factory=list)
 
 
+Variables = dict[str, str | list[str] | dict[str, str]]
+
+
 @component
 class Mix:
     """The blend of datasets, and the variables that fill `{{NAME}}` in their text."""
@@ -85,7 +88,7 @@ class Mix:
     datasets: list[str | Dataset] = field(default_factory=list)
     validation: Validation = field(default_factory=Validation)
     interleave: bool = False
-    variables: dict[str, str | list[str] | dict[str, str]] = field(default_factory=dict)
+    variables: Variables = field(default_factory=dict)
 
 
 @component

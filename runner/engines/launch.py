@@ -30,8 +30,8 @@ def spread(parallelism: Parallelism) -> bool:
 
 def wanted(kind: Any, values: Mapping[str, Any]) -> Parallelism | None:
     """How a stage is to be spread, by its keys; None for a stage that runs in one process."""
-    if not any(field.name == KEY for field in dataclasses.fields(kind)):
-        return None
+    if not any(field.name == KEY for field in dataclasses.fields(kind)) or getattr(kind, "replicates", False):
+        return None  # what replicates starts its own processes, one an engine
     found = schema.build(Parallelism, values.get(KEY) or {}, KEY)
     return found if spread(found) else None
 

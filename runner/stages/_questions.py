@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.errors import ConfigError, DataError
-from runner.core.specs import Dataset, Mix, Validation
+from runner.core.specs import Dataset, Mix, Variables
 from runner.core.types import Example, Message
 from runner.data import dropped, mix
 from runner.data.read import rows
@@ -44,7 +44,12 @@ class Question:
 
 
 def check(
-    prompts: Sequence[str | Dataset], questions: Sequence[str], layer: Mix, roots: Sequence[Path], key: str, hub: str
+    prompts: Sequence[str | Dataset],
+    questions: Sequence[str],
+    variables: Variables,
+    roots: Sequence[Path],
+    key: str,
+    hub: str,
 ) -> set[str] | None:
     """At plan time: there is a question, and each dataset is there or a hub's.
 
@@ -59,7 +64,7 @@ def check(
         raise ConfigError(f"{key}.prompts", "no question to ask", fix)
     try:
         if prompts:
-            mix.check(_as_mix(prompts, layer), roots, hub, f"{key}.prompts")
+            mix.check(Mix(datasets=list(prompts), variables=dict(variables)), roots, hub, f"{key}.prompts")
         return _columns(prompts, roots, key, hub)
     except ConfigError as error:  # under the key that the user wrote
         raise ConfigError(error.key.replace(".prompts.datasets", ".prompts"), error.problem, error.fix) from None
@@ -79,17 +84,26 @@ def _columns(prompts: Sequence[str | Dataset], roots: Sequence[Path], key: str, 
 
 
 def gather(
-    prompts: Sequence[str | Dataset], questions: Sequence[str], layer: Mix, seed: int, hub: str, roots: Sequence[Path]
+    prompts: Sequence[str | Dataset],
+    questions: Sequence[str],
+    variables: Variables,
+    seed: int,
+    hub: str,
+    roots: Sequence[Path],
 ) -> list[Question]:
     """All questions, in the order of the recipe and of the rows. What is no question is told.
 
     Args:
-        layer: the recipe's mix, for its variables.
+        variables: those of the mix; they fill the prompts' columns too.
 
     Raises:
         DataError: no question at all, or rows that cannot be read.
     """
-    read = mix.load(_as_mix(prompts, layer), seed, hub, roots, "prompts") if prompts else mix.Mixed()
+    read = (
+        mix.load(Mix(datasets=list(prompts), variables=dict(variables)), seed, hub, roots, "prompts")
+        if prompts
+        else mix.Mixed()
+    )
     for reason, count in dropped.by_reason(read.dropped).items():
         example = next(row for row in read.dropped if row.reason == reason)
         print(f"{count} rows are not asked: {reason}; for example {example.sentence()}", flush=True)
@@ -99,11 +113,6 @@ def gather(
     if not found:
         raise DataError("prompts: there is no question in them. Give datasets with rows, or questions: [...].")
     return _named(found, examples)
-
-
-def _as_mix(prompts: Sequence[str | Dataset], layer: Mix) -> Mix:
-    """The prompts as a mix: of the recipe's own one only the variables."""
-    return dataclasses.replace(layer, datasets=list(prompts), validation=Validation(), interleave=False)
 
 
 def _question(example: Example) -> Question:

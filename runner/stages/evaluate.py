@@ -14,7 +14,7 @@ from runner.core.artifact import Artifact, write_whole
 from runner.core.errors import ConfigError
 from runner.core.job import Job
 from runner.core.schema import EXECUTION, component
-from runner.core.specs import Backend, Count, Dataset, Mix, Model, Parallelism, Reward, Sampling, Share, Template
+from runner.core.specs import Backend, Count, Dataset, Model, Parallelism, Reward, Sampling, Share, Template, Variables
 
 
 @component
@@ -27,13 +27,13 @@ class Evaluate:
     """
 
     model: Model
-    mix: Mix
     template: Template
     sampling: Sampling
     backend: Backend
     parallelism: Parallelism
     hub: str = "modelscope"
     reward: dict[str, Reward]
+    variables: Variables = dataclasses.field(default_factory=dict)
     prompts: list[str | Dataset] = dataclasses.field(default_factory=list)
     completions: str | None = None
     write_batch_size: Annotated[Count, EXECUTION] = 1000
@@ -45,8 +45,10 @@ class Evaluate:
         "prompts": ("completions",),
         "completions": ("completions",),
     }
+    inherits: ClassVar[dict[str, str]] = {"variables": "mix.variables"}
     reuse: ClassVar[str] = "always"
     interactive: ClassVar[bool] = False
+    replicates: ClassVar[bool] = True
 
     def produces(self) -> str:
         """Scores."""
@@ -68,7 +70,7 @@ class Evaluate:
         columns = None
         if self.completions is None:
             check_backend(self.backend, self.model, key)
-            columns = check_questions(self.prompts, [], self.mix, roots, key, self.hub)
+            columns = check_questions(self.prompts, [], self.variables, roots, key, self.hub)
         check_rewards(self.reward, roots, f"{key}.reward", columns)
 
     def run(self, job: Job) -> Artifact:
@@ -98,7 +100,7 @@ class Evaluate:
 
         if self.completions is not None:
             return {}, located(self.completions), {}
-        questions = gather(self.prompts, [], self.mix, job.seed, job.hub, job.roots)
+        questions = gather(self.prompts, [], self.variables, job.seed, job.hub, job.roots)
         file = job.folder / FILE
         inputs = [self.model.id, self.model.adapter or "", *map(name_of, self.prompts)]
         asking = Asking(self.template, self.sampling, file, self.write_batch_size, self.max_errors, inputs)

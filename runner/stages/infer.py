@@ -14,7 +14,7 @@ from runner.core.artifact import Artifact
 from runner.core.errors import ConfigError
 from runner.core.job import Job
 from runner.core.schema import EXECUTION, component
-from runner.core.specs import Backend, Count, Dataset, Mix, Model, Parallelism, Reward, Sampling, Template
+from runner.core.specs import Backend, Count, Dataset, Model, Parallelism, Reward, Sampling, Template, Variables
 
 
 @component
@@ -28,13 +28,13 @@ class Infer:
     """
 
     model: Model
-    mix: Mix
     template: Template
     sampling: Sampling
     backend: Backend
     parallelism: Parallelism
     hub: str = "modelscope"
     reward: dict[str, Reward] = dataclasses.field(default_factory=dict)
+    variables: Variables = dataclasses.field(default_factory=dict)
     prompts: list[str | Dataset] = dataclasses.field(default_factory=list)
     questions: list[str] = dataclasses.field(default_factory=list)
     result_path: Annotated[str | None, EXECUTION] = None
@@ -44,8 +44,10 @@ class Infer:
     max_errors: Annotated[Annotated[int, Ge(0)], EXECUTION] = 10
     show: Annotated[Annotated[int, Ge(0)], EXECUTION] = 3
     accepts: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("model", "adapter"), "prompts": ("completions",)}
+    inherits: ClassVar[dict[str, str]] = {"variables": "mix.variables"}
     reuse: ClassVar[str] = "always"
     interactive: ClassVar[bool] = False
+    replicates: ClassVar[bool] = True
 
     def produces(self) -> str:
         """A dataset of completions."""
@@ -58,7 +60,7 @@ class Infer:
         from runner.stages._questions import check as check_questions
 
         check_backend(self.backend, self.model, key)
-        check_questions(self.prompts, self.questions, self.mix, roots, key, self.hub)
+        check_questions(self.prompts, self.questions, self.variables, roots, key, self.hub)
         if self.min_reward is not None:
             if not self.reward:
                 raise ConfigError(
@@ -74,7 +76,7 @@ class Infer:
         from runner.stages._filter import Filter
         from runner.stages._questions import gather
 
-        questions = gather(self.prompts, self.questions, self.mix, job.seed, job.hub, job.roots)
+        questions = gather(self.prompts, self.questions, self.variables, job.seed, job.hub, job.roots)
         file = Path(self.result_path).expanduser().resolve() if self.result_path else job.folder / FILE
         with Filter(self.truncated, self.min_reward, self.reward, job.roots) as keep:
             asking = Asking(

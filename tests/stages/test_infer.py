@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def infer(model: Path, **keys: Any) -> Infer:
     """The stage as a recipe would make it."""
     values: dict[str, Any] = {
-        "model": {"id": str(model)}, "mix": {"variables": {"NAME": "Robin"}}, "template": {},
+        "model": {"id": str(model)}, "variables": {"NAME": "Robin"}, "template": {},
         "sampling": {"max_new_tokens": 8, "temperature": 0.0}, "backend": {"name": "transformers"}, "parallelism": {},
     }  # fmt: skip
     return schema.build(Infer, {**values, **keys}, "stages.ask")
