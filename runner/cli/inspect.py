@@ -89,14 +89,14 @@ def inspect(composer: Composer, chosen: Choice, names: Sequence[str]) -> int:
         seed=recipe.seed, hub=recipe.hub, places=plan.places, max_dropped=1.0, gated=False,
     )  # fmt: skip
     part = made.validation if chosen.validation else made.train
-    lost = list(dict.fromkeys([*made.examples.dropped, *part.dropped]))
+    lost = list(made.dropped)
     if chosen.output is not None:
         written = write(chosen.output, part.sequences, lost)
         print(f"{chosen.output}: {written} lines")
     summary(step.name, part.sequences, lost, made.report)
     for number in pick(part.sequences, chosen):
         show(number, part.sequences[number], tokenizer)
-    gate.check([*made.train.sequences, *made.validation.sequences], tokenizer)
+    gate.check((one for part in (made.train, made.validation) for one in part.sequences), tokenizer)
     return 0
 
 

@@ -41,6 +41,12 @@ def write(folder: Path, dropped: Sequence[Dropped]) -> Path | None:
     return file
 
 
+def read(file: Path) -> list[Dropped]:
+    """The rows of a file that `write` made; none where there is no file."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return [Dropped(**json.loads(line)) for line in lines]
+
+
 def refuse_many(dropped: Sequence[Dropped], total: int, allowed: float) -> None:
     """Stop when more rows are lost than the recipe allows.
 

@@ -6,8 +6,8 @@ to the stretch in which it starts. Refuses, row by row and with the reason, what
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
@@ -23,18 +23,6 @@ if TYPE_CHECKING:
 
 UNTRAINED = -100
 Overlong = Literal["drop", "truncate_left", "truncate_right", "split"]
-
-
-@dataclass(frozen=True)
-class Encodings:
-    """A whole mix, encoded.
-
-    rows: for each sequence the number of the example it comes from: two copies of a row are two examples.
-    """
-
-    sequences: list[Encoded] = field(default_factory=list)
-    rows: list[int] = field(default_factory=list)
-    dropped: list[Dropped] = field(default_factory=list)
 
 
 class Encoder:
@@ -134,32 +122,3 @@ def _plain_weights(sequence: Encoded) -> Encoded:
     if sequence.weights is not None and all(weight == 1.0 for label, weight in pairs if label != UNTRAINED):
         return replace(sequence, weights=None)
     return sequence
-
-
-def encode_all(encoders: Sequence[Encoder], examples: Sequence[Example]) -> Encodings:
-    """Encode a mix.
-
-    Args:
-        encoders: one for each dataset of the mix, or one for all; `Example.part` says which.
-    """
-    made = Encodings()
-    number = 0
-    for part, some in _runs(examples):
-        encoder = encoders[part] if len(encoders) > 1 else encoders[0]
-        for outcome in encoder.encode_many(some):
-            if isinstance(outcome, Dropped):
-                made.dropped.append(outcome)
-            else:
-                made.sequences.extend(outcome)
-                made.rows.extend([number] * len(outcome))
-            number += 1
-    return made
-
-
-def _runs(examples: Sequence[Example]) -> Iterator[tuple[int, Sequence[Example]]]:
-    """Neighbours of one dataset together."""
-    start = 0
-    for end in range(1, len(examples) + 1):
-        if end == len(examples) or examples[end].part != examples[start].part:
-            yield examples[start].part, examples[start:end]
-            start = end

@@ -128,7 +128,7 @@ class Sft:
         made = prepare(
             tokenizer, self.mix, reading,
             seed=job.seed, hub=job.hub, places=job.roots, max_dropped=self.data.max_dropped,
-            folder=job.folder if _first() else None,
+            folder=job.folder if _first() else None, processes=self.data.processes,
         )  # fmt: skip
         if _first():
             print("\n".join(made.report), flush=True)
@@ -147,7 +147,7 @@ class Sft:
         from runner.training.train import Work
 
         train, kept = prepared.train, first_rows(prepared.validation, self.eval.max_rows)
-        lengths = [len(sequence.input_ids) for sequence in train.sequences]
+        lengths = train.lengths
         plan = UpdatePlan(lengths, train.rows, self.batch, job.seed, self.epochs, self.max_updates, self.max_length)
         budget = tokens_per_device(self.batch, gpu)
         packed = choose(self.model.attention, "cuda" if gpu else "cpu").packed

@@ -10,6 +10,7 @@ from runner.core.errors import DataError
 from runner.core.places import package_root
 from runner.core.schema import build
 from runner.core.specs import Mix, Template
+from runner.data.cache import clear
 from runner.data.prepare import Prepared, Reading, prepare
 from tests.data.test_mix import talk, write
 from tests.tiny import tiny_tokenizer
@@ -30,6 +31,7 @@ def prepared(folder: Path, *datasets: Any, length: int = 60, allowed: float = 1.
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Short rows, and some that are too long or hold nothing."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RUNNER_CACHE", str(tmp_path / ".cache"))
     write(tmp_path / "a.jsonl", [talk(f"q{i}", "yes " * (1 if i % 5 else 40)) for i in range(20)])
     write(tmp_path / "b.jsonl", [talk("q", "no"), {"messages": []}])
     return tmp_path
@@ -83,5 +85,96 @@ def test_a_dataset_may_have_rules_and_turns_of_its_own(here: Path) -> None:
 def test_the_same_seed_gives_the_same_sequences(here: Path) -> None:
     """And copies of a row are rows of their own."""
     first, again = (prepared(here, "a.jsonl#50", length=400, validation={"fraction": 0.1}) for _ in range(2))
-    assert first.train == again.train and first.validation == again.validation
+    assert list(first.train.sequences) == list(again.train.sequences)
     assert (len(set(first.train.rows)), len(first.validation.sequences)) == (45, 5)
+
+
+def test_a_second_start_takes_what_the_first_encoded(here: Path) -> None:
+    """With the same rows, losses and report."""
+    first, again = (prepared(here, "a.jsonl", "b.jsonl") for _ in range(2))
+    assert (first.cached, again.cached) == (False, True)
+    assert list(first.train.sequences) == list(again.train.sequences)
+    assert (first.dropped, first.report, first.train.rows) == (again.dropped, again.report, again.train.rows)
+    assert first.train.lengths == [len(sequence.input_ids) for sequence in again.train.sequences]
+    with pytest.raises(DataError, match="cannot be trained on"):
+        prepared(here, "a.jsonl", "b.jsonl", allowed=0.0)
+
+
+def change_row(here: Path) -> None:
+    """One row becomes another, the file's size stays."""
+    text = (here / "b.jsonl").read_text()
+    (here / "b.jsonl").write_text(text.replace('"no"', '"ok"'))
+
+
+def change_template(here: Path) -> None:
+    """The chat template says something else."""
+    TOKENIZER.chat_template = TOKENIZER.chat_template.replace("Be kind.", "Be good.")
+
+
+CHANGES: dict[str, Any] = {
+    "a row": change_row,
+    "the template": change_template,
+    "max_length": {"length": 61},
+    "the rules": {"rules": ["last_round"]},
+    "a rule's parameter": {"rules": [{"default": {"parity": "swift"}}]},
+    "turns": {"template": Template(turns="last")},
+    "the seed": {"seed": 2},
+    "the count": {"count": "#2"},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_changes_a_label_is_encoded_anew(change: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only that."""
+    monkeypatch.setattr(TOKENIZER, "chat_template", TOKENIZER.chat_template)
+
+    def cached(**keys: Any) -> bool:
+        given = build(Mix, {"datasets": [f"b.jsonl{keys.get('count', '')}"]}, "mix")
+        reading = Reading(keys.get("template", Template()), keys.get("rules", ["default"]), keys.get("length", 60))
+        more = {"seed": keys.get("seed", 1), "hub": "modelscope", "places": [package_root()], "max_dropped": 1.0}
+        return prepare(TOKENIZER, given, reading, **more).cached
+
+    assert not cached()
+    assert cached()
+    made = CHANGES[change]
+    assert not (cached(**made) if isinstance(made, dict) else (made(here), cached())[1])
+
+
+def test_inference_keys_do_not_count_for_the_cache(here: Path) -> None:
+    """A response prefix changes no label."""
+    prepared(here, "b.jsonl")
+    given = build(Mix, {"datasets": ["b.jsonl"]}, "mix")
+    reading = Reading(Template(response_prefix="So", thinking="on"), ["default"], 60)
+    more = {"seed": 1, "hub": "modelscope", "places": [package_root()], "max_dropped": 1.0}
+    assert prepare(TOKENIZER, given, reading, **more).cached
+
+
+def test_several_processes_encode_the_same(here: Path) -> None:
+    """Piece by piece, in the order of the rows."""
+    rows = [talk(f"q{i} <|im_end|>" if i % 7 == 0 else f"q{i}", f"yes {i}") for i in range(1300)]
+    write(here / "many.jsonl", [*rows, {"messages": [{"role": "user", "content": "only"}]}])
+    given = build(Mix, {"datasets": ["many.jsonl", "a.jsonl"], "validation": {"rows": 5}}, "mix")
+    reading = Reading(Template(), ["default"], 60)
+    made = []
+    for processes in (1, 2):
+        told: list[tuple[int, int]] = []
+        made.append(
+            prepare(
+                TOKENIZER, given, reading, seed=1, hub="modelscope", places=[package_root()], max_dropped=1.0,
+                processes=processes, progress=lambda done, total, told=told: told.append((done, total)),
+            )
+        )  # fmt: skip
+        assert told[-1] == (1321, 1321) and told == sorted(told)
+        clear()
+    one, two = made
+    assert not two.cached
+    assert (one.report, one.dropped, list(one.train.rows)) == (two.report, two.dropped, list(two.train.rows))
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work is the same, and done again next time."""
+    (here / "file").write_text("")
+    monkeypatch.setenv("RUNNER_CACHE", str(here / "file"))
+    first, again = (prepared(here, "b.jsonl") for _ in range(2))
+    assert not first.cached and not again.cached
+    assert list(first.train.sequences) == list(again.train.sequences)

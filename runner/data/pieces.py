@@ -1,0 +1,149 @@
+"""Encodes many rows piece by piece, in this process or in several, each piece into Arrow columns.
+
+Helpers are started fresh from a small server process, never forked from one that holds a model; each gets the
+tokenizer once and pieces of examples after that. Pieces come back in the order of the rows, whatever their number.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.core.errors import StageError
+from runner.core.specs import Rules as RuleNames
+from runner.core.specs import Template
+from runner.core.types import Example
+from runner.data import rules, store
+from runner.data.dropped import Dropped
+from runner.data.encode import Encoder, Overlong
+
+if TYPE_CHECKING:
+    import pyarrow
+    from transformers import PreTrainedTokenizerBase
+
+SIZE = 512  # rows of a piece
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How rows become tokens: the recipe's keys that decide it, and where plugins are found."""
+
+    template: Template
+    loss_scale: RuleNames
+    max_length: int | None = None
+    overlong: Overlong = "drop"
+    places: tuple[Path, ...] = ()
+
+    def encoder(self, tokenizer: "PreTrainedTokenizerBase") -> Encoder:
+        """The encoder that does it."""
+        loaded = rules.load(self.loss_scale, self.places)
+        return Encoder(tokenizer, self.template, loaded, self.max_length, self.overlong)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some rows, encoded. rows: how many there were. sequences: Arrow columns of `store`."""
+
+    rows: int
+    sequences: "pyarrow.RecordBatch"
+    dropped: tuple[Dropped, ...]
+    notes: Counter[str]
+
+
+def pieces(
+    tokenizer: "PreTrainedTokenizerBase", readings: Sequence[Reading], examples: Sequence[Example], processes: int = 1
+) -> Iterator[Piece]:
+    """Encode all examples.
+
+    Args:
+        readings: one for each dataset of the mix; `Example.part` says which.
+        processes: how many work at once; 1 is this process alone.
+    """
+    work = list(_cut(examples))
+    if processes <= 1 or len(work) < 2:
+        encoders = _Encoders(tokenizer, readings)
+        yield from (encoders.piece(*some) for some in work)
+        return
+    given = (tokenizer, tuple(readings))
+    with ProcessPoolExecutor(min(processes, len(work)), get_context("forkserver"), _start, given) as pool:
+        try:
+            yield from _in_order(pool, work, 2 * processes)
+        except BrokenProcessPool:
+            raise StageError(
+                "data.processes: a process that encodes rows died; was memory short? Try fewer: data.processes=1."
+            ) from None
+
+
+def _cut(examples: Sequence[Example]) -> Iterator[tuple[int, list[Example]]]:
+    """Pieces of rows of one dataset, each with the number of its first row; columns stay behind."""
+    start = 0
+    for end in range(1, len(examples) + 1):
+        whole = end - start == SIZE
+        if whole or end == len(examples) or examples[end].part != examples[start].part:
+            yield start, [replace(example, columns={}) for example in examples[start:end]]
+            start = end
+
+
+def _in_order(pool: ProcessPoolExecutor, work: Iterable[tuple[int, list[Example]]], ahead: int) -> Iterator[Piece]:
+    """Never more than `ahead` pieces on their way, so that memory stays small."""
+    left = iter(work)
+    running: deque[Future[Piece]] = deque(pool.submit(_piece, *some) for some in islice(left, ahead))
+    while running:
+        yield running.popleft().result()
+        running.extend(pool.submit(_piece, *some) for some in islice(left, 1))
+
+
+class _Encoders:
+    """The encoders of a mix; datasets that are read alike share one."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", readings: Sequence[Reading]) -> None:
+        known: dict[str, Encoder] = {}
+        for reading in readings:
+            if repr(reading) not in known:
+                known[repr(reading)] = reading.encoder(tokenizer)
+        self.of_part = [known[repr(reading)] for reading in readings]
+
+    def piece(self, first: int, examples: list[Example]) -> Piece:
+        """Encode rows of one dataset."""
+        encoder = self.of_part[examples[0].part]
+        encoder.notes.clear()
+        sequences, numbers, dropped = [], [], []
+        for number, outcome in enumerate(encoder.encode_many(examples), first):
+            if isinstance(outcome, Dropped):
+                dropped.append(outcome)
+            else:
+                sequences += outcome
+                numbers += [number] * len(outcome)
+        return Piece(len(examples), store.batch(sequences, numbers), tuple(dropped), Counter(encoder.notes))
+
+
+_held: Any = None  # the encoders of a helper process
+
+
+def _start(tokenizer: Any, readings: Sequence[Reading]) -> None:
+    global _held
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that waits for the pieces decides
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # there is a process for every core already
+    _held = _Encoders(tokenizer, readings)
+
+
+def _end_with(parent: int) -> None:
+    """A helper never outlives the run, however that ended."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _piece(first: int, examples: list[Example]) -> Piece:
+    made: Piece = _held.piece(first, examples)
+    return made

@@ -1,0 +1,177 @@
+"""Encoded sequences in an Arrow file: written in pieces, read from the disk's own cache, one sequence at a time.
+
+Labels are kept as runs of trained tokens and weights only where they are not all 1, so a file is little more than its
+ids and texts. A reader opens in milliseconds whatever the size, and may be shared by processes.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from runner.core.types import Encoded
+
+if TYPE_CHECKING:
+    import numpy
+    import pyarrow
+
+UNTRAINED = -100
+
+
+def schema() -> "pyarrow.Schema":
+    """Columns: one row a sequence; `number` is the example that it comes from, `runs` are (start, end, start, ...)."""
+    import pyarrow as pa
+
+    return pa.schema(
+        {
+            "input_ids": pa.list_(pa.int32()), "runs": pa.list_(pa.int32()), "weights": pa.list_(pa.float64()),
+            "source": pa.string(), "row": pa.int64(), "turn": pa.int32(), "text": pa.large_string(),
+            "number": pa.int64(),
+        }
+    )  # fmt: skip
+
+
+def batch(sequences: Sequence[Encoded], numbers: Sequence[int]) -> "pyarrow.RecordBatch":
+    """Sequences as Arrow columns."""
+    import pyarrow as pa
+
+    lists = {
+        "input_ids": [sequence.input_ids for sequence in sequences],
+        "runs": [runs(sequence.labels) for sequence in sequences],
+        "weights": [sequence.weights for sequence in sequences],
+    }
+    columns = {
+        "source": [sequence.source for sequence in sequences],
+        "row": [sequence.row for sequence in sequences],
+        "turn": [sequence.turn for sequence in sequences],
+        "text": [sequence.text for sequence in sequences],
+        "number": list(numbers),
+    }
+    arrays = [
+        _listed(lists[field.name], field.type) if field.name in lists else pa.array(columns[field.name], field.type)
+        for field in schema()
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema())
+
+
+def _listed(lists: Sequence[Sequence[Any] | None], kind: "pyarrow.ListType") -> "pyarrow.ListArray":
+    """Lists of numbers as one column; None is no list."""
+    import numpy as np
+    import pyarrow as pa
+
+    offsets = np.cumsum([0, *(len(held or ()) for held in lists)], dtype=np.int32)
+    numbers = itertools.chain.from_iterable(held or () for held in lists)
+    values = np.fromiter(numbers, kind.value_type.to_pandas_dtype(), int(offsets[-1]))
+    return pa.ListArray.from_arrays(
+        pa.array(offsets), pa.array(values), type=kind, mask=pa.array([held is None for held in lists], pa.bool_())
+    )
+
+
+def runs(labels: Sequence[int]) -> list[int]:
+    """Where trained tokens start and end: [start, end, start, end, ...]."""
+    import numpy as np
+
+    trained = np.asarray(labels, dtype=np.int64) != UNTRAINED
+    return list(np.flatnonzero(np.diff(trained, prepend=False, append=False)).tolist())
+
+
+def write(file: Path, batches: Iterator["pyarrow.RecordBatch"]) -> None:
+    """Write a file of sequences."""
+    import pyarrow as pa
+
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema()) as writer:
+        for made in batches:
+            writer.write_batch(made)
+
+
+class Stored(Sequence[Encoded]):
+    """The sequences of a file."""
+
+    def __init__(self, file: Path) -> None:
+        import numpy as np
+        import pyarrow as pa
+
+        self.file = file
+        reader = pa.ipc.open_file(pa.memory_map(str(file)))
+        self._batches = [_Batch(reader.get_batch(i)) for i in range(reader.num_record_batches)]
+        self._starts = np.cumsum([0, *(len(made.row) for made in self._batches)])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """So that a process that is given it opens the file itself."""
+        return Stored, (self.file,)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return int(self._starts[-1])
+
+    @overload
+    def __getitem__(self, place: int) -> Encoded: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Encoded]: ...
+    def __getitem__(self, place: int | slice) -> Encoded | Sequence[Encoded]:
+        """One sequence, or a list of some."""
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        at = place + len(self) if place < 0 else place
+        if not 0 <= at < len(self):
+            raise IndexError(place)
+        number = int(self._starts.searchsorted(at, side="right")) - 1
+        return self._batches[number].sequence(at - int(self._starts[number]))
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Tokens of each sequence."""
+        return [length for made in self._batches for length in _differences(made.lists["input_ids"][0])]
+
+    @cached_property
+    def rows(self) -> list[int]:
+        """The number of the example that each sequence comes from."""
+        return [number for made in self._batches for number in made.number.to_pylist()]
+
+    def trained(self) -> Iterator[int]:
+        """Trained tokens of each sequence."""
+        for made in self._batches:
+            offsets, bounds = made.lists["runs"]
+            for start, end in itertools.pairwise(offsets.tolist()):
+                yield int(bounds[start + 1 : end : 2].sum() - bounds[start:end:2].sum())
+
+
+def _differences(offsets: "numpy.ndarray[Any, Any]") -> list[int]:
+    return list((offsets[1:] - offsets[:-1]).tolist())
+
+
+class _Batch:
+    """The columns of one piece of a file, ready to be cut."""
+
+    def __init__(self, made: "pyarrow.RecordBatch") -> None:
+        self.lists = {name: self._opened(made.column(name)) for name in ("input_ids", "runs", "weights")}
+        self.weighted = made.column("weights").is_valid().to_numpy(zero_copy_only=False)
+        self.source, self.row, self.turn, self.text, self.number = (
+            made.column(name) for name in ("source", "row", "turn", "text", "number")
+        )
+
+    @staticmethod
+    def _opened(column: Any) -> tuple["numpy.ndarray[Any, Any]", "numpy.ndarray[Any, Any]"]:
+        return column.offsets.to_numpy(), column.values.to_numpy(zero_copy_only=False)
+
+    def list(self, name: str, at: int) -> list[Any]:
+        """The list at a place."""
+        offsets, values = self.lists[name]
+        return list(values[offsets[at] : offsets[at + 1]].tolist())
+
+    def sequence(self, at: int) -> Encoded:
+        """The sequence at a place."""
+        ids, bounds = self.list("input_ids", at), self.list("runs", at)
+        labels = [UNTRAINED] * len(ids)
+        for start, end in zip(bounds[::2], bounds[1::2], strict=True):
+            labels[start:end] = ids[start:end]
+        return Encoded(
+            input_ids=ids,
+            labels=labels,
+            weights=self.list("weights", at) if self.weighted[at] else None,
+            source=self.source[at].as_py(),
+            row=self.row[at].as_py(),
+            turn=self.turn[at].as_py(),
+            text=self.text[at].as_py(),
+        )

@@ -1,0 +1,52 @@
+"""Sequences in Arrow files come back as they were."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.core.types import Encoded
+from runner.data.store import UNTRAINED, Stored, batch, runs, write
+
+
+@st.composite
+def encoded(draw: st.DrawFn) -> Encoded:
+    """A sequence with labels of any kind."""
+    ids = draw(st.lists(st.integers(0, 200_000), max_size=12))
+    kept = draw(st.lists(st.booleans(), min_size=len(ids), max_size=len(ids)))
+    labels = [token if keep else UNTRAINED for token, keep in zip(ids, kept, strict=True)]
+    weights = [0.1 * i for i in range(len(ids))] if draw(st.booleans()) else None
+    return Encoded(ids, labels, weights, draw(st.text()), draw(st.integers(0, 2**40)), len(ids), draw(st.text()))
+
+
+@given(pieces=st.lists(st.lists(encoded(), max_size=4), max_size=4))
+def test_round_trip(pieces: list[list[Encoded]], tmp_path_factory: pytest.TempPathFactory) -> None:
+    """In pieces of any size, empty ones too."""
+    file = tmp_path_factory.mktemp("store") / "x.arrow"
+    write(file, (batch(piece, range(len(piece))) for piece in pieces))
+    whole = [sequence for piece in pieces for sequence in piece]
+    stored = Stored(file)
+    assert list(stored) == whole
+    assert stored.lengths == [len(sequence.input_ids) for sequence in whole]
+    assert stored.rows == [number for piece in pieces for number in range(len(piece))]
+    assert list(stored.trained()) == [sum(label != UNTRAINED for label in sequence.labels) for sequence in whole]
+    if whole:
+        assert stored[-1] == whole[-1] and stored[:2] == whole[:2]
+
+
+def test_a_reader_travels_to_another_process(tmp_path: Path) -> None:
+    """It opens the file there."""
+    sequence = Encoded([1, 2], [UNTRAINED, 2], None, "f", 3, 1, "text")
+    write(tmp_path / "x.arrow", iter([batch([sequence], [7])]))
+    again = pickle.loads(pickle.dumps(Stored(tmp_path / "x.arrow")))
+    assert (list(again), again.rows) == ([sequence], [7])
+    with pytest.raises(IndexError):
+        again[1]
+
+
+def test_runs() -> None:
+    """Starts and ends of what is trained."""
+    assert runs([]) == runs([UNTRAINED]) == []
+    assert runs([5, UNTRAINED, 5, 5]) == [0, 1, 2, 4]
