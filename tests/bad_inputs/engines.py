@@ -1,0 +1,49 @@
+"""Engines that cannot answer: prompts that do not fit, servers that are down, adapters that are not there."""
+
+import importlib.util
+
+from tests.bad_inputs.case import Case
+
+ASK = "recipe=asked stages.ask.questions=[hi] "
+LONG = "hello " * 5000
+SERVER = ASK + "backend.name=openai model.id=robin backend.engine.base_url=http://127.0.0.1:9/v1 "
+
+CASES = {
+    "prompts that are too long": Case(
+        "1 questions failed, more than max_errors. The first: questions:1: the prompt has",
+        words=f"recipe=asked 'stages.ask.questions=[hi,\"{LONG}\"]' stages.ask.max_errors=0",
+        code=1,
+    ),
+    "a server that is down": Case(
+        "backend.engine.base_url: no server answers at http://127.0.0.1:9/v1", words=SERVER, code=1
+    ),
+    "a misspelt key of an endpoint": Case(
+        "stages.ask.backend.engine.retrys: no such key (value 3). Did you mean backend.engine.retries?",
+        words=SERVER + "backend.engine.retrys=3",
+    ),
+    "an endpoint without an address": Case(
+        "stages.ask.backend.engine.base_url: missing.", words=ASK + "backend.name=openai model.id=robin"
+    ),
+    "an adapter that is not there": Case(
+        "stages.ask.model.adapter: no folder './no/adapter' here", words=ASK + "model.adapter=./no/adapter"
+    ),
+    "an engine argument of another engine": Case(
+        "stages.ask.backend.engine.max_model_len: the transformers backend takes no engine arguments.",
+        words=ASK + "backend.name=transformers backend.engine.max_model_len=100",
+    ),
+    "an answer that transformers cannot guide": Case(
+        "sampling.guided_json: the transformers backend cannot guide answers. Take backend=vllm.",
+        words=ASK + "backend.name=transformers sampling.guided_regex=a+",
+    ),
+    "a result over other work": Case(
+        "rows.jsonl: is there already, made by something else. Choose another path or remove it.",
+        words=ASK + "stages.ask.result_path=rows.jsonl",
+        code=1,
+    ),
+}
+if importlib.util.find_spec("vllm") is None:
+    CASES["vLLM where there is none"] = Case(
+        "backend.name: vLLM cannot be imported: No module named 'vllm'. "
+        "Install the extra: vllm, or take backend=transformers.",
+        words=ASK + "backend.name=vllm",
+    )
