@@ -6,7 +6,7 @@
 Positional: the data. A keyword without default: a column of the dataset, or one of `prompts`, `messages`,
 `completion_ids`, `finish_reason`. A keyword with default: a parameter from YAML. `**columns`: every column.
 `async def` is welcome. A score of None means "no score". A completion is the whole answer, thoughts included:
-`answer(completion)` is what comes after them.
+`answer(completion)` is what comes after them. `reward("accuracy")` is the function of another reward.
 
     # plugins/loss_scales/think.py
     def think(span: Span, *, weight: float = 0.5) -> list[tuple[str, float]]: ...
@@ -14,8 +14,18 @@ Positional: the data. A keyword without default: a column of the dataset, or one
 The pieces joined must be the span's text; each piece's number multiplies its weight.
 """
 
+from collections.abc import Callable
+from typing import Any
+
+from runner.core import registry
 from runner.core.errors import ConfigError, DataError
 from runner.core.thoughts import answer
 from runner.core.types import Completion, Example, Message, Span
 
-__all__ = ["Completion", "ConfigError", "DataError", "Example", "Message", "Span", "answer"]
+__all__ = ["Completion", "ConfigError", "DataError", "Example", "Message", "Span", "answer", "reward"]
+
+
+def reward(name: str) -> Callable[..., Any]:
+    """The function of another reward, a user's own or a shipped one, for rewards that build on it."""
+    function: Callable[..., Any] = registry.load("rewards", name)
+    return function

@@ -1,0 +1,44 @@
+"""Accuracy that minds the length: short right answers are worth most, short wrong ones least (Yeo et al. 2025,
+arXiv 2502.03373). Between 0 and `max_length` tokens the score goes along half a cosine wave; beyond it stays.
+
+Columns: `solution`, as for accuracy. Lengths come from `completion_ids`, or `completion_tokens` of a completions file.
+"""
+
+import math
+from typing import Any
+
+from runner.api import ConfigError, reward
+
+
+def cosine(
+    completions: list[str],
+    *,
+    solution: list[Any],
+    max_length: int = 0,
+    right: list[float] = [1.0, 0.5],  # noqa: B006 - read only
+    wrong: list[float] = [-0.5, 0.0],  # noqa: B006 - read only
+    **columns: Any,
+) -> list[float | None]:
+    """Score each answer.
+
+    Args:
+        max_length: tokens at which the wave ends; sampling.max_new_tokens is a good one.
+        right, wrong: the scores of right and wrong answers of no length and of `max_length`.
+    """
+    if max_length < 1:
+        raise ConfigError("reward.cosine.params.max_length", "missing", "Say how many tokens: sampling.max_new_tokens.")
+    scores: list[float | None] = []
+    for hit, length in zip(reward("accuracy")(completions, solution=solution), _lengths(columns), strict=True):
+        if hit is None:
+            scores.append(None)
+            continue
+        short, long = right if hit >= 1.0 else wrong
+        wave = (1 - math.cos(math.pi * min(length / max_length, 1.0))) / 2
+        scores.append(short + (long - short) * wave)
+    return scores
+
+
+def _lengths(columns: dict[str, Any]) -> list[int]:
+    if columns.get("completion_ids") is not None:
+        return [len(ids) for ids in columns["completion_ids"]]
+    return [int(length) for length in columns["completion_tokens"]]
