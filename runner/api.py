@@ -17,8 +17,8 @@ The pieces joined must be the span's text; each piece's number multiplies its we
 from collections.abc import Callable
 from typing import Any
 
-from runner.core import registry
 from runner.core.errors import ConfigError, DataError
+from runner.core.registry import load
 from runner.core.thoughts import answer
 from runner.core.types import Completion, Example, Message, Span
 
@@ -27,5 +27,5 @@ __all__ = ["Completion", "ConfigError", "DataError", "Example", "Message", "Span
 
 def reward(name: str) -> Callable[..., Any]:
     """The function of another reward, a user's own or a shipped one, for rewards that build on it."""
-    function: Callable[..., Any] = registry.load("rewards", name)
+    function: Callable[..., Any] = load("rewards", name)
     return function
