@@ -1,4 +1,4 @@
-"""The transformers backend against plain `model.generate` in batches of the same size, on a CPU with SmolLM2.
+"""The transformers backend against plain `model.generate`, with as many tokens in the batch, on a CPU with SmolLM2.
 
 python tests/benchmarks/generation_cpu.py [--rows 96] [--batch 16] [--new 128] [--out FILE.json]
 """
@@ -13,7 +13,12 @@ from runner.backends import start
 from runner.core.specs import Backend, Model, Sampling, Template
 from runner.core.types import Message
 
-FORMS = ("What is {}?", "Name three facts about {}.", "Is {} useful? Answer yes or no.", "Write a long story about {}.")
+FORMS = (
+    "What is {}? Answer in one short sentence.",
+    "Name a colour that goes with {}. One word only.",
+    "Tell me about {}.",
+    "Write two sentences about {}.",
+)
 THINGS = (
     "rain", "a bridge", "the moon", "bread", "a violin", "gravity", "the Nile", "chess", "a volcano", "glass", "honey",
     "the alphabet", "a comet", "wool", "the equator", "salt", "a clock", "ivory", "the tide", "paper", "a magnet",
@@ -50,7 +55,7 @@ def main() -> None:
     options = parser.parse_args()
     questions = [form.format(thing) for thing in THINGS for form in FORMS][: options.rows]
     results = []
-    for name, budget in (("generate", None), ("backend, same batch", options.batch), ("backend, default", 0)):
+    for name, budget in (("generate", None), ("backend, same memory", options.batch), ("backend, default", 0)):
         keys = {} if not budget else {"batch_tokens": budget * (40 + options.new)}
         engine: Any = start(Backend(name="transformers", **keys), Model(id=options.model), "modelscope")
         prompts = [engine.prompt([Message("user", text)], Template()) for text in questions]
