@@ -105,8 +105,8 @@ def prepare(
     if gated and not (held / GATED).exists():
         gate.check((sequence for part in (train, validation) for sequence in part), tokenizer)
         _remember(held / GATED)
-    made = (Encodings(part, part.rows) for part in (train, validation))
-    return Prepared(*made, lost, tuple(about["report"]), cached, held)
+    made = tuple(Encodings(part, part.rows) for part in (train, validation))
+    return Prepared(made[0], made[1], lost, tuple(about["report"]), cached, held)
 
 
 def _remember(mark: Path) -> None:

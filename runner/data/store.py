@@ -36,7 +36,7 @@ def batch(sequences: Sequence[Encoded], numbers: Sequence[int]) -> "pyarrow.Reco
     """Sequences as Arrow columns."""
     import pyarrow as pa
 
-    lists = {
+    lists: dict[str, Sequence[Sequence[Any] | None]] = {
         "input_ids": [sequence.input_ids for sequence in sequences],
         "runs": [runs(sequence.labels) for sequence in sequences],
         "weights": [sequence.weights for sequence in sequences],

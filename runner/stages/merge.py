@@ -58,7 +58,7 @@ class Merge:
         model = dataclasses.replace(
             self.model, attention="sdpa" if self.model.attention == "auto" else self.model.attention
         )
-        dtype = stored_dtype(located.base) if model.dtype == "auto" else model.dtype
+        dtype = _stored_dtype(located.base) if model.dtype == "auto" else model.dtype
         tokenizer = load_tokenizer(located, chat=False)
         print(f"merging {located.adapter} into {located.name or located.base}, {dtype}", flush=True)
         loaded: Any = load_model(located, model)
@@ -79,7 +79,7 @@ class Merge:
         return Artifact("model", str(folder), metrics=dataclasses.asdict(agreement))
 
 
-def stored_dtype(folder: Path) -> str:
+def _stored_dtype(folder: Path) -> str:
     """The type of a model's weights by its config; float32 where that says none."""
     import json
 

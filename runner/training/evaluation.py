@@ -5,8 +5,8 @@ from functools import cached_property
 
 from runner.core.types import Encoded
 from runner.data.collate import MicroBatch, collate
-from runner.data.prepare import Encodings
 from runner.data.micro_batches import Micro, cut
+from runner.data.prepare import Encodings
 from runner.training.algorithm import Algorithm
 from runner.training.planned import Cutting
 
