@@ -48,7 +48,7 @@ def told(changes: Sequence[str]) -> str:
 
 def _unfinished_work(folder: Path) -> bool:
     """Whether a stopped stage left something that another identity must not go on from."""
-    return any(folder.glob("checkpoint-*")) or (folder / "completions.jsonl").is_file()
+    return any(folder.glob("checkpoint-*")) or (folder / "progress.json").is_file()
 
 
 def _last_order(folder: Path) -> dict[str, Any] | None:
