@@ -33,6 +33,8 @@ def attach(base: Any, located: Located) -> Any:
 
 def name_base(folder: Path, name: str) -> None:
     """Write into a saved adapter what its base is called, a hub id for example, instead of where it lay."""
+    if not name:
+        return
     file = folder / CONFIG
     told = json.loads(file.read_text(encoding="utf-8"))
     write_whole(file, json.dumps({**told, "base_model_name_or_path": name}, indent=2) + "\n")

@@ -12,20 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.errors import ModelError
+from runner.core.places import cache_folder
 
 VERSION = 1  # of this converter: raise it when its result changes
 CONTROL, USER_DEFINED = 3, 4  # token types of the format that stand for themselves
 PRE = "smollm"  # digits one by one, then byte-level words
-
-
-def cache_folder() -> Path:
-    """$RUNNER_CACHE, else recipe-runner under $XDG_CACHE_HOME or ~/.cache."""
-    own = os.environ.get("RUNNER_CACHE")
-    return (
-        Path(own).expanduser()
-        if own
-        else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "recipe-runner"
-    )
 
 
 def converted(file: Path) -> Path:

@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from runner.models.adapter import name_base
+
 FOLDER = "model"  # in the stage's folder
 CONFIG = "config.json"
 
@@ -34,6 +36,8 @@ def write_model(
         config = json.loads((side / CONFIG).read_text(encoding="utf-8"))
         (side / CONFIG).write_text(json.dumps({**config, "dtype": dtype}, indent=2) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(side)
+    if hasattr(model, "peft_config"):
+        name_base(side, model.config._name_or_path)
     shutil.rmtree(target, ignore_errors=True)
     side.rename(target)
     return target
