@@ -14,6 +14,7 @@ The recipe runner: fine-tune and align language models from short YAML recipes.
   python -m runner inspect +recipe=NAME ...          what would be trained on, token by token
   python -m runner explain +recipe=NAME [KEY ...]    each value, and the file or override that set it
   python -m runner list [recipes|models|mixes|rewards|loss_scales|stages|...]
+  python -m runner cache [clear]                     encoded data that is kept; remove it
   python -m runner diff RUN RUN                      what differs between two runs
   python -m runner rerun RUN                         go on from a run's folder alone
   python -m runner schema                            JSON schema for your editor

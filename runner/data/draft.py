@@ -52,6 +52,12 @@ class Drafter:
         """How the chat template writes; not asked for while there is only plain text."""
         return dialect(self.tokenizer)
 
+    def __post_init__(self) -> None:
+        """Look at the tokenizer now: later it may be at work in a thread."""
+        ids = self.tokenizer("")["input_ids"]
+        begins = bool(ids) and ids[0] == self.tokenizer.bos_token_id
+        self.bounds = (self.tokenizer.bos_token if begins else "", self.tokenizer.eos_token or "")
+
     @cached_property
     def control(self) -> ControlTokens:
         """The tokens that a row's words must not become."""
@@ -115,9 +121,7 @@ class Drafter:
 
     def _plain(self, text: str) -> list[Draft]:
         """Plain text, with the tokens that begin and end a document for this tokenizer."""
-        ids = self.tokenizer("")["input_ids"]
-        start = self.tokenizer.bos_token if ids and ids[0] == self.tokenizer.bos_token_id else ""
-        end = self.tokenizer.eos_token or ""
+        start, end = self.bounds
         guarded = Guarded(text, tuple(found.span() for found in self.control.pattern.finditer(text)))
         shift = len(start)
         places = tuple((first + shift, last + shift) for first, last in guarded.places)

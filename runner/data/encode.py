@@ -6,7 +6,8 @@ to the stretch in which it starts. Refuses, row by row and with the reason, what
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
@@ -49,28 +50,47 @@ class Encoder:
 
     def encode(self, example: Example) -> list[Encoded] | Dropped:
         """The sequences of a row, at least one, or why there are none."""
-        return next(self.encode_many([example]))
+        made = self.drafter.draft(example)
+        drafts = [] if isinstance(made, Dropped) else made
+        return next(self._finished([example], [made], self._tokens(drafts)))
 
     def encode_many(self, examples: Iterable[Example], at_once: int = 256) -> Iterator[list[Encoded] | Dropped]:
-        """As `encode`, for many rows: they are tokenized together, by all cores."""
+        """As `encode`, for many rows: while some are tokenized in a thread, the next are drafted."""
         left = iter(examples)
-        while some := list(islice(left, at_once)):
-            drafts = [self.drafter.draft(example) for example in some]
-            texts = [draft.text for made in drafts if isinstance(made, list) for draft in made]
-            tokens = tokenize(self.tokenizer, self.drafter.control, texts)
-            for example, made in zip(some, drafts, strict=True):
-                if isinstance(made, Dropped):
-                    yield made
-                else:
-                    yield self._fitted(example, [self._encoded(example, draft, next(tokens)) for draft in made])
+        waiting: tuple[list[Example], list[list[Draft] | Dropped], Future[list[Tokens]]] | None = None
+        with ThreadPoolExecutor(1) as beside:
+            while some := list(islice(left, at_once)):
+                drafts = [self.drafter.draft(example) for example in some]
+                flat = [draft for made in drafts if not isinstance(made, Dropped) for draft in made]
+                running = beside.submit(self._tokens, flat)
+                if waiting is not None:
+                    yield from self._finished(waiting[0], waiting[1], waiting[2].result())
+                waiting = some, drafts, running
+            if waiting is not None:
+                yield from self._finished(waiting[0], waiting[1], waiting[2].result())
+
+    def _tokens(self, drafts: Sequence[Draft]) -> list[Tokens]:
+        return list(tokenize(self.tokenizer, self.drafter.control, [draft.text for draft in drafts]))
+
+    def _finished(
+        self, examples: Sequence[Example], drafts: Sequence[list[Draft] | Dropped], tokens: Sequence[Tokens]
+    ) -> Iterator[list[Encoded] | Dropped]:
+        left = iter(tokens)
+        for example, made in zip(examples, drafts, strict=True):
+            if isinstance(made, Dropped):
+                yield made
+            else:
+                yield self._fitted(example, [self._encoded(example, draft, next(left)) for draft in made])
 
     def _encoded(self, example: Example, draft: Draft, tokens: Tokens) -> Encoded:
         ids = tokens.ids
-        labels, weights = [UNTRAINED] * len(ids), [0.0] * len(ids)
+        labels = [UNTRAINED] * len(ids)
+        weights = [0.0] * len(ids) if any(weight != 1.0 for *_, weight in draft.trained) else None
         for start, end, weight in draft.trained:
             first, last = tokens.first_from(start), tokens.first_from(end)
             labels[first:last] = ids[first:last]
-            weights[first:last] = [weight] * (last - first)
+            if weights is not None:
+                weights[first:last] = [weight] * (last - first)
         inside = sum(not tokens.begins(place) for place in draft.answers)
         if inside:
             self.notes["answers that begin inside a token, which stays untrained"] += inside
@@ -85,7 +105,7 @@ class Encoder:
             if self.overlong == "drop" or (self.overlong == "split" and example.text is None):
                 return Dropped(example.source, example.row, "longer than max_length", f"{longest} > {limit} tokens")
             made = [part for sequence in made for part in self._cut(sequence, limit)]
-        kept = [sequence for sequence in made if any(label != UNTRAINED for label in sequence.labels)]
+        kept = [sequence for sequence in made if sequence.labels.count(UNTRAINED) < len(sequence.labels)]
         return kept or Dropped(example.source, example.row, "nothing in it is trained within max_length")
 
     def _cut(self, sequence: Encoded, limit: int) -> list[Encoded]:

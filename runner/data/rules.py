@@ -9,7 +9,8 @@ Refuses rules that change the text or return numbers that are no weights.
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from runner.core.types import Span
 
 KIND = "loss_scales"
 BASE = ("default", "last_round", "all")
+SHORT = 12  # characters of a span that comes again and again
 Weights = list[tuple[int, float]]  # so many characters, and the weight of each
 
 
@@ -70,8 +72,9 @@ class Rules:
 
     base: tuple[Rule, ...]
     scaling: tuple[Rule, ...]
+    _known: dict[Any, Weights] = field(default_factory=dict, repr=False, compare=False)  # end-of-turn tokens, newlines
 
-    @property
+    @cached_property
     def context(self) -> bool:
         """Whether anything but assistant turns can be trained."""
         shipped = package_root() / "plugins" / KIND
@@ -79,6 +82,16 @@ class Rules:
 
     def weigh(self, span: Span, loss: bool | None = None, scale: float | None = None) -> Weights:
         """The weights of a span's characters. loss, scale: the message's own words, if it has any."""
+        if len(span.text) > SHORT:
+            return self._weighed(span, loss, scale)
+        key = (span, loss, scale)
+        if key not in self._known:
+            if len(self._known) > 10_000:
+                self._known.clear()
+            self._known[key] = self._weighed(span, loss, scale)
+        return self._known[key]
+
+    def _weighed(self, span: Span, loss: bool | None, scale: float | None) -> Weights:
         made: Weights = [(len(span.text), 1.0 if loss is None else float(loss))]
         for rule in self.base if loss is None else ():
             made = _times(made, rule.factors(span))

@@ -24,6 +24,8 @@ def fill(row: Row, values: Values) -> dict[str, Any]:
     Raises:
         DataError: the row's language is not among a variable's.
     """
+    if not values:
+        return row.values
     made: dict[str, Any] = _filled(row.values, row, {name.lower(): value for name, value in values.items()})
     return made
 
