@@ -58,13 +58,14 @@ def dialect(tokenizer: "PreTrainedTokenizerBase") -> Dialect:
     specials = control.every
     thinks = "enable_thinking" in template_text(tokenizer)
     last = _last_token(tokenizer, specials, thinks, name)
-    stops = {word for word in (tokenizer.eos_token, last) if word}
-    pattern = re.compile("|".join(re.escape(str(word)) for word in sorted(stops)))
+    stops = dict.fromkeys(str(word) for word in (last, tokenizer.eos_token) if word)
+    pattern = re.compile("|".join(re.escape(word) for word in stops))
     return Dialect(tokenizer, control, pattern, specials, thinks, name)
 
 
 def _last_token(tokenizer: "PreTrainedTokenizerBase", specials: re.Pattern[str], thinks: bool, name: str) -> str | None:
-    """The token that the template writes after an answer; None when it takes no such simple exchange."""
+    """What the template ends an answer with, mostly one token; None when it takes no such simple exchange."""
+    # every special token right after the answer belongs to its end: <|END_RESPONSE|><|END_OF_TURN_TOKEN|>
     user = {"role": "user", "content": QUESTION}
     exchange = [user, {"role": "assistant", "content": ANSWER}]
     try:
@@ -79,10 +80,13 @@ def _last_token(tokenizer: "PreTrainedTokenizerBase", specials: re.Pattern[str],
             f"{name}: its chat template has no generation prompt: inference would not start with {opening!r}, "
             "which training would put before each answer. Mend the template: it must honour add_generation_prompt."
         )
-    ending = specials.search(after)
-    if ending is None:
+    first = specials.search(after)
+    if first is None:
         raise ModelError(
             f"{name}: its chat template writes no special token after an answer, so the model would not learn to stop. "
             "Mend the template, or choose the chat model of the family."
         )
-    return ending.group()
+    end = first.end()
+    while (following := specials.match(after, end)) is not None:
+        end = following.end()
+    return after[first.start() : end]

@@ -13,11 +13,10 @@ from runner.core import thoughts
 from runner.core.specs import Template
 from runner.core.types import Example, Message, Span
 from runner.data import context
-from runner.data.chat import chat
 from runner.data.control import ControlTokens, Guarded
 from runner.data.dialect import EMPTY_THOUGHT, Dialect, dialect
 from runner.data.dropped import Dropped
-from runner.data.render import Refused, template_text, with_system
+from runner.data.render import Refused, mappings, with_system
 from runner.data.rules import Rules
 from runner.data.turns import Conversation, Layout, Turn, faithful, together
 
@@ -94,13 +93,13 @@ class Drafter:
         return message
 
     def _conversation(self, messages: Sequence[Message], tools: Sequence[Any]) -> list[Draft]:
-        mappings = chat(messages, template_text(self.tokenizer, tools))
-        plane = self.control.plane(mappings) if self.control.spelled([mappings, tools]) else None
+        said = mappings(self.tokenizer, messages, tools)
+        plane = self.control.plane(said) if self.control.spelled([said, tools]) else None
         if plane is not None:
             self.notes["rows that spell a control token, kept as text"] += 1
-            mappings, tools = self.control.hide(mappings, plane), self.control.hide(tools, plane)
+            said, tools = self.control.hide(said, plane), self.control.hide(tools, plane)
         weigher = Weigher(self.rules, messages, self.control, plane)
-        conversation = Conversation(self.dialect, mappings, tools)
+        conversation = Conversation(self.dialect, said, tools)
         wanted = conversation.assistants[-1:] if self.template.turns == "last" else conversation.assistants
         turns = [conversation.turn(index) for index in wanted if messages[index].loss is not False]
         turns = [turn for turn in turns if weigher.turn(turn)]
@@ -118,6 +117,8 @@ class Drafter:
             thinks = "think" if conversation.thought(turn.index) else "do not think"
             kind = "break off inside a thought" if broken else thinks
             self.notes[f"trained turns that {kind}"] += 1
+            if turn.composed:
+                self.notes["trained turns without thoughts in the template's rendering, written after the prompt"] += 1
 
     def _plain(self, text: str) -> list[Draft]:
         """Plain text, with the tokens that begin and end a document for this tokenizer."""

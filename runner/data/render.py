@@ -4,12 +4,13 @@ Refuses a tokenizer without a chat template. What the template itself refuses co
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from runner.core.errors import DataError, ModelError
 from runner.core.specs import Template
 from runner.core.types import Message
-from runner.data.chat import chat
+from runner.data.chat import chat, inline, reasoning_key
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -52,7 +53,7 @@ def render(
     """The text of a conversation.
 
     Args:
-        conversation: messages as `chat` makes them.
+        conversation: messages as `mappings` makes them.
         prompt: end with what starts the assistant's next turn.
         thinking: passed on as `enable_thinking`; None leaves it to the template.
 
@@ -80,6 +81,30 @@ def render(
     return str(text)
 
 
+def mappings(
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], tools: Sequence[Any] = ()
+) -> list[dict[str, Any]]:
+    """Messages as this tokenizer's chat template reads them, for `render`."""
+    source = template_text(tokenizer, tools)
+    return chat(messages, source, split=_knows_thoughts_only_as_reasoning(tokenizer, source))
+
+
+@lru_cache(maxsize=8)
+def _knows_thoughts_only_as_reasoning(tokenizer: "PreTrainedTokenizerBase", source: str) -> bool:
+    """Whether a think block in the content comes out otherwise than the same thoughts in their own key."""
+    key = reasoning_key(source)
+    if key is None:
+        return False
+    asked = {"role": "user", "content": "qzquestionqz"}
+    thought, said = "qzthoughtqz", "qzanswerqz"
+    within = {"role": "assistant", "content": inline(thought, said)}
+    try:
+        apart = render(tokenizer, [asked, {"role": "assistant", "content": said, key: thought}])
+        return thought in apart and apart != render(tokenizer, [asked, within])
+    except Refused:
+        return False
+
+
 def prompt_text(
     tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], template: Template, tools: Sequence[Any] = ()
 ) -> str:
@@ -88,7 +113,7 @@ def prompt_text(
     Raises:
         Refused: the chat template does not take the conversation. ModelError: there is no chat template.
     """
-    conversation = chat(with_system(messages, template), template_text(tokenizer, tools))
+    conversation = mappings(tokenizer, with_system(messages, template), tools)
     text = render(tokenizer, conversation, tools, prompt=True, thinking=THINKING[template.thinking])
     if template.thinking == "off" and text.rstrip().endswith("<think>"):
         raise ModelError(

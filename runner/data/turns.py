@@ -17,6 +17,7 @@ from runner.data.dialect import Dialect
 from runner.data.render import Refused, render
 
 Modes = tuple[bool | None, ...]
+OPENED = re.compile(r"<think>\s*$")
 BLANKS = re.compile(r"\s*")
 
 
@@ -24,7 +25,8 @@ BLANKS = re.compile(r"\s*")
 class Turn:
     """One assistant turn. text: the conversation up to and including it, as rendered; start, end: its characters,
     from where the inference prompt ends to the end of its end-of-turn token, which starts at `stop`. index: its place
-    among the messages. thinking: the mode of that prompt."""
+    among the messages. thinking: the mode of that prompt. composed: the template leaves the thoughts of every turn out,
+    so that they were written after the prompt here."""
 
     index: int
     text: str
@@ -32,6 +34,7 @@ class Turn:
     stop: int
     end: int
     thinking: bool | None = None
+    composed: bool = False
 
     @property
     def answer(self) -> str:
@@ -77,7 +80,7 @@ class Conversation:
         Raises:
             Refused: the template does not render it so that it continues the inference prompt, or leaves words out.
         """
-        found = next((turn for mode in self.modes(index) if (turn := self._turn(index, mode))), None)
+        found = self._rendered_turn(index) or self._composed_turn(index)
         if found is None:
             raise Refused(f"message {index}, as it renders it, does not go on from the inference prompt")
         self._refuse_losses(index, found.answer)
@@ -95,14 +98,36 @@ class Conversation:
         held = next((message[key] for key in REASONING_KEYS if message.get(key) is not None), None)
         return held.strip() if held is not None else thoughts.split(message["content"])[0]
 
-    def _turn(self, index: int, mode: bool | None) -> Turn | None:
-        prompt, text = self.rendered(index, True, mode), self.rendered(index + 1, False, mode)
-        if not text.startswith(prompt):
-            return None
-        if self.thought(index) == "" and prompt.rstrip().endswith("<think>"):
-            return None  # an empty block: the prompt that closes it comes later in `modes`
-        end = self.dialect.end_of_turn(text, len(prompt))
-        return None if end is None else Turn(index, text, len(prompt), *end, mode)
+    def _rendered_turn(self, index: int) -> Turn | None:
+        """The turn as the template renders it, in the first mode whose prompt it continues."""
+        opened: Turn | None = None
+        for mode in self.modes(index):
+            prompt, text = self.rendered(index, True, mode), self.rendered(index + 1, False, mode)
+            end = self.dialect.end_of_turn(text, len(prompt)) if text.startswith(prompt) else None
+            if end is None:
+                continue
+            turn = Turn(index, text, len(prompt), *end, mode)
+            if self.thought(index) != "" or OPENED.search(prompt) is None:
+                return turn
+            opened = opened or turn  # an empty block: better a prompt that closes it
+        return opened
+
+    def _composed_turn(self, index: int) -> Turn | None:
+        """The turn after a prompt that opens a thought, where the template renders answers without their thoughts.
+
+        DeepSeek-R1's distilled models do: the prompt ends with `<think>`, and what is rendered holds no thought.
+        """
+        for mode in self.modes(index):
+            prompt, text = self.rendered(index, True, mode), self.rendered(index + 1, False, mode)
+            opening = OPENED.search(prompt)
+            if opening is None or not text.startswith(prompt[: opening.start()]):
+                continue
+            thought = self.thought(index)
+            said = f"{prompt}{thought + chr(10) if thought else ''}</think>\n\n{text[opening.start() :].lstrip()}"
+            end = self.dialect.end_of_turn(said, len(prompt))
+            if end is not None:
+                return Turn(index, said, len(prompt), *end, mode, composed=True)
+        return None
 
     def _refuse_losses(self, index: int, answer: str) -> None:
         message = self.messages[index]
