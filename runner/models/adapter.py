@@ -8,6 +8,7 @@ from runner.core.artifact import write_whole
 from runner.core.errors import ModelError
 from runner.models.locate import ADAPTER as CONFIG
 from runner.models.locate import Located
+from runner.models.quiet import quiet
 
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -26,7 +27,8 @@ def attach(base: Any, located: Located) -> Any:
     if not (folder / WEIGHTS).is_file():
         raise ModelError(f"{folder}: holds no {WEIGHTS}. Adapters are read from safetensors only.")
     check_fit(base, folder, located)
-    made = PeftModel.from_pretrained(base, folder, is_trainable=False)
+    with quiet():
+        made = PeftModel.from_pretrained(base, folder, is_trainable=False)
     made.active_peft_config.base_model_name_or_path = str(located.base)  # peft looks there while it saves
     return made
 

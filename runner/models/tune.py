@@ -5,6 +5,7 @@ from typing import Any
 
 from runner.core.errors import ConfigError, ModelError
 from runner.core.specs import Lora, TrainType
+from runner.models.quiet import quiet
 
 EMBEDDINGS = ("embed_tokens", "wte", "lm_head")
 
@@ -62,7 +63,8 @@ def _lora(model: Any, train_type: TrainType) -> Any:
     if getattr(model, "is_loaded_in_4bit", False):
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # type: ignore[no-untyped-call]
     try:
-        return get_peft_model(model, _config(train_type.lora, model))
+        with quiet():
+            return get_peft_model(model, _config(train_type.lora, model))
     except ValueError as error:
         if "not found in the base model" not in str(error):
             raise
