@@ -66,15 +66,16 @@ def pieces(
 
     Args:
         readings: one for each dataset of the mix; `Example.part` says which.
-        processes: how many work at once; 1 is this process alone.
+        processes: how many work at once; 1, or few rows, is this process alone.
     """
     work = list(_cut(examples))
-    if processes <= 1 or len(work) < 2:
+    if processes <= 1 or len(work) < 2 * processes:
         encoders = _Encoders(tokenizer, readings)
         yield from (encoders.piece(*some) for some in work)
         return
-    given = (tokenizer, tuple(readings))
-    with ProcessPoolExecutor(min(processes, len(work)), get_context("forkserver"), _start, given) as pool:
+    server = get_context("forkserver")
+    server.set_forkserver_preload(["runner.data._encoding_process"])
+    with ProcessPoolExecutor(processes, server, _start, (tokenizer, tuple(readings))) as pool:
         try:
             yield from _in_order(pool, work, 2 * processes)
         except BrokenProcessPool:
