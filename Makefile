@@ -1,6 +1,6 @@
 # Everything that a checkout needs, in .venv. Settings: PYTHON, TORCH, EXTRAS, and for make test T=tests/core.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types format check bench
+.PHONY: help setup demo test slow lint types format check bench
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -35,6 +35,9 @@ demo: $(READY) ## teach a real 135M chat model a new name, and ask it before and
 
 test: $(READY) ## the tests; make test T=tests/core for some of them
 	@$(PY) -m pytest -q $(T)
+
+slow: $(READY) ## the tests that take their time, alone
+	@$(PY) -m pytest -q -m slow $(T)
 
 lint: $(READY) ## ruff: mistakes and layout
 	@$(PY) -m ruff check --quiet

@@ -33,8 +33,8 @@ def installed(user, monkeypatch):
     ("line", "wanted"),
     [
         ("runner pl", {"plan"}),
-        ("runner plan recipe=d", {"recipe=demo"}),
-        ("runner +recipe=d", {"+recipe=demo"}),
+        ("runner plan recipe=de", {"recipe=demo"}),
+        ("runner +recipe=de", {"+recipe=demo"}),
         ("runner recipe=two train_type=q", {"train_type=qlora"}),
         ("runner recipe=two optim.w", {"optim.warmup=", "optim.weight_decay="}),
         ("runner explain recipe=two optim.w", {"optim.warmup", "optim.weight_decay"}),
@@ -43,7 +43,7 @@ def installed(user, monkeypatch):
         ("runner list rew", {"rewards"}),
         ("runner recipe=nope optim.l", set()),
         ("runner -m recipe=two hydra/launcher=b", {"hydra/launcher=basic"}),
-        ("python -m runner recipe=d", {"recipe=demo"}),
+        ("python -m runner recipe=de", {"recipe=demo"}),
     ],
 )
 def test_completion_answers(user, monkeypatch, line: str, wanted: set[str]) -> None:
@@ -59,7 +59,7 @@ def test_completion_in_bash(installed) -> None:
     script = """
         eval "$(runner -sc install=bash)"
         complete -p runner
-        COMP_LINE="runner recipe=d"; COMP_WORDS=(runner recipe=d); COMP_CWORD=1; COMP_POINT=${#COMP_LINE}
+        COMP_LINE="runner recipe=de"; COMP_WORDS=(runner recipe=de); COMP_CWORD=1; COMP_POINT=${#COMP_LINE}
         hydra_bash_completion 2>/dev/null
         echo "${COMPREPLY[@]}"
     """
@@ -79,8 +79,8 @@ def test_completion_in_other_shells(installed, shell: str) -> None:
         pytest.skip(f"{shell} is not installed")
     scripts = {
         "zsh": 'autoload -Uz compinit bashcompinit; compinit -u; bashcompinit; eval "$(runner -sc install=bash)"; '
-               'COMP_LINE="runner recipe=d" COMP_POINT=15 runner -sc query=bash',
-        "fish": "runner -sc install=fish | source; complete -C 'runner recipe=d'",
+               'COMP_LINE="runner recipe=de" COMP_POINT=16 runner -sc query=bash',
+        "fish": "runner -sc install=fish | source; complete -C 'runner recipe=de'",
     }  # fmt: skip
     asked = subprocess.run([shell, "-c", scripts[shell]], capture_output=True, text=True, timeout=60)
     assert "recipe=demo" in asked.stdout, asked.stderr
