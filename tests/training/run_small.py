@@ -4,6 +4,7 @@ A process is forked from a server that has imported everything, so that it start
 of all its weights in FOLDER/digest.RANK when it comes to its end.
 """
 
+import contextlib
 import hashlib
 import multiprocessing
 import os
@@ -51,6 +52,7 @@ def main(folder: Path, kind: str, event: str, update: int, rank: int, world: int
     """Train; exit code 0, or that of the error, whose sentence goes to FOLDER/error.RANK."""
     import torch
 
+    os.setsid()  # so that what it started can be ended with it
     torch.set_num_threads(1)
     if world > 1:
         group = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
@@ -100,6 +102,8 @@ def run(folder: Path, kind: str, event: str = "", update: int = 0, world: int = 
     for process in start(folder, kind, event, update, world):
         process.join(120)
         assert process.exitcode is not None, (folder / "log.0").read_text()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # loaders of a training that was killed
         codes.append(process.exitcode)
     return codes
 
