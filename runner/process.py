@@ -39,7 +39,7 @@ class Process:
         environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
         self._popen = subprocess.Popen(
             self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=True, pass_fds=passed, env={**environment, **QUIET, **marks},
+            start_new_session=True, pass_fds=passed, env={"PYTHONWARNINGS": "ignore::FutureWarning", **environment, **QUIET, **marks},
         )  # fmt: skip
         os.close(alive_read)
         os.close(progress_write)
