@@ -21,7 +21,7 @@ from runner.core.job import JOB_FILE
 from runner.engines import launch
 from runner.lock import locked, unlocked
 from runner.plan import Plan, Step, refuse_changes, work_order
-from runner.process import Process
+from runner.process import Process, calm
 from runner.terminal import Terminal
 
 TAIL = 15  # lines of a failed stage's log that are shown
@@ -99,7 +99,7 @@ def _interactive(step: Step) -> int:
     """The stage owns the terminal; Ctrl-C is its own affair."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        return subprocess.run(command(step.folder), check=False).returncode
+        return subprocess.run(command(step.folder), check=False, env=calm(os.environ)).returncode
     finally:
         signal.signal(signal.SIGINT, before)
 

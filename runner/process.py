@@ -11,13 +11,18 @@ import os
 import selectors
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, Self
 
 from runner.core.job import PARENT_FD, PROGRESS_FD
 
 QUIET = {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def calm(environment: Mapping[str, str]) -> dict[str, str]:
+    """A worker's environment: no progress bars of libraries, and no notices about their own future unless asked for."""
+    return {"PYTHONWARNINGS": "ignore::FutureWarning", **environment, **QUIET}
 
 
 class Process:
@@ -39,7 +44,7 @@ class Process:
         environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
         self._popen = subprocess.Popen(
             self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=True, pass_fds=passed, env={"PYTHONWARNINGS": "ignore::FutureWarning", **environment, **QUIET, **marks},
+            start_new_session=True, pass_fds=passed, env={**calm(environment), **marks},
         )  # fmt: skip
         os.close(alive_read)
         os.close(progress_write)
