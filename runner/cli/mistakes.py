@@ -43,11 +43,11 @@ def _origin(key: str, composer: "Composer") -> str:
 def _no_such_option(error: MissingConfigException, composer: "Composer") -> ConfigError:
     missing = str(error.missing_cfg_file or "")
     group, _, name = missing.rpartition("/")
-    options = list(error.options or [])
     if not group:
         sources = composer.loader.get_sources()
         known = {name for source in sources for name in source.list("", ObjectType.CONFIG) if not name.startswith("_")}
         return ConfigError("--config-name", f"no config named {name!r}", near_miss(name, known))
+    options = composer.loader.get_group_options(group, ObjectType.CONFIG)  # Hydra tells none for an item of a list
     made = ConfigError(group, f"no {group.replace('_', ' ')} named {name!r}", near_miss(name, options) or _all(options))
     return made.at(option_origin(composer, group, name))
 

@@ -28,6 +28,7 @@ WORDS = [
     ("recipe=two train_type=lorra", "command line: train_type: no train type named 'lorra'. Did you mean lora?"),
     ("recipe=two train_type=", "command line: train_type: no train type named ''. Choices: freeze, full, lora, qlora."),
     ("recipe=two reward=shrt", "command line: reward: no reward named 'shrt'. Did you mean short?"),
+    ("recipe=two reward=[shrt]", "command line: reward: no reward named 'shrt'. Did you mean short?"),
     ("recipe=two reward=short reward.short.wait=3",
      "command line: reward.short.wait: no such key (value 3). Did you mean reward.short.weight?"),
     ("recipe=two reward=short reward.short.params.limt=3",
