@@ -2,6 +2,7 @@
 in the last column, so that leaving rows let the left side be cut off and joining rows are padded there.
 """
 
+import inspect
 from typing import Any
 
 import torch
@@ -47,6 +48,12 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
     def _show(self, length: int) -> None:
         self.keys, self.values = (buffer[..., :length, :] for buffer in self._buffers)
+
+
+def keyword(model: Any) -> str:
+    """How the model's forward calls its cache: transformers 5.24 named it anew."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "cache" if "cache" in inspect.signature(base.forward).parameters else "past_key_values"
 
 
 def _buffer(like: torch.Tensor, length: int) -> torch.Tensor:

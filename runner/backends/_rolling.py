@@ -47,6 +47,7 @@ class Rolling:
         self.model, self.sampler, self.ends, self.stopped = model, sampler, ends, stopped
         self.budget, self.context, self.max_new_tokens = budget, context, max_new_tokens
         self.rolling = _cache.is_rolling(model.config)
+        self._cache_name = _cache.keyword(model)
         self.slots: list[Slot] = []
         self.cache: Any = None
         self._finished, self._tokens = 0, 0  # answers so far and their tokens
@@ -103,9 +104,9 @@ class Rolling:
             input_ids=torch.tensor([[0] * (new - len(part)) + part for part in tokens], device=device),
             attention_mask=(torch.arange(columns, device=device)[None] >= columns - held).long(),
             position_ids=(torch.arange(new, device=device)[None] + held - new).clamp(min=0),
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
+            **{self._cache_name: cache},
         )
         drawing = [place for place, slot in enumerate(slots) if slot.alive]
         logits = made.logits[:, -1]
