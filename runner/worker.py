@@ -48,6 +48,7 @@ def run(folder: Path, stopping: threading.Event | None = None) -> artifact.Artif
         hub=order["hub"],
         roots=places,
         fingerprint=order["fingerprint"],
+        identity=order.get("identity", {}),
         stopping=(stopping or threading.Event()).is_set,
     )
     made: artifact.Artifact = dataclasses.replace(stage.run(job), fingerprint=order["fingerprint"])

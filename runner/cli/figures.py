@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.specs import Batch
+from runner.data import counted
 from runner.data.size import Size, size_of_mix
 from runner.models.memory import Memory, estimate
 from runner.models.shape import shape_of
@@ -28,11 +29,18 @@ class Figures:
     tokens: int | None  # of the whole training, all epochs
 
 
-def figures(stage: Any, places: Sequence[Path], bases: Mapping[str, str]) -> Figures | None:
-    """The figures of a stage that trains; None for others. bases: stage -> the model its artifact is made of."""
+def figures(
+    stage: Any, places: Sequence[Path], bases: Mapping[str, str], identity: Mapping[str, Any]
+) -> Figures | None:
+    """The figures of a stage that trains; None for others.
+
+    Args:
+        bases: stage -> the model its artifact is made of. identity: the stage's, by which its mix may be known exactly.
+    """
     if not all(hasattr(stage, name) for name in NEEDED):
         return None
-    size = size_of_mix(stage.mix, places)
+    known = counted.known(identity)
+    size = Size(known.rows, known.tokens, True, True) if known else size_of_mix(stage.mix, places)
     updates = _updates(stage, size)
     name = bases.get(stage.model.id.removeprefix("stage:"), stage.model.id)
     shape = shape_of(name)
@@ -58,7 +66,13 @@ def lines(stage: Any, known: Figures) -> Iterator[str]:
     size, batch, parallelism = known.size, stage.batch, stage.parallelism
     about = "" if size.exact else "~"
     if size.rows is not None:
-        tokens = f", ~{short(size.tokens)} tokens" if size.tokens is not None else ""
+        tokens = (
+            ""
+            if size.tokens is None
+            else f", {size.tokens:,} tokens"
+            if size.counted
+            else f", ~{short(size.tokens)} tokens"
+        )
         most = f" (at most {short(size.rows * stage.max_length)})" if stage.max_length else ""
         yield f"data     {about}{size.rows} rows{tokens}{most if size.tokens is None else ''}"
     else:

@@ -22,7 +22,7 @@ def show(plan: Plan, console: Console | None = None) -> None:
         made = makes if makes != "none" else "-"
         table.add_row(step.name, step.kind, ", ".join(step.needs) or "-", made, step.state, step.reason)
     out.print(table)
-    known = {step.name: figures(step.stage, plan.places, _bases(plan)) for step in plan.steps}
+    known = {step.name: figures(step.stage, plan.places, _bases(plan), step.identity) for step in plan.steps}
     for step in plan.steps:
         _details(out, step, known[step.name])
     out.print(f"\n{_total(plan, known)}")
@@ -52,10 +52,11 @@ def _total(plan: Plan, known: dict[str, Figures | None]) -> str:
         return "Nothing to do: every stage is complete."
     trained = [figure for step in run if (figure := known[step.name])]
     parts = [f"{len(run)} of {len(plan.steps)} stages run"]
+    about = "" if all(figure.size.counted for figure in trained) else "~"
     if trained and all(figure.updates is not None for figure in trained):
-        parts.append(f"~{sum(figure.updates or 0 for figure in trained)} updates")
+        parts.append(f"{about}{sum(figure.updates or 0 for figure in trained)} updates")
     if trained and all(figure.tokens is not None for figure in trained):
-        parts.append(f"~{short(sum(figure.tokens or 0 for figure in trained))} tokens trained on")
+        parts.append(f"{about}{short(sum(figure.tokens or 0 for figure in trained))} tokens trained on")
     refused = [step.name for step in run if step.state == "changed"]
     if refused and plan.recipe.on_change == "refuse":
         parts.append(

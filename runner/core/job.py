@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Job:
     """One stage's work order.
 
     name: the stage's name in the recipe. folder: where it writes. run: the run's folder.
+    identity: all that decides what the stage makes.
     roots: search roots for plugins, first one wins. hub: which hub ids belong to.
     stopping: answers whether the user asked to stop; long work looks at it between its units.
     """
@@ -55,5 +56,6 @@ class Job:
     hub: str = "modelscope"
     roots: tuple[Path, ...] = ()
     fingerprint: str = ""
+    identity: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
     stopping: Callable[[], bool] = lambda: False

@@ -17,11 +17,12 @@ SMALL = 50 * 1024**2  # a JSON list is parsed up to this size
 
 @dataclass(frozen=True)
 class Size:
-    """rows and tokens, None where nothing is known; exact: whether the rows were counted."""
+    """rows and tokens, None where nothing is known; exact: whether the rows were counted, counted: the tokens too."""
 
     rows: int | None
     tokens: int | None
     exact: bool
+    counted: bool = False
 
 
 def size_of_mix(mix: Mix, places: Sequence[Path]) -> Size:

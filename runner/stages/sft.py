@@ -122,6 +122,7 @@ class Sft:
         return Artifact(self.produces(), str(made.folder), base=located.name, metrics=made.metrics)
 
     def _prepare(self, tokenizer: Any, job: Job) -> "Prepared":
+        from runner.data import counted
         from runner.data.prepare import Reading, prepare
 
         reading = Reading(self.template, self.loss_scale, self.max_length, self.overlong)
@@ -132,6 +133,8 @@ class Sft:
         )  # fmt: skip
         if _first():
             print("\n".join(made.report), flush=True)
+            if job.identity:
+                counted.remember(job.identity, counted.Counted(len(set(made.train.rows)), sum(made.train.lengths)))
             if self.eval.every and not made.validation.sequences:
                 print("nothing is kept aside for evaluation (mix.validation), so eval.every does nothing", flush=True)
         if job.stopping():
