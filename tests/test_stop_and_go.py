@@ -46,9 +46,9 @@ FULL = RECIPE.replace("kind: lora", "kind: full").replace('  merge: {kind: merge
 class Run:
     """The command in a folder of its own run. At most one process of it at a time."""
 
-    def __init__(self, folder: Path, name: str, recipe: str = "whole") -> None:
+    def __init__(self, folder: Path, name: str, recipe: str = "whole", *more: str) -> None:
         self.cwd, self.folder = folder, folder / name
-        self.command = [sys.executable, "-m", "runner", f"+recipe={recipe}", f"output_dir={name}"]
+        self.command = [sys.executable, "-m", "runner", f"+recipe={recipe}", f"output_dir={name}", *more]
         self.process: subprocess.Popen[str] | None = None
         self.begun = 0.0
 
@@ -85,7 +85,7 @@ class Run:
                     mine = "runner.worker" in words and (entry / "cwd").resolve() == self.cwd
                 except OSError:
                     continue
-                if mine and any(Path(word).parts[:1] == (self.folder.name,) for word in words):
+                if mine and any(self.folder.name in Path(word).parts for word in words):
                     found.append(int(entry.name))
         return [pid for pid in found if alive(pid)]
 
@@ -201,6 +201,26 @@ def test_full_weights_killed_while_a_checkpoint_is_written(folder: Path) -> None
     for wait in (0.002, 0.02):
         kill(run, lambda run: saving(run) and past(5)(run), wait, random.Random(1))
     run.whole()
+    assert_same(run, reference)
+
+
+DDP = ("parallelism=ddp", "parallelism.gpus=2")
+
+
+@pytest.mark.parametrize("recipe", ["whole", pytest.param("full", marks=pytest.mark.slow)])
+def test_two_devices_killed_together(folder: Path, recipe: str) -> None:
+    """Parent and every rank killed in the middle, twice: the same command ends in the same place, to the bit."""
+    reference, run = Run(folder, f"two-{recipe}", recipe, *DDP), Run(folder, f"two-{recipe}-killed", recipe, *DDP)
+    reference.whole()
+    for moment in (past(3), past(8)):
+        process = run.start()
+        while not moment(run) and process.poll() is None:
+            time.sleep(0.001)
+        assert len(run.workers()) >= 2, run.ended()
+        for pid in (process.pid, *run.workers()):
+            os.kill(pid, signal.SIGKILL)
+        assert run.ended()[0] == -signal.SIGKILL
+    assert "going on from checkpoint-" in run.whole()
     assert_same(run, reference)
 
 
