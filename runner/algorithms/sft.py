@@ -1,7 +1,7 @@
 """Supervised fine-tuning: the trained tokens become likelier, each by its weight."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from runner.core.schema import component
 from runner.core.types import Encoded
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 @component
 class Sft:
     """Cross-entropy of the trained tokens, weighted, over the trained weight of the whole update."""
+
+    whole_rows: ClassVar[bool] = False
 
     def measure(self, sequence: Encoded) -> Mapping[str, float]:
         """The trained weight of a sequence."""

@@ -1,6 +1,6 @@
 """The few values that travel through the data path: what a row means, what was rendered, what is trained on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +56,8 @@ class Encoded:
     """One sequence as trained. Lists have one entry a token.
 
     labels: the token where trained, -100 elsewhere. weights: None when every trained token weighs 1.
-    turn: index of the last message that the sequence holds.
+    turn: index of the last message that the sequence holds. values: what an algorithm knows of the whole sequence,
+    such as an advantage; per_token: what it knows of each token, such as a reference's log-probability.
     """
 
     input_ids: list[int]
@@ -66,6 +67,8 @@ class Encoded:
     row: int = 0
     turn: int = 0
     text: str = ""
+    values: Mapping[str, float] = field(default_factory=dict)
+    per_token: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ and FlashAttention's bounds keep them apart. Either way a trained token is told 
 so that logits are needed there only. A first token has no such place and is never trained.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from runner.core.types import Encoded
@@ -25,7 +25,8 @@ class MicroBatch:
     inputs: keywords of the model's forward. places: int64 [N], where in the flattened batch a trained token is
     predicted. targets: int64 [N], the tokens. weights: float32 [N]. owners: int64 [N], which of `sequences` each
     entry belongs to. sequences: indices into the data. filler: carries no weight, its weights are 0.
-    tokens: real ones. slots: those computed, padding included.
+    tokens: real ones. slots: those computed, padding included. values: float32 [sequences] each, what an algorithm
+    knows of every sequence; per_token: float32 [N] each, what it knows of every trained token.
     """
 
     inputs: dict[str, Any]
@@ -37,12 +38,16 @@ class MicroBatch:
     filler: bool
     tokens: int
     slots: int
+    values: "Mapping[str, torch.Tensor]" = field(default_factory=dict)
+    per_token: "Mapping[str, torch.Tensor]" = field(default_factory=dict)
 
     def to(self, device: Any) -> "MicroBatch":
         """The same on a device."""
         move = {name: getattr(self, name).to(device) for name in ("places", "targets", "weights", "owners")}
         inputs = {key: value.to(device) if hasattr(value, "to") else value for key, value in self.inputs.items()}
-        return replace(self, inputs=inputs, **move)
+        values = {name: value.to(device) for name, value in self.values.items()}
+        per_token = {name: value.to(device) for name, value in self.per_token.items()}
+        return replace(self, inputs=inputs, values=values, per_token=per_token, **move)
 
 
 def trained(sequence: Encoded) -> list[tuple[int, float]]:
@@ -82,6 +87,11 @@ def collate(
         filler=filler,
         tokens=sum(lengths),
         slots=sum(lengths) if packed else width * len(lengths),
+        values={name: torch.tensor([s.values[name] for s in sequences]) for name in sequences[0].values},
+        per_token={
+            name: torch.tensor([s.per_token[name][i] for s in sequences for i, _ in trained(s)])
+            for name in sequences[0].per_token
+        },
     )
 
 

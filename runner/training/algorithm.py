@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 
 class Algorithm(Protocol):
-    """What is learned from the predictions of a model."""
+    """What is learned from the predictions of a model.
+
+    whole_rows: whether all sequences of a row must share a micro-batch, as the two of a preference pair.
+    """
+
+    @property
+    def whole_rows(self) -> bool: ...
 
     def measure(self, sequence: Encoded) -> Mapping[str, float]:
         """What the sequence adds to the totals of its update, by name; the same names for every sequence."""

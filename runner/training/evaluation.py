@@ -8,7 +8,7 @@ from runner.data.collate import MicroBatch, collate
 from runner.data.micro_batches import Micro, cut
 from runner.data.prepare import Encodings
 from runner.training.algorithm import Algorithm
-from runner.training.planned import Cutting
+from runner.training.planned import Cutting, units
 
 
 def first_rows(kept: Encodings, most: int | None) -> Encodings:
@@ -38,8 +38,8 @@ class Evaluation:
     @cached_property
     def _part(self) -> list[Micro]:
         lengths = [len(sequence.input_ids) for sequence in self.sequences]
-        units = [(i,) for i in range(len(lengths))]
-        return cut(lengths, units, self.cutting.budget, self.cutting.world, self.cutting.packed)[self.cutting.rank]
+        held = units(range(len(lengths)), self.rows, self.algorithm.whole_rows)
+        return cut(lengths, held, self.cutting.budget, self.cutting.world, self.cutting.packed)[self.cutting.rank]
 
     def __len__(self) -> int:
         return len(self._part)

@@ -71,7 +71,7 @@ def batch(
 ) -> UpdateBatch:  # fmt: skip
     """Cut chosen sequences and make this device's tensors."""
     lengths = {i: len(sequences[i].input_ids) for i in chosen}
-    parts = cut(lengths, [(i,) for i in chosen], cutting.budget, cutting.world, cutting.packed)
+    parts = cut(lengths, units(chosen, rows, algorithm.whole_rows), cutting.budget, cutting.world, cutting.packed)
     micros = tuple(
         collate([sequences[i] for i in micro.sequences], micro.sequences, cutting.packed, micro.filler)
         for micro in parts[cutting.rank]
@@ -88,3 +88,13 @@ def batch(
     )
     origins = tuple(dict.fromkeys((sequences[i].source, sequences[i].row) for i in chosen))
     return UpdateBatch(number, micros, totals, size, epoch, origins)
+
+
+def units(chosen: Sequence[int], rows: Sequence[int], whole_rows: bool) -> list[tuple[int, ...]]:
+    """What must not be cut apart: each sequence, or all sequences of each row."""
+    if not whole_rows:
+        return [(i,) for i in chosen]
+    held: dict[int, list[int]] = {}
+    for i in chosen:
+        held.setdefault(rows[i], []).append(i)
+    return [tuple(unit) for unit in held.values()]

@@ -1,5 +1,8 @@
 """Tensors of a micro-batch, padded and packed."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 
 from runner.core.types import Encoded
@@ -48,3 +51,12 @@ def test_a_padding_token_that_is_also_a_word_stays_trained():
     made = collate([row, LONG], [0, 1])
     assert made.targets.tolist()[:2] == [0, 0]
     assert made.inputs["attention_mask"].tolist()[0] == [1, 1, 1, 0]
+
+
+def test_what_an_algorithm_knows_of_sequences_and_tokens_travels_with_them():
+    first = replace(LONG, values={"advantage": 2.0}, per_token={"reference": [0.1, 0.2, 0.3, 0.4]})
+    second = replace(SHORT, values={"advantage": -1.0}, per_token={"reference": [0.5, 0.6]})
+    micro = collate([first, second], [0, 1], packed=True)
+    assert micro.values["advantage"].tolist() == [2.0, -1.0]
+    assert micro.per_token["reference"].tolist() == pytest.approx([0.3, 0.4, 0.6])
+    assert micro.per_token["reference"].shape == micro.targets.shape
