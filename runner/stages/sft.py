@@ -1,195 +1,20 @@
-"""Supervised fine-tuning: a model learns the answers of a mix of conversations.
+"""Supervised fine-tuning: a model learns the answers of a mix of conversations."""
 
-Reads and encodes the mix, refuses what would teach something wrong, trains update by update, and leaves the adapter or
-model with its tokenizer in `model/`, the figures in `metrics.jsonl` and their picture in `loss.png`.
-"""
+from typing import TYPE_CHECKING
 
-import dataclasses
-import os
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
-
-from annotated_types import Gt
-
-from runner.core.artifact import Artifact
-from runner.core.errors import ConfigError, Interrupted
-from runner.core.job import Job
 from runner.core.schema import component
-from runner.core.specs import (
-    Batch,
-    Count,
-    Data,
-    Eval,
-    Log,
-    Mix,
-    Model,
-    Optim,
-    Parallelism,
-    Rules,
-    Save,
-    Template,
-    TrainType,
-)  # fmt: skip
+from runner.stages._training import Training
 
 if TYPE_CHECKING:
-    from runner.data.prepare import Prepared
-    from runner.training.settings import Settings
-    from runner.training.train import Work
-
-PICTURE = "loss.png"
+    from runner.training.algorithm import Algorithm
 
 
 @component
-class Sft:
+class Sft(Training):
     """Fine-tuning on the answers of conversations. `batch` says what makes an update, over all devices."""
 
-    model: Model
-    mix: Mix
-    max_length: Count | None = None
-    overlong: Literal["drop", "truncate_left", "truncate_right", "split"] = "drop"
-    template: Template = dataclasses.field(default_factory=Template)
-    train_type: TrainType = dataclasses.field(default_factory=TrainType)
-    batch: Batch = dataclasses.field(default_factory=Batch)
-    epochs: Annotated[float, Gt(0)] = 1.0
-    max_updates: Count | None = None
-    optim: Optim = dataclasses.field(default_factory=Optim)
-    eval: Eval = dataclasses.field(default_factory=Eval)
-    save: Save = dataclasses.field(default_factory=Save)
-    log: Log = dataclasses.field(default_factory=Log)
-    data: Data = dataclasses.field(default_factory=Data)
-    parallelism: Parallelism = dataclasses.field(default_factory=Parallelism)
-    loss_scale: Rules = dataclasses.field(default_factory=lambda: list[str | dict[str, Any]](["default"]))
-    hub: str = "modelscope"
-    accepts: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("model", "adapter"), "mix": ("completions",)}
-    reuse: ClassVar[str] = "always"
-    interactive: ClassVar[bool] = False
-
-    def produces(self) -> str:
-        """An adapter under lora and qlora, a whole model otherwise."""
-        return "adapter" if self.train_type.kind in ("lora", "qlora") else "model"
-
-    def check(self, roots: Sequence[Path], key: str) -> None:
-        """Refuse models, data and rules that are not there, and keys that contradict each other."""
-        from runner.data.mix import check as check_mix
-        from runner.data.rules import check as check_rules
-        from runner.engines.presets import check as check_parallelism
-        from runner.models.locate import check as check_model
-        from runner.training.precision import check as check_precision
-        from runner.training.settings import check as check_optim
-
-        check_model(self.model, f"{key}.model")
-        check_precision(self.model, f"{key}.model")
-        check_mix(self.mix, roots, self.hub, f"{key}.mix")
-        check_rules(self.loss_scale, roots, f"{key}.loss_scale")
-        check_optim(self.optim, f"{key}.optim")
-        check_parallelism(self.parallelism, self.train_type, f"{key}.parallelism")
-        self._check_batch(key)
-
-    def _check_batch(self, key: str) -> None:
-        if self.batch.packs and self.max_length is None:
-            raise ConfigError(
-                f"{key}.batch.packs", "counts sequences of max_length, which is not given", "Give max_length."
-            )
-
-    def run(self, job: Job) -> Artifact:
-        """Prepare, train, draw."""
-        import torch
-
+    def algorithm(self) -> "Algorithm":
+        """Cross-entropy."""
         from runner.algorithms.sft import Sft as Loss
-        from runner.models.load import load_model, load_tokenizer
-        from runner.models.locate import locate
-        from runner.models.tune import tune
-        from runner.report.curve import curve
-        from runner.training.ledger import FILE
-        from runner.training.precision import precision
-        from runner.training.train import train
 
-        gpu = torch.cuda.is_available()
-        located = locate(self.model, job.hub)
-        tokenizer = load_tokenizer(located)
-        prepared = self._prepare(tokenizer, job)
-        kind = precision(self.model, self.train_type, gpu)
-        work = self._work(prepared, Loss(), job, gpu)
-        _seed(job.seed)
-        model = tune(load_model(located, kind.model, self.train_type), self.train_type)
-        made = train(
-            model=model, tokenizer=tokenizer, algorithm=Loss(), work=work,
-            settings=self._settings(kind.autocast), job=job, write_dtype=kind.written,
-        )  # fmt: skip
-        if _first():
-            curve(job.folder / FILE, job.folder / PICTURE, f"{job.run.name}: {job.name}")
-        return Artifact(self.produces(), str(made.folder), base=located.name, metrics=made.metrics)
-
-    def _prepare(self, tokenizer: Any, job: Job) -> "Prepared":
-        from runner.data import counted
-        from runner.data.prepare import Reading, prepare
-
-        reading = Reading(self.template, self.loss_scale, self.max_length, self.overlong)
-        made = prepare(
-            tokenizer, self.mix, reading,
-            seed=job.seed, hub=job.hub, places=job.roots, max_dropped=self.data.max_dropped,
-            folder=job.folder if _first() else None, processes=self.data.processes,
-        )  # fmt: skip
-        if _first():
-            print("\n".join(made.report), flush=True)
-            if job.identity:
-                counted.remember(job.identity, counted.Counted(len(set(made.train.rows)), sum(made.train.lengths)))
-            if self.eval.every and not made.validation.sequences:
-                print("nothing is kept aside for evaluation (mix.validation), so eval.every does nothing", flush=True)
-        if job.stopping():
-            raise Interrupted(f"{job.name}: stopped before the first update. The same command begins anew.")
-        return made
-
-    def _work(self, prepared: "Prepared", loss: Any, job: Job, gpu: bool) -> "Work":
-        from runner.data.updates import UpdatePlan
-        from runner.models.attention import choose
-        from runner.training.budget import tokens_per_device
-        from runner.training.evaluation import Evaluation, first_rows
-        from runner.training.planned import Cutting, PlannedUpdates
-        from runner.training.train import Work
-
-        train, kept = prepared.train, first_rows(prepared.validation, self.eval.max_rows)
-        lengths = train.lengths
-        plan = UpdatePlan(lengths, train.rows, self.batch, job.seed, self.epochs, self.max_updates, self.max_length)
-        budget = tokens_per_device(self.batch, gpu)
-        packed = choose(self.model.attention, "cuda" if gpu else "cpu").packed
-        if _first():
-            print(_told(plan.total, len(set(train.rows)), lengths, budget, packed), flush=True)
-
-        def updates(cutting: Cutting) -> PlannedUpdates:
-            return PlannedUpdates(train.sequences, plan, loss, cutting)
-
-        def evaluation(cutting: Cutting) -> Evaluation:
-            wide = dataclasses.replace(cutting, budget=self.eval.batch_tokens or cutting.budget)
-            return Evaluation(kept.sequences, kept.rows, loss, wide)
-
-        return Work(plan.total, Cutting(budget, packed), updates, evaluation if kept.sequences else None)
-
-    def _settings(self, autocast: bool) -> "Settings":
-        from runner.training.settings import ADAPTER_RATE, FULL_RATE, Settings
-
-        rate = self.optim.lr or (ADAPTER_RATE if self.produces() == "adapter" else FULL_RATE)
-        return Settings(
-            rate, self.optim, self.eval, self.save, self.log, self.data, autocast=autocast, parallelism=self.parallelism
-        )
-
-
-def _seed(seed: int) -> None:
-    """Before adapters are made: they start as chance has it."""
-    from transformers import set_seed
-
-    set_seed(seed)
-
-
-def _first() -> bool:
-    """Whether this process speaks for all devices."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _told(updates: int, rows: int, lengths: Sequence[int], budget: int, packed: bool) -> str:
-    form = "packed without padding" if packed else "padded, grouped by length"
-    return (
-        f"{updates} updates from {rows} rows of {sum(lengths):,} tokens, the longest {max(lengths):,}; "
-        f"micro-batches of {budget:,} tokens, {form}"
-    )
+        return Loss()

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from runner.core.errors import ConfigError
 from runner.core.specs import Data, Eval, Log, Optim, Parallelism, Save
 
-ADAPTER_RATE, FULL_RATE = 1e-4, 1e-5  # optim.lr when it is not given
 CHECKPOINTS = 10  # a training without `save.every` and `eval.every` writes about so many
 
 
