@@ -29,16 +29,18 @@ class Predictions:
         return -functional.cross_entropy(self.logits.float(), self.targets, reduction="none")
 
 
-def predict(model: Any, head: torch.nn.Module, micro: MicroBatch) -> Predictions:
+def predict(model: Any, head: torch.nn.Module, micro: MicroBatch, temperature: float = 1.0) -> Predictions:
     """Run the model on a micro-batch.
 
     Args:
-        model: as wrapped for training. head: its output layer. micro: on the model's device.
+        model: as wrapped for training. head: its output layer. micro: on the model's device. temperature: logits are
+            divided by it, as they were where answers were sampled.
     """
 
     def trained_places(_: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         hidden = given[0]
-        return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, micro.places), *given[1:])
+        chosen = hidden.reshape(-1, hidden.shape[-1]).index_select(0, micro.places)
+        return (chosen if temperature == 1.0 else chosen / temperature, *given[1:])
 
     hook = head.register_forward_pre_hook(trained_places)
     try:
