@@ -6,6 +6,7 @@ A seed for each prompt makes vLLM draw row by row, which is slow: prompts have t
 said.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -87,13 +88,12 @@ class Vllm:
                         asked[name] = (ask.place, read)
                 if not asked:
                     return
-                for output in self.engine.step():
+                for output in self._step():
                     if output.finished:
                         place, read = asked.pop(output.request_id)
                         finished(place, [self._completion(read, made, sampling) for made in output.outputs])
         finally:
-            if asked:
-                self.engine.abort_request(list(asked))
+            self._abort(list(asked))
 
     def stream(self, prompt: str, sampling: Sampling, prefix: str = "", seed: int = 0) -> Iterator[str | Completion]:
         """See `Engine.stream`."""
@@ -111,7 +111,7 @@ class Vllm:
         done = False
         try:
             while not done:
-                for output in self.engine.step():
+                for output in self._step():
                     made, done = output.outputs[0], output.finished
                     ready = len(made.text) if done else _completion.ready(made.text, sampling.stop)
                     if ready > shown:
@@ -119,12 +119,29 @@ class Vllm:
                         shown = ready
             yield self._completion(read, made, sampling)
         finally:
-            if not done:
-                self.engine.abort_request([name])
+            self._abort([] if done else [name])
 
     def close(self) -> None:
         """End the engine's processes and free the GPU."""
         self.engine.engine_core.shutdown()
+
+    def _step(self) -> list[Any]:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            return list(self.engine.step())
+        except EngineDeadError:
+            raise StageError(
+                "vLLM's engine ended while it worked; its own words stand above. What was answered stays: the same "
+                "command goes on. Where memory ran out: a lower backend.engine.gpu_memory_utilization or max_num_seqs."
+            ) from None
+
+    def _abort(self, names: list[str]) -> None:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        with contextlib.suppress(EngineDeadError):  # then nothing is left to be aborted
+            if names:
+                self.engine.abort_request(names)
 
     def _encode(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -152,12 +169,13 @@ class Vllm:
         return name
 
     def _completion(self, read: _completion.Prompt, made: Any, sampling: Sampling) -> Completion:
+        if made.finish_reason not in ("stop", "length"):
+            return _completion.failure(read, f"vLLM ended the answer: {made.finish_reason}", made.index)
         ids = list(made.token_ids)
         logprobs = None
         if sampling.logprobs and made.logprobs is not None:
             logprobs = [float(held[token].logprob) for held, token in zip(made.logprobs, ids, strict=True)]
-        reason = "length" if made.finish_reason == "length" else "stop"
-        return _completion.completion(read, made.text, ids, reason, made.index, logprobs)
+        return _completion.completion(read, made.text, ids, made.finish_reason, made.index, logprobs)
 
 
 def _start(keys: dict[str, Any]) -> Any:
@@ -181,4 +199,6 @@ def _start(keys: dict[str, Any]) -> Any:
 
 
 def _first_line(error: BaseException) -> str:
+    if hasattr(error, "errors"):  # pydantic's first line only counts the mistakes
+        return "; ".join(str(told["msg"]).removeprefix("Value error, ").rstrip(".") for told in error.errors())
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,12 +1,17 @@
 """The batch stage on vLLM against vLLM's own `LLM.generate`: the same prompts and settings, on one GPU, in one run.
 
-    python tests/benchmarks/generation_vllm.py MODEL_FOLDER [--prompts 4096] [--new 512] [--out FILE.json]
+    python tests/benchmarks/generation_vllm.py MODEL_FOLDER [--prompts 256 4096] [--new 512] [--rounds 1] [--out FILE]
+    python tests/benchmarks/generation_vllm.py --shape 1.7b --tokenizer FOLDER     random weights of Qwen3-1.7B's shape
 
-Each is measured in a process of its own, engine start and answers apart.
+Each measurement has a process of its own. Tokens/s count from the moment the engine stands, so they hold everything
+that comes after: prompts made and tokenized, answers, and for the stage its rows written to the disk; "bare" ones are
+those of vLLM once its prompts are ids.
 """
 
 import argparse
+import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,11 +20,28 @@ from pathlib import Path
 from typing import Any
 
 ENGINE = {"max_model_len": 2048, "gpu_memory_utilization": 0.9}
+WIDTHS = {"0.6b": (1024, 3072, 28, 16, True), "1.7b": (2048, 6144, 28, 16, True), "8b": (4096, 12288, 36, 32, False)}
 
 
 def questions(count: int) -> list[str]:
     """Questions of different lengths."""
     return [f"Number {n}: tell me about " + "the sea and " * (n % 40 + 1) + "the sky." for n in range(count)]
+
+
+def shaped(shape: str, tokenizer: Path, folder: Path) -> Path:
+    """A model folder without weights: vLLM fills it with random ones (load_format: dummy)."""
+    from transformers import Qwen3Config
+
+    hidden, inner, layers, heads, tied = WIDTHS[shape]
+    Qwen3Config(
+        architectures=["Qwen3ForCausalLM"], hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers,
+        num_attention_heads=heads, num_key_value_heads=8, head_dim=128, tie_word_embeddings=tied, vocab_size=151936,
+        max_position_embeddings=40960, rope_theta=1000000, bos_token_id=151643, eos_token_id=151645, dtype="bfloat16",
+    ).save_pretrained(folder)  # fmt: skip
+    for file in tokenizer.iterdir():
+        if file.is_file() and file.name != "config.json":
+            shutil.copy(file, folder)
+    return folder
 
 
 def alone(options: argparse.Namespace) -> dict[str, float]:
@@ -32,82 +54,120 @@ def alone(options: argparse.Namespace) -> dict[str, float]:
     from runner.models.load import load_tokenizer
     from runner.models.locate import locate
 
+    count = options.prompts[0]
     begun = time.monotonic()
-    engine = LLM(options.model, **ENGINE)
-    ready = time.monotonic()
     tokenizer = load_tokenizer(locate(Model(id=options.model), "huggingface"))
-    texts = [prompt_text(tokenizer, [Message("user", text)], Template()) for text in questions(options.prompts)]
+    engine = LLM(options.model, **_engine(options))
+    ready = time.monotonic()
+    texts = [prompt_text(tokenizer, [Message("user", text)], Template()) for text in questions(count)]
     prompts = [{"prompt_token_ids": tokenizer(text, add_special_tokens=False)["input_ids"]} for text in texts]
+    asked = time.monotonic()
     made = engine.generate(prompts, SamplingParams(max_tokens=options.new, temperature=1.0), use_tqdm=False)
-    return _figures(begun, ready, sum(len(output.outputs[0].token_ids) for output in made))
+    answered = time.monotonic()
+    tokens = sum(len(output.outputs[0].token_ids) for output in made)
+    engine.llm_engine.engine_core.shutdown()
+    return {**_figures(begun, ready, answered, tokens, len(made)), "bare_tokens_per_s": tokens / (answered - asked)}
 
 
 def stage(options: argparse.Namespace) -> dict[str, float]:
     """The infer stage as a recipe runs it, files included."""
-    from runner.backends import vllm
+    from runner.backends.vllm import Vllm
     from runner.core import schema
     from runner.core.job import Job
     from runner.stages._completions import read
     from runner.stages.infer import Infer
 
-    times: list[float] = []
-    start = vllm._start
+    times: dict[str, float] = {}
+    start, close = Vllm.__init__, Vllm.close
 
-    def timed(keys: Any) -> Any:
-        engine = start(keys)
-        times.append(time.monotonic())
-        return engine
+    def timed_start(self: Vllm, *given: Any) -> None:
+        start(self, *given)
+        times["ready"] = time.monotonic()
 
-    vllm._start = timed
+    def timed_close(self: Vllm) -> None:
+        times["answered"] = time.monotonic()  # the last row is on the disk
+        close(self)
+
+    Vllm.__init__, Vllm.close = timed_start, timed_close  # type: ignore[method-assign]
+    count = options.prompts[0]
     begun = time.monotonic()
     keys = {
-        "model": {"id": options.model}, "template": {}, "parallelism": {}, "questions": questions(options.prompts),
+        "model": {"id": options.model}, "template": {}, "parallelism": {}, "questions": questions(count),
         "sampling": {"max_new_tokens": options.new, "temperature": 1.0, "top_p": 1.0, "top_k": -1},
-        "backend": {"name": "vllm", "engine": ENGINE}, "show": 0,
+        "backend": {"name": "vllm", "engine": _engine(options)}, "show": 0,
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         made = schema.build(Infer, keys).run(Job("infer", Path(folder), Path(folder)))
-        tokens = sum(row["completion_tokens"] for row in read(Path(made.path)))
-    return _figures(begun, times[0], tokens)
+        rows = read(Path(made.path))
+    tokens = sum(row["completion_tokens"] for row in rows)
+    return _figures(begun, times["ready"], times["answered"], tokens, len(rows))
 
 
-def _figures(begun: float, ready: float, tokens: int) -> dict[str, float]:
-    now = time.monotonic()
-    seconds = now - ready
+def _engine(options: argparse.Namespace) -> dict[str, Any]:
+    return {**ENGINE, **({"load_format": "dummy"} if options.dummy else {})}
+
+
+def _figures(begun: float, ready: float, answered: float, tokens: int, rows: int) -> dict[str, float]:
+    seconds = answered - ready
     return {
+        "rows": rows,
         "start_s": ready - begun,
         "answers_s": seconds,
-        "total_s": now - begun,
+        "total_s": time.monotonic() - begun,
         "tokens": tokens,
         "tokens_per_s": tokens / seconds,
     }
 
 
+def measured(options: argparse.Namespace, name: str, count: int) -> dict[str, float]:
+    """One measurement in a process of its own."""
+    words = [sys.executable, __file__, options.model, "--prompts", str(count), "--new", str(options.new)]
+    words += ["--only", name, *(["--dummy"] if options.dummy else [])]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"{done.stdout}\n{name} with {count} prompts failed (exit code {done.returncode})")
+    result: dict[str, float] = json.loads(done.stdout.rpartition("RESULT ")[2].splitlines()[0])
+    told = "  ".join(f"{key} {value:.1f}" for key, value in result.items())
+    print(f"{count:6} prompts  {name:6} {told}", flush=True)
+    return result
+
+
 def main() -> None:
     """Measure both in turn and print a table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("model")
-    parser.add_argument("--prompts", type=int, default=256)
+    parser.add_argument("model", nargs="?")
+    parser.add_argument("--shape", choices=tuple(WIDTHS))
+    parser.add_argument("--tokenizer", type=Path)
+    parser.add_argument("--prompts", type=int, nargs="+", default=[256])
     parser.add_argument("--new", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--only", choices=("alone", "stage"))
-    parser.add_argument("--out")
+    parser.add_argument("--dummy", action="store_true")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    if importlib.util.find_spec("vllm") is None or not (options.model or (options.shape and options.tokenizer)):
+        print("not measured: this needs a GPU with vllm and a model's folder, or --shape and --tokenizer")
+        return
     if options.only:
         print("RESULT " + json.dumps({"alone": alone, "stage": stage}[options.only](options)), flush=True)
         return
-    results = {}
-    for name in ("alone", "stage"):
-        words = [sys.executable, __file__, options.model, "--prompts", str(options.prompts), "--new", str(options.new)]
-        done = subprocess.run([*words, "--only", name], stdout=subprocess.PIPE, text=True, check=True)
-        results[name] = json.loads(done.stdout.rpartition("RESULT ")[2])
-        told = "  ".join(f"{key} {value:.1f}" for key, value in results[name].items())
-        print(f"{name:6} {told}", flush=True)
-    share = results["stage"]["tokens_per_s"] / results["alone"]["tokens_per_s"]
-    print(f"the stage makes {share:.1%} of vLLM's tokens/s")
+    with tempfile.TemporaryDirectory() as folder:
+        if options.shape:
+            options.model, options.dummy = str(shaped(options.shape, options.tokenizer, Path(folder) / "model")), True
+        results = [
+            {"prompts": count, "round": number, **{name: measured(options, name, count) for name in order}}
+            for count in options.prompts
+            for number in range(options.rounds)
+            for order in ([("alone", "stage"), ("stage", "alone")][number % 2],)
+        ]
+    for result in results:
+        result["share"] = result["stage"]["tokens_per_s"] / result["alone"]["tokens_per_s"]
+        bare = result["stage"]["tokens_per_s"] / result["alone"]["bare_tokens_per_s"]
+        told = f"the stage makes {result['share']:.1%} of vLLM's tokens/s, {bare:.1%} of those on ready-made ids"
+        print(f"{result['prompts']:6} prompts  {told}")
     if options.out:
-        Path(options.out).write_text(
-            json.dumps({"options": vars(options), "results": results, "share": share}, indent=2)
-        )
+        about = {"shape": options.shape, "new": options.new, "engine": _engine(options)}
+        options.out.write_text(json.dumps({**about, "results": results}, indent=2))
 
 
 if __name__ == "__main__":
