@@ -16,6 +16,7 @@ from runner.cli.compose import Composer
 from runner.core import artifact, schema
 from runner.core.errors import ConfigError, near_miss
 from runner.core.types import Encoded
+from runner.data.judged import Rows, verdict
 from runner.plan import REFERENCE, Plan, Step, make
 
 NEEDED = ("model", "mix", "template", "loss_scale", "max_length", "overlong", "train_type")
@@ -83,7 +84,8 @@ def inspect(composer: Composer, chosen: Choice, names: Sequence[str]) -> int:
     step = _stage(plan, names)
     stage, recipe = step.stage, plan.recipe
     tokenizer = load_tokenizer(locate(_model(plan, step), recipe.hub))
-    reading = Reading(stage.template, stage.loss_scale, stage.max_length, stage.overlong)
+    rows: Rows = getattr(stage, "rows", "conversations")
+    reading = Reading(stage.template, stage.loss_scale, stage.max_length, stage.overlong, rows=rows)
     made = prepare(
         tokenizer, stage.mix, reading,
         seed=recipe.seed, hub=recipe.hub, places=plan.places, max_dropped=1.0, gated=False,
@@ -163,11 +165,12 @@ def write(file: Path, sequences: Sequence[Encoded], lost: Sequence[Any]) -> int:
 
 
 def lines(sequences: Sequence[Encoded], lost: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    """The objects of the inspect JSONL."""
+    """The objects of the inspect JSONL; of judged rows with `answer` (chosen, rejected) or `label` (true, false)."""
     for sequence in sequences:
         yield {
             "source": sequence.source, "row": sequence.row, "turn": sequence.turn, "text": sequence.text,
             "input_ids": sequence.input_ids, "labels": sequence.labels, "weights": sequence.weights,
+            **dict(filter(None, [verdict(sequence.values)])),
         }  # fmt: skip
     for row in lost:
         reason = f"{row.reason} ({row.detail})" if row.detail else row.reason

@@ -1,4 +1,5 @@
-"""Sequences as a person reads them: trained text green, weighted text yellow with its weight, the rest dim.
+"""Sequences as a person reads them: trained text green, weighted text yellow with its weight, the rest dim; red where
+an answer is trained against: the rejected one of a pair, or one whose label is false.
 
 Control tokens are in reverse, line ends are visible. Without colours trained text stands between « and », a control
 token between ⟦ and ⟧, so that words which only look like one are told apart.
@@ -12,10 +13,11 @@ from rich.console import Console
 from rich.text import Text
 
 from runner.core.types import Encoded
+from runner.data.judged import verdict
 
 UNTRAINED = -100
 BARS = 8  # stretches of the length histogram
-STYLES = {True: "green", False: "dim"}
+AGAINST = ("rejected", False)  # verdicts
 
 
 def console() -> Console:
@@ -59,9 +61,10 @@ def show(number: int, sequence: Encoded, tokenizer: Any) -> None:
     """Print one sequence."""
     out = console()
     trained = sum(label != UNTRAINED for label in sequence.labels)
-    place = f"{sequence.source}: row {sequence.row}"
+    place, said = f"{sequence.source}: row {sequence.row}", verdict(sequence.values)
+    told = "" if said is None else f", {said[1]}" if said[0] == "answer" else f", label {str(said[1]).lower()}"
     out.print(
-        f"\n[bold]{number}[/]  {place}, turn {sequence.turn}: {len(sequence.input_ids)} tokens, {trained} trained"
+        f"\n[bold]{number}[/]  {place}, turn {sequence.turn}{told}: {len(sequence.input_ids)} tokens, {trained} trained"
     )
     out.print(painted(sequence, tokenizer, plain=not out.is_terminal))
 
@@ -72,12 +75,14 @@ def painted(sequence: Encoded, tokenizer: Any, plain: bool = False) -> Text:
     inside = False
     added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     special = added | set(tokenizer.all_special_ids)
+    said = verdict(sequence.values)
+    colour = "red" if said is not None and said[1] in AGAINST else "green"
     for text, weight, control in stretches(sequence, tokenizer, special):
         trained = weight is not None
         if plain and trained != inside:
             made.append("«" if trained else "»")
         inside = trained
-        style = "yellow" if trained and weight != 1.0 else STYLES[trained]
+        style = "dim" if not trained else "yellow" if weight != 1.0 else colour
         shown = (f"⟦{text}⟧" if plain else text) if control else text.replace("\n", "⏎\n")
         made.append(shown, f"{style} reverse" if control else style)
         if trained and weight != 1.0:

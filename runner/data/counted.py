@@ -44,5 +44,5 @@ def known(identity: Mapping[str, Any]) -> Counted | None:
 
 def _note(identity: Mapping[str, Any]) -> Path:
     keys = {key: identity["keys"].get(key) for key in DECIDE}
-    decides = [keys, *(identity.get(name) for name in ("sources", "needs", "seed", "hub"))]
+    decides = [keys, *(identity.get(name) for name in ("kind", "sources", "needs", "seed", "hub"))]
     return cache_folder() / "counted" / f"{digest(json.dumps(decides, sort_keys=True, default=str).encode())}.json"

@@ -4,7 +4,7 @@ Rules speak about spans of text here; tokens come later. Rows that cannot be tra
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from runner.data import context
 from runner.data.control import ControlTokens, Guarded
 from runner.data.dialect import EMPTY_THOUGHT, Dialect, dialect
 from runner.data.dropped import Dropped
+from runner.data.judged import Rows, sides
 from runner.data.render import Refused, mappings, with_system
 from runner.data.rules import Rules
 from runner.data.turns import Conversation, Layout, Turn, faithful, together
@@ -29,22 +30,28 @@ class Draft:
     """One sequence as text. trained: (start, end, weight) in characters, in order, weights above 0.
 
     last: index of the last message in it. answers: where the inference prompts of its trained turns end.
+    values: what is known of the whole sequence.
     """
 
     text: Guarded
     trained: tuple[tuple[int, int, float], ...]
     last: int = 0
     answers: tuple[int, ...] = ()
+    values: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
 class Drafter:
-    """Makes drafts of rows for one tokenizer, template and set of rules. notes: what is worth telling, counted."""
+    """Makes drafts of rows for one tokenizer, template and set of rules. notes: what is worth telling, counted.
+
+    rows: what a row is read as.
+    """
 
     tokenizer: "PreTrainedTokenizerBase"
     template: Template
     rules: Rules
     notes: Counter[str] = field(default_factory=Counter)
+    rows: Rows = "conversations"
 
     @cached_property
     def dialect(self) -> Dialect:
@@ -63,7 +70,24 @@ class Drafter:
         return ControlTokens(self.tokenizer)
 
     def draft(self, example: Example) -> list[Draft] | Dropped:
-        """The sequences of a row, or why there are none."""
+        """The sequences of a row, or why there are none. A judged answer is one sequence."""
+        held = sides(example, self.rows)
+        if isinstance(held, Dropped):
+            return held
+        made: list[Draft] = []
+        for side in held:
+            drafts = self._drafts(side.example)
+            if isinstance(drafts, Dropped):
+                return drafts
+            if side.values and len(drafts) > 1:
+                reason = "its answer takes several sequences (template.turns: last or all makes it one)"
+                return Dropped(example.source, example.row, reason)
+            made += [_judged(draft, side.values) for draft in drafts] if side.values else drafts
+        if len(held) == 2 and _question(made[0]) != _question(made[1]):
+            self.notes["pairs whose answers come after different prompts"] += 1
+        return made
+
+    def _drafts(self, example: Example) -> list[Draft] | Dropped:
         if example.text is not None:
             return self._plain(example.text)
         messages = self._prepared(example.messages)
@@ -129,6 +153,17 @@ class Drafter:
         whole = f"{start}{text}{end}"
         trained = _stretches(whole, 0, self.rules.weigh(Span(whole, "assistant", 0, True)))
         return [Draft(Guarded(whole, places), trained)]
+
+
+def _judged(draft: Draft, values: Mapping[str, float]) -> Draft:
+    """With what is known of it, and nothing trained before the answer."""
+    answer = tuple(stretch for stretch in draft.trained if stretch[0] >= draft.answers[0])
+    return replace(draft, trained=answer, values=values)
+
+
+def _question(draft: Draft) -> str:
+    """What stands before the first trained turn."""
+    return draft.text.text[: draft.answers[0]] if draft.answers else ""
 
 
 @dataclass(frozen=True)

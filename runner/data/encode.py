@@ -16,8 +16,10 @@ from runner.core.specs import Template
 from runner.core.types import Encoded, Example
 from runner.data.draft import Draft, Drafter
 from runner.data.dropped import Dropped
+from runner.data.judged import Rows
 from runner.data.rules import Rules
 from runner.data.tokens import Tokens, tokenize
+from runner.data.words import words_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -29,7 +31,8 @@ Overlong = Literal["drop", "truncate_left", "truncate_right", "split"]
 class Encoder:
     """Encodes rows for one tokenizer, template and set of rules.
 
-    max_length: tokens of a sequence; None for no limit. overlong: what happens to longer ones.
+    max_length: tokens of a sequence; None for no limit. overlong: what happens to longer ones. rows: what a row is read
+    as; the two sequences of a pair are both kept or both dropped.
     """
 
     def __init__(
@@ -39,9 +42,11 @@ class Encoder:
         rules: Rules,
         max_length: int | None = None,
         overlong: Overlong = "drop",
+        rows: Rows = "conversations",
     ) -> None:
         self.tokenizer, self.max_length, self.overlong = tokenizer, max_length, overlong
-        self.drafter = Drafter(tokenizer, template, rules)
+        self.drafter = Drafter(tokenizer, template, rules, rows=rows)
+        self.words = words_of(tokenizer)
 
     @property
     def notes(self) -> Counter[str]:
@@ -70,7 +75,7 @@ class Encoder:
                 yield from self._finished(waiting[0], waiting[1], waiting[2].result())
 
     def _tokens(self, drafts: Sequence[Draft]) -> list[Tokens]:
-        return list(tokenize(self.tokenizer, self.drafter.control, [draft.text for draft in drafts]))
+        return list(tokenize(self.tokenizer, self.drafter.control, self.words, [draft.text for draft in drafts]))
 
     def _finished(
         self, examples: Sequence[Example], drafts: Sequence[list[Draft] | Dropped], tokens: Sequence[Tokens]
@@ -94,7 +99,7 @@ class Encoder:
         inside = sum(not tokens.begins(place) for place in draft.answers)
         if inside:
             self.notes["answers that begin inside a token, which stays untrained"] += inside
-        made = Encoded(ids, labels, weights, example.source, example.row, draft.last, draft.text.text)
+        made = Encoded(ids, labels, weights, example.source, example.row, draft.last, draft.text.text, draft.values)
         return _plain_weights(_untrained_start(made))
 
     def _fitted(self, example: Example, made: list[Encoded]) -> list[Encoded] | Dropped:
@@ -106,7 +111,9 @@ class Encoder:
                 return Dropped(example.source, example.row, "longer than max_length", f"{longest} > {limit} tokens")
             made = [part for sequence in made for part in self._cut(sequence, limit)]
         kept = [sequence for sequence in made if sequence.labels.count(UNTRAINED) < len(sequence.labels)]
-        return kept or Dropped(example.source, example.row, "nothing in it is trained within max_length")
+        if not kept or (len(kept) < len(made) and made[0].values):
+            return Dropped(example.source, example.row, "nothing in it is trained within max_length")
+        return kept
 
     def _cut(self, sequence: Encoded, limit: int) -> list[Encoded]:
         length = len(sequence.input_ids)

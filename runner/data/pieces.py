@@ -25,6 +25,7 @@ from runner.core.types import Example
 from runner.data import rules, store
 from runner.data.dropped import Dropped
 from runner.data.encode import Encoder, Overlong
+from runner.data.judged import Rows
 
 if TYPE_CHECKING:
     import pyarrow
@@ -35,18 +36,19 @@ SIZE = 512  # rows of a piece
 
 @dataclass(frozen=True)
 class Reading:
-    """How rows become tokens: the recipe's keys that decide it, and where plugins are found."""
+    """How rows become tokens: the recipe's keys that decide it, what a row is read as, and where plugins are found."""
 
     template: Template
     loss_scale: RuleNames
     max_length: int | None = None
     overlong: Overlong = "drop"
     places: tuple[Path, ...] = ()
+    rows: Rows = "conversations"
 
     def encoder(self, tokenizer: "PreTrainedTokenizerBase") -> Encoder:
         """The encoder that does it."""
         loaded = rules.load(self.loss_scale, self.places)
-        return Encoder(tokenizer, self.template, loaded, self.max_length, self.overlong)
+        return Encoder(tokenizer, self.template, loaded, self.max_length, self.overlong, self.rows)
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,7 @@ def _decides(tokenizer: Any, given: Mix, reading: Reading, seed: int, hub: str) 
         "rules": [(schema.plain(each), rules.sources(each, reading.places)) for each in names if each is not None],
         "formats": [content.file_digest(file) for file in formats.values() if file.parent != PACKAGE / "formats"],
         "length": [reading.max_length, reading.overlong],
+        "rows": reading.rows,
     }
 
 

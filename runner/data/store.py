@@ -20,14 +20,17 @@ UNTRAINED = -100
 
 
 def schema() -> "pyarrow.Schema":
-    """Columns: one row a sequence; `number` is the example that it comes from, `runs` are (start, end, start, ...)."""
+    """Columns: one row a sequence; `number` is the example that it comes from, `runs` are (start, end, start, ...).
+
+    `per_token` of a sequence is not kept: it is known later than the row.
+    """
     import pyarrow as pa
 
     return pa.schema(
         {
             "input_ids": pa.list_(pa.int32()), "runs": pa.list_(pa.int32()), "weights": pa.list_(pa.float64()),
             "source": pa.string(), "row": pa.int64(), "turn": pa.int32(), "text": pa.large_string(),
-            "number": pa.int64(),
+            "number": pa.int64(), "values": pa.map_(pa.string(), pa.float64()),
         }
     )  # fmt: skip
 
@@ -47,6 +50,7 @@ def batch(sequences: Sequence[Encoded], numbers: Sequence[int]) -> "pyarrow.Reco
         "turn": [sequence.turn for sequence in sequences],
         "text": [sequence.text for sequence in sequences],
         "number": list(numbers),
+        "values": [list(sequence.values.items()) for sequence in sequences],
     }
     arrays = [
         _listed(lists[field.name], field.type) if field.name in lists else pa.array(columns[field.name], field.type)
@@ -147,8 +151,8 @@ class _Batch:
     def __init__(self, made: "pyarrow.RecordBatch") -> None:
         self.lists = {name: self._opened(made.column(name)) for name in ("input_ids", "runs", "weights")}
         self.weighted = made.column("weights").is_valid().to_numpy(zero_copy_only=False)
-        self.source, self.row, self.turn, self.text, self.number = (
-            made.column(name) for name in ("source", "row", "turn", "text", "number")
+        self.source, self.row, self.turn, self.text, self.number, self.values = (
+            made.column(name) for name in ("source", "row", "turn", "text", "number", "values")
         )
 
     @staticmethod
@@ -174,4 +178,5 @@ class _Batch:
             row=self.row[at].as_py(),
             turn=self.turn[at].as_py(),
             text=self.text[at].as_py(),
+            values=dict(self.values[at].as_py()),
         )

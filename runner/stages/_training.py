@@ -32,6 +32,7 @@ from runner.core.specs import (
     Template,
     TrainType,
 )  # fmt: skip
+from runner.data.judged import Rows
 
 if TYPE_CHECKING:
     from runner.data.prepare import Prepared
@@ -66,6 +67,7 @@ class Training:
     accepts: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("model", "adapter"), "mix": ("completions",)}
     reuse: ClassVar[str] = "always"
     interactive: ClassVar[bool] = False
+    rows: ClassVar[Rows] = "conversations"  # what a row is read as
     rates: ClassVar[tuple[float, float]] = (1e-4, 1e-5)  # optim.lr when it is not given: of adapters, of full weights
 
     def algorithm(self) -> "Algorithm":
@@ -132,7 +134,7 @@ class Training:
         from runner.data import counted
         from runner.data.prepare import Reading, prepare
 
-        reading = Reading(self.template, self.loss_scale, self.max_length, self.overlong)
+        reading = Reading(self.template, self.loss_scale, self.max_length, self.overlong, rows=self.rows)
         made = prepare(
             tokenizer, self.mix, reading,
             seed=job.seed, hub=job.hub, places=job.roots, max_dropped=self.data.max_dropped,

@@ -18,7 +18,10 @@ def encoded(draw: st.DrawFn) -> Encoded:
     kept = draw(st.lists(st.booleans(), min_size=len(ids), max_size=len(ids)))
     labels = [token if keep else UNTRAINED for token, keep in zip(ids, kept, strict=True)]
     weights = [0.1 * i for i in range(len(ids))] if draw(st.booleans()) else None
-    return Encoded(ids, labels, weights, draw(st.text()), draw(st.integers(0, 2**40)), len(ids), draw(st.text()))
+    values = draw(st.dictionaries(st.text(max_size=3), st.floats(allow_nan=False), max_size=2))
+    return Encoded(
+        ids, labels, weights, draw(st.text()), draw(st.integers(0, 2**40)), len(ids), draw(st.text()), values
+    )
 
 
 @given(pieces=st.lists(st.lists(encoded(), max_size=4), max_size=4))
