@@ -66,6 +66,7 @@ def render(
     if not conversation:
         raise Refused("no message comes before the assistant's turn")
     more: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
+    _quickened(source)
     try:
         text = tokenizer.apply_chat_template(
             [dict(message) for message in conversation],
@@ -79,6 +80,36 @@ def render(
         name = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
         raise Refused(f"{name}{error}") from None
     return str(text)
+
+
+@lru_cache(maxsize=8)
+def _quickened(source: str) -> None:
+    """Let the sandbox of a chat template read keys of mappings and methods of texts without its long way round.
+
+    The answers are the same: what is read here is what the sandbox allows in any case.
+    """
+    from jinja2 import TemplateError
+    from jinja2.runtime import LoopContext
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    try:
+        environment = _compile_jinja_template(source).environment
+    except TemplateError:
+        return  # told when it is rendered
+    careful = environment.getattr
+    harmless = {name for name in dir(str) if not name.startswith(("_", "format"))}
+    methods, loop = set(dir(dict)), {"index", "index0", "first", "last", "length", "previtem", "nextitem"}
+
+    def quick(value: Any, name: str) -> Any:
+        kind = type(value)
+        if kind is dict:
+            if name in value and name not in methods:
+                return value[name]
+        elif (kind is str and name in harmless) or (kind is LoopContext and name in loop):
+            return getattr(value, name)
+        return careful(value, name)
+
+    environment.getattr = quick
 
 
 def mappings(

@@ -5,6 +5,7 @@ ids and texts. A reader opens in milliseconds whatever the size, and may be shar
 """
 
 import itertools
+from array import array
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -39,11 +40,6 @@ def batch(sequences: Sequence[Encoded], numbers: Sequence[int]) -> "pyarrow.Reco
     """Sequences as Arrow columns."""
     import pyarrow as pa
 
-    lists: dict[str, Sequence[Sequence[Any] | None]] = {
-        "input_ids": [sequence.input_ids for sequence in sequences],
-        "runs": [runs(sequence.labels) for sequence in sequences],
-        "weights": [sequence.weights for sequence in sequences],
-    }
     columns = {
         "source": [sequence.source for sequence in sequences],
         "row": [sequence.row for sequence in sequences],
@@ -52,32 +48,43 @@ def batch(sequences: Sequence[Encoded], numbers: Sequence[int]) -> "pyarrow.Reco
         "number": list(numbers),
         "values": [list(sequence.values.items()) for sequence in sequences],
     }
-    arrays = [
-        _listed(lists[field.name], field.type) if field.name in lists else pa.array(columns[field.name], field.type)
-        for field in schema()
-    ]
+    made = {
+        "input_ids": _listed([sequence.input_ids for sequence in sequences], "i", pa.int32()),
+        "runs": runs([sequence.labels for sequence in sequences]),
+        "weights": _listed([sequence.weights for sequence in sequences], "d", pa.float64()),
+    }
+    arrays = [made[each.name] if each.name in made else pa.array(columns[each.name], each.type) for each in schema()]
     return pa.RecordBatch.from_arrays(arrays, schema=schema())
 
 
-def _listed(lists: Sequence[Sequence[Any] | None], kind: "pyarrow.ListType") -> "pyarrow.ListArray":
-    """Lists of numbers as one column; None is no list."""
+def _listed(lists: Sequence[Sequence[Any] | None], code: str, kind: "pyarrow.DataType") -> "pyarrow.ListArray":
+    """Lists of numbers as one column; None is no list. code: of the kind of number, as `array` has it."""
     import numpy as np
     import pyarrow as pa
 
+    values = array(code)
+    for held in lists:
+        values.extend(held or ())
     offsets = np.cumsum([0, *(len(held or ()) for held in lists)], dtype=np.int32)
-    numbers = itertools.chain.from_iterable(held or () for held in lists)
-    values = np.fromiter(numbers, kind.value_type.to_pandas_dtype(), int(offsets[-1]))
-    return pa.ListArray.from_arrays(
-        pa.array(offsets), pa.array(values), type=kind, mask=pa.array([held is None for held in lists], pa.bool_())
-    )
+    absent = pa.array([held is None for held in lists], pa.bool_())
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.array(values), kind), mask=absent)
 
 
-def runs(labels: Sequence[int]) -> list[int]:
-    """Where trained tokens start and end: [start, end, start, end, ...]."""
+def runs(labels: Sequence[Sequence[int]]) -> "pyarrow.ListArray":
+    """Where trained tokens start and end in each sequence: [start, end, start, end, ...]."""
     import numpy as np
+    import pyarrow as pa
 
-    trained = np.asarray(labels, dtype=np.int64) != UNTRAINED
-    return list(np.flatnonzero(np.diff(trained, prepend=False, append=False)).tolist())
+    together = array("i", [UNTRAINED])
+    for held in labels:
+        together.extend(held)
+        together.append(UNTRAINED)  # no run goes over the end of a sequence
+    trained = np.array(together) != UNTRAINED
+    bounds = np.flatnonzero(trained[1:] != trained[:-1])
+    starts = np.cumsum([0, *(len(held) + 1 for held in labels)])
+    offsets = np.searchsorted(bounds, starts)
+    within = bounds - np.repeat(starts[:-1], np.diff(offsets))
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(within.astype(np.int32)))
 
 
 def write(file: Path, batches: Iterator["pyarrow.RecordBatch"]) -> None:

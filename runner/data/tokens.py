@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runner.data.control import ControlTokens, Guarded
+from runner.data.words import Words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -71,16 +72,20 @@ class Pieced:
 
 
 def tokenize(
-    tokenizer: "PreTrainedTokenizerBase", control: ControlTokens, texts: Sequence[Guarded]
+    tokenizer: "PreTrainedTokenizerBase", control: ControlTokens, words: Words | None, texts: Sequence[Guarded]
 ) -> Iterator[Tokens]:
     """The tokens of each text, without special tokens added around."""
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
     backend.encode_special_tokens = False
-    plain = iter(backend.encode_batch([text.text for text in texts if not text.places], add_special_tokens=False))
-    for text in texts:
-        if text.places:
+    known = [words.tokens(text.text) if words and not text.places else None for text in texts]
+    rest = [text.text for text, found in zip(texts, known, strict=True) if found is None and not text.places]
+    plain = iter(backend.encode_batch(rest, add_special_tokens=False) if rest else ())
+    for text, found in zip(texts, known, strict=True):
+        if found is not None:
+            yield found
+        elif text.places:
             yield _pieced(backend, control, text)
         else:
             encoding = next(plain)

@@ -51,5 +51,6 @@ def test_a_reader_travels_to_another_process(tmp_path: Path) -> None:
 
 def test_runs() -> None:
     """Starts and ends of what is trained."""
-    assert runs([]) == runs([UNTRAINED]) == []
-    assert runs([5, UNTRAINED, 5, 5]) == [0, 1, 2, 4]
+    assert runs([]).to_pylist() == []
+    held = [[], [UNTRAINED], [5, UNTRAINED, 5, 5], [5], [5, UNTRAINED]]
+    assert runs(held).to_pylist() == [[], [], [0, 1, 2, 4], [0, 1], [0, 1]]
