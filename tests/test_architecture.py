@@ -20,7 +20,7 @@ LAYERS = (
     {"core"},
     {"data", "models", "formats"},
     {"training", "scoring", "backends", "engines"},
-    {"algorithms"},
+    {"algorithms", "rollouts"},
     {"stages", "report"},
     {"plan", "execute", "worker", "folder", "lock", "process", "reuse", "sources", "terminal"},
     {"cli", "__main__"},

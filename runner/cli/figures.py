@@ -45,9 +45,9 @@ def figures(
     name = bases.get(stage.model.id.removeprefix("stage:"), stage.model.id)
     shape = shape_of(name)
     memory = estimate(shape, stage.train_type, stage.parallelism, stage.model.dtype) if shape else None
-    share = 1.0 if stage.max_updates is None or not updates else min(1.0, stage.max_updates / updates)
+    share = 1.0 if stage.max_updates is None or not updates else stage.max_updates / updates
     tokens = None if size.tokens is None else round(size.tokens * stage.epochs * share)
-    return Figures(size, min(updates, stage.max_updates) if updates and stage.max_updates else updates, memory, tokens)
+    return Figures(size, stage.max_updates or updates, memory, tokens)
 
 
 def _updates(stage: Any, size: Size) -> int | None:
@@ -58,7 +58,13 @@ def _updates(stage: Any, size: Size) -> int | None:
     if batch.packs or batch.tokens:
         each = batch.tokens or (batch.packs or 0) * (stage.max_length or 0)
         return math.ceil(size.tokens * epochs / each) if size.tokens and each else None
-    return math.ceil(math.ceil(size.rows / (batch.rows or ROWS)) * epochs)
+    made = math.ceil(math.ceil(size.rows / _each(stage)) * epochs)
+    return made * getattr(stage, "num_iterations", 1)
+
+
+def _each(stage: Any) -> int:
+    """Rows of an update; prompts, where answers are sampled."""
+    return int(getattr(stage, "prompts_per_update", None) or stage.batch.rows or ROWS)
 
 
 def lines(stage: Any, known: Figures) -> Iterator[str]:
@@ -83,9 +89,9 @@ def lines(stage: Any, known: Figures) -> Iterator[str]:
         if batch.packs
         else f"{batch.tokens} tokens"
         if batch.tokens
-        else f"{batch.rows or ROWS} rows"
+        else f"{_each(stage)} {'prompts' if hasattr(stage, 'prompts_per_update') else 'rows'}"
     )
-    amount = batch.packs or batch.tokens or batch.rows or ROWS
+    amount = batch.packs or batch.tokens or _each(stage)
     shared = f" over {devices} devices ({amount / devices:g} on each)" if devices > 1 else ""
     cut = "measured" if batch.tokens_per_device == "auto" else f"{batch.tokens_per_device}"
     yield f"batch    {what} an update{shared}, cut into micro-batches by tokens per device ({cut})"

@@ -65,17 +65,18 @@ def check(
     try:
         if prompts:
             mix.check(Mix(datasets=list(prompts), variables=dict(variables)), roots, hub, f"{key}.prompts")
-        return _columns(prompts, roots, key, hub)
+        return columns_of(prompts, roots, hub, f"{key}.prompts")
     except ConfigError as error:  # under the key that the user wrote
         raise ConfigError(error.key.replace(".prompts.datasets", ".prompts"), error.problem, error.fix) from None
 
 
-def _columns(prompts: Sequence[str | Dataset], roots: Sequence[Path], key: str, hub: str) -> set[str] | None:
+def columns_of(prompts: Sequence[str | Dataset], roots: Sequence[Path], hub: str, key: str) -> set[str] | None:
+    """The columns of datasets, as far as planning can know them; None where some data is not here yet."""
     columns: set[str] = set()
     for number, entry in enumerate(prompts):
         if (entry if isinstance(entry, str) else entry.dataset).startswith(STAGE):
             return None
-        source = parse(entry, roots, hub, f"{key}.prompts.{number}")
+        source = parse(entry, roots, hub, f"{key}.{number}")
         if not source.files:
             return None
         columns |= set(source.known.columns.values() if source.known else ()) | set(source.spec.columns.values())
@@ -109,13 +110,14 @@ def gather(
         print(f"{count} rows are not asked: {reason}; for example {example.sentence()}", flush=True)
     plain = [Example((Message("user", text),), source="questions", row=row) for row, text in enumerate(questions)]
     examples = [*read.train, *plain]
-    found = [_question(example) for example in examples]
+    found = [asked(example) for example in examples]
     if not found:
         raise DataError("prompts: there is no question in them. Give datasets with rows, or questions: [...].")
-    return _named(found, examples)
+    return named(found, examples)
 
 
-def _question(example: Example) -> Question:
+def asked(example: Example) -> Question:
+    """The question of a row."""
     messages, reference = example.messages, None
     if messages and messages[-1].role == "assistant":
         messages, reference = messages[:-1], messages[-1].content
@@ -123,7 +125,8 @@ def _question(example: Example) -> Question:
     return Question(f"{example.source}:{example.row}", messages, example.source, reference, example.tools, columns)
 
 
-def _named(found: list[Question], examples: Sequence[Example]) -> list[Question]:
+def named(found: list[Question], examples: Sequence[Example]) -> list[Question]:
+    """The questions, each with an id of its own: the rows' own where all differ."""
     own = [example.columns.get("id") for example in examples]
     unique = all(count == 1 for count in Counter(str(name) for name in own if name is not None).values())
     wanted = [str(name) if name is not None and unique else one.id for one, name in zip(found, own, strict=True)]

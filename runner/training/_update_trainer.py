@@ -19,10 +19,12 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from runner.core.errors import StageError
 from runner.core.job import Job
 from runner.training import _save_checkpoint, ledger, schedule, speed
+from runner.training._learner import TrainedModel
 from runner.training._predictions import head_of, predict
 from runner.training._random_state import RandomState
+from runner.training._stopped import Stopped
 from runner.training._update_loader import loader
-from runner.training.algorithm import Algorithm, Updates
+from runner.training.algorithm import Algorithm, LiveUpdates, Updates
 from runner.training.evaluation import Evaluation
 from runner.training.planned import UpdateBatch
 from runner.training.settings import Settings
@@ -30,16 +32,13 @@ from runner.training.settings import Settings
 SKIPPED_IN_A_ROW = 3  # updates without a finite loss or gradient that end a training
 
 
-class Stopped(Exception):
-    """The user asked to stop; what was begun since the last update is dropped."""
-
-
 class UpdateTrainer(Trainer):
     """See the module. `books` is the training's ledger; `stopping` is true once all devices know of a stop."""
 
     def __init__(
-        self, *, model: Any, args: TrainingArguments, tokenizer: Any, algorithm: Algorithm, updates: Updates,
-        evaluation: Evaluation | None, settings: Settings, job: Job, books: ledger.Ledger,
+        self, *, model: Any, args: TrainingArguments, tokenizer: Any, algorithm: Algorithm,
+        updates: Updates | LiveUpdates, evaluation: Evaluation | None, settings: Settings, job: Job,
+        books: ledger.Ledger,
     ) -> None:  # fmt: skip
         super().__init__(model=model, args=args)
         self.remove_callback(PrinterCallback)
@@ -87,13 +86,15 @@ class UpdateTrainer(Trainer):
     # One update
 
     def training_step(  # type: ignore[override]
-        self, model: Any, inputs: UpdateBatch, num_items_in_batch: Any = None
+        self, model: Any, inputs: UpdateBatch | int, num_items_in_batch: Any = None
     ) -> torch.Tensor:
         """Forward and backward of an update's micro-batches; gradients are exchanged with the last one."""
-        model.train()
-        self._item = inputs
         alone = self.args.world_size == 1
         self.begin = RandomState() if alone else None
+        if isinstance(inputs, int):
+            inputs = self._made(inputs, model)
+        model.train()
+        self._item = inputs
         shares: list[dict[str, torch.Tensor]] = []
         for number, micro in enumerate(inputs.micros):
             if alone and self.job.stopping():
@@ -108,16 +109,25 @@ class UpdateTrainer(Trainer):
         self.begin = None
         sums = self._over_devices(shares, stop=self.job.stopping())
         self.stopping = sums.pop("stop") > 0
-        self._loss, self._figures = sums.pop("loss"), sums
+        self._loss, self._figures = sums.pop("loss"), {**sums, **inputs.figures}
         return torch.tensor(self._loss, device=self.args.device)
+
+    def _made(self, number: int, model: Any) -> UpdateBatch:
+        """An update that depends on the weights of this moment."""
+        assert isinstance(self.updates, LiveUpdates)
+        made = self.updates.make(number, TrainedModel(self, model, self._head))
+        assert isinstance(made, UpdateBatch)
+        return made
 
     def _share(self, model: Any, micro: Any, totals: Any) -> dict[str, torch.Tensor]:
         micro = micro.to(self.args.device)
-        loss, figures = self.algorithm.loss(predict(model, self._head, micro), micro, totals)
+        temperature = getattr(self.algorithm, "temperature", 1.0)
+        loss, figures = self.algorithm.loss(predict(model, self._head, micro, temperature), micro, totals)
         return {"loss": loss, **figures}
 
     def _over_devices(self, shares: list[dict[str, torch.Tensor]], **more: float) -> dict[str, float]:
         """Sums of all micro-batches on all devices, in one exchange."""
+        shares = shares or [{"loss": torch.zeros((), device=self.args.device)}]  # an update without a gradient
         names = list(shares[0])
         sums = [torch.stack([share[name].double() for share in shares]).sum() for name in names]
         sent = torch.stack([*sums, *(sums[0].new_tensor(value) for value in more.values())])

@@ -6,8 +6,8 @@ the whole update, so it is divided by those totals and never by anything of the 
 micro-batches on all devices then add up to the same loss and gradient, however the update was cut.
 """
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from runner.core.types import Encoded
 from runner.data.collate import MicroBatch
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Algorithm(Protocol):
     """What is learned from the predictions of a model.
 
-    whole_rows: whether all sequences of a row must share a micro-batch, as the two of a preference pair.
+    whole_rows: whether all sequences of a row must share a micro-batch, as the two of a preference pair. One that
+    learns from sampled answers may have a `temperature` too: logits are divided by it.
     """
 
     @property
@@ -50,3 +51,49 @@ class Updates(Protocol):
 
     def __getitem__(self, number: int) -> Any:
         """The `UpdateBatch` of that update, from 0."""
+
+
+@runtime_checkable
+class LiveUpdates(Protocol):
+    """What is trained on where it depends on the weights of the moment, as answers that the model itself samples: an
+    update is made when it begins, by the trainer's process, and never ahead. cutting: how its sequences are cut.
+    """
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def cutting(self) -> Any: ...
+
+    def __len__(self) -> int:
+        """Updates of the whole training."""
+
+    def make(self, number: int, learner: "Learner") -> Any:
+        """The `UpdateBatch` of that update, from 0. The same on all devices but for the micro-batches."""
+
+
+class Learner(Protocol):
+    """The model as it stands between two updates, for those who make the next one.
+
+    model: as it is wrapped for training; own: without the wrapper.
+    """
+
+    @property
+    def model(self) -> Any: ...
+
+    @property
+    def own(self) -> Any: ...
+
+    @property
+    def trainer(self) -> Any:
+        """The running Trainer, its accelerator and its optimizer."""
+
+    def logprobs(self, sequences: Sequence[Encoded], reference: Any = None) -> list[list[float]]:
+        """The log-probability of every trained token of each sequence, in evaluation mode, shared by all devices.
+
+        Args:
+            reference: another model to ask, or "base": this one without its adapter.
+        """
+
+    def stop_if_asked(self) -> None:
+        """Leave an update that is being made when the user asked to stop; it will be made anew."""

@@ -1,7 +1,7 @@
 """The planned updates of a data set as one device sees them: its micro-batches, and the figures of the whole update."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runner.core.types import Encoded
 from runner.data.collate import MicroBatch, collate, trained
@@ -25,7 +25,8 @@ class UpdateBatch:
     """One optimizer update of one device.
 
     number: from 0. micros: this device's micro-batches. totals: the algorithm's, over the whole update.
-    epoch: epochs done with this update. origins: (source, row) of every row of the update.
+    epoch: epochs done with this update. origins: (source, row) of every row of the update. figures: to be logged
+    beside those of the loss. An update without micro-batches has no gradient and leaves the weights as they are.
     """
 
     number: int
@@ -34,6 +35,7 @@ class UpdateBatch:
     size: Size
     epoch: float
     origins: tuple[tuple[str, int], ...]
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,13 @@ class PlannedUpdates:
 
 def batch(
     number: int, chosen: Sequence[int], sequences: Sequence[Encoded], rows: Sequence[int],
-    algorithm: Algorithm, cutting: Cutting, epoch: float = 0.0,
+    algorithm: Algorithm, cutting: Cutting, epoch: float = 0.0, idle: Sequence[int] = (),
 ) -> UpdateBatch:  # fmt: skip
-    """Cut chosen sequences and make this device's tensors."""
+    """Cut chosen sequences and make this device's tensors.
+
+    Args:
+        idle: sequences that count in the totals and have no gradient, so that they need not be run.
+    """
     lengths = {i: len(sequences[i].input_ids) for i in chosen}
     parts = cut(lengths, units(chosen, rows, algorithm.whole_rows), cutting.budget, cutting.world, cutting.packed)
     micros = tuple(
@@ -77,16 +83,16 @@ def batch(
         for micro in parts[cutting.rank]
     )
     totals: dict[str, float] = {}
-    for i in chosen:
+    for i in (*chosen, *idle):
         for name, amount in algorithm.measure(sequences[i]).items():
             totals[name] = totals.get(name, 0.0) + amount
     size = Size(
-        rows=len({rows[i] for i in chosen}),
+        rows=len({rows[i] for i in (*chosen, *idle)}),
         tokens=sum(lengths.values()),
         trained_tokens=sum(len(trained(sequences[i])) for i in chosen),
         slots=sum(cost(lengths, [micro.sequences], cutting.packed) for part in parts for micro in part),
     )
-    origins = tuple(dict.fromkeys((sequences[i].source, sequences[i].row) for i in chosen))
+    origins = tuple(dict.fromkeys((sequences[i].source, sequences[i].row) for i in (*chosen, *idle)))
     return UpdateBatch(number, micros, totals, size, epoch, origins)
 
 

@@ -13,7 +13,7 @@ from runner.core.errors import DataError, Interrupted, StageError
 from runner.core.job import Job
 from runner.engines import presets
 from runner.training import checkpoints, ledger
-from runner.training.algorithm import Algorithm, Updates
+from runner.training.algorithm import Algorithm, Learner, LiveUpdates, Updates
 from runner.training.arguments import arguments
 from runner.training.evaluation import Evaluation
 from runner.training.planned import Cutting
@@ -28,13 +28,15 @@ if TYPE_CHECKING:
 class Work:
     """What is trained on. updates and evaluation: made for one device once it is known which.
 
-    total: updates of the whole training. cutting: as for one device alone.
+    total: updates of the whole training. cutting: as for one device alone. before: what is to be done with the wrapped
+    model before its first update; it is told how many updates the model has seen already.
     """
 
     total: int
     cutting: Cutting
-    updates: Callable[[Cutting], Updates]
+    updates: Callable[[Cutting], Updates | LiveUpdates]
     evaluation: Callable[[Cutting], Evaluation] | None = None
+    before: Callable[[Learner, int], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def _trainer(
     from transformers import set_seed
 
     from runner.training._beat import Beat
+    from runner.training._before import Before
     from runner.training._update_trainer import UpdateTrainer
 
     args = arguments(settings, job, work.total, keep_cache=bool(getattr(model.config, "use_cache", True)))
@@ -88,6 +91,8 @@ def _trainer(
         model=model, args=args, tokenizer=tokenizer, algorithm=algorithm, updates=work.updates(cutting),
         evaluation=work.evaluation(cutting) if work.evaluation else None, settings=settings, job=job, books=books,
     )  # fmt: skip
+    if work.before is not None:  # first: an evaluation that is made up for needs it
+        trainer.add_callback(Before(trainer, work.before))
     trainer.add_callback(Beat(trainer, rhythm(settings, work.total)))
     presets.prove(trainer.accelerator, settings.parallelism)
     set_seed(job.seed + args.process_index)  # devices that drop out the same places would learn less
@@ -123,7 +128,7 @@ def _resume(trainer: "UpdateTrainer", job: Job, books: ledger.Ledger) -> checkpo
 
 
 def _run(trainer: "UpdateTrainer", start: checkpoints.Checkpoint | None) -> None:
-    from runner.training._update_trainer import Stopped
+    from runner.training._stopped import Stopped
 
     stopped = False
     try:

@@ -1,0 +1,106 @@
+"""Learning from the advantage of sampled answers over others to the same prompt: GRPO (Shao et al. 2024, arXiv
+2402.03300) and what was made of it: Dr. GRPO (2503.20783), DAPO (2503.14476), GSPO's ratio of sequences (2507.18071).
+
+A sequence is a prompt and an answer; its value `advantage` holds for all its trained tokens. Of a token may be known:
+`old`, its log-probability when the answer was sampled (without it the ratio is 1 and only its gradient counts),
+`reference`, that under the model which beta holds it to, and `correction`, a factor where the sampler was another.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Gt
+
+from runner.core.schema import component
+from runner.core.types import Encoded
+from runner.data.collate import MicroBatch, trained
+
+if TYPE_CHECKING:
+    import torch
+
+    from runner.training._predictions import Predictions
+
+
+@component
+class Grpo:
+    """Names as in TRL's GRPOConfig.
+
+    loss_type: over what the loss is a mean. grpo: over answers, each a mean over its tokens; bnpo and dapo: over the
+    tokens of the update; dr_grpo: over answers times max_completion_length.
+    importance_sampling_level: whether the ratio of new to old is a token's or a whole answer's.
+    epsilon, epsilon_high: the ratio counts from 1 - epsilon to 1 + epsilon_high (epsilon where that is not given).
+    delta: the ratio's bound where the advantage is negative. beta: weight of the divergence from the reference.
+    use_bias_correction_kl: whether the ratio weighs that divergence. temperature: at which answers were sampled.
+    """
+
+    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "dapo"
+    importance_sampling_level: Literal["token", "sequence"] = "token"
+    epsilon: Annotated[float, Gt(0)] = 0.2
+    epsilon_high: Annotated[float, Gt(0)] | None = None
+    delta: Annotated[float, Gt(0)] | None = None
+    beta: Annotated[float, Ge(0)] = 0.0
+    use_bias_correction_kl: bool = True
+    max_completion_length: int = 512
+    temperature: float = 1.0
+    whole_rows: ClassVar[bool] = False
+
+    def measure(self, sequence: Encoded) -> Mapping[str, float]:
+        """Answers and trained tokens; an answer that is masked has none."""
+        return {"answers": 1.0, "tokens": float(len(trained(sequence)))}
+
+    def loss(
+        self, predictions: "Predictions", micro: MicroBatch, totals: Mapping[str, float]
+    ) -> "tuple[torch.Tensor, Mapping[str, torch.Tensor]]":
+        """The share of the update's loss; shares of clipped tokens and the divergence to be logged."""
+        new = predictions.logprobs
+        owned = _Owners(micro)
+        advantage = micro.values["advantage"][micro.owners]
+        log_ratio = new - micro.per_token.get("old", new.detach())
+        if self.importance_sampling_level == "sequence":
+            log_ratio = owned.mean(log_ratio)[micro.owners]
+        ratio = log_ratio.exp()
+        loss = -self._clipped(ratio, advantage)
+        if "correction" in micro.per_token:
+            loss = loss * micro.per_token["correction"]
+        tokens = max(totals["tokens"], 1.0)
+        high = self.epsilon if self.epsilon_high is None else self.epsilon_high
+        low = ((ratio < 1 - self.epsilon) & (advantage < 0)) * micro.weights
+        above = ((ratio > 1 + high) & (advantage > 0)) * micro.weights
+        figures = {"clip_low": low.sum() / tokens, "clip_high": above.sum() / tokens}
+        if self.beta:
+            gap = micro.per_token["reference"] - new
+            kl = gap.exp() - gap - 1
+            kl = kl * ratio if self.use_bias_correction_kl else kl
+            loss = loss + self.beta * kl
+            figures["kl"] = (kl.detach() * micro.weights).sum() / tokens
+        return (loss * micro.weights * self._share(owned, micro, totals)).sum(), figures
+
+    def _clipped(self, ratio: "torch.Tensor", advantage: "torch.Tensor") -> "torch.Tensor":
+        import torch
+
+        high = self.epsilon if self.epsilon_high is None else self.epsilon_high
+        bound = ratio.clamp(1 - self.epsilon, 1 + high)
+        free = ratio if self.delta is None else ratio.clamp(max=self.delta)
+        return torch.minimum(free * advantage, bound * advantage)
+
+    def _share(self, owned: "_Owners", micro: MicroBatch, totals: Mapping[str, float]) -> Any:
+        """What a token counts in the mean."""
+        if self.loss_type == "grpo":
+            return 1.0 / (owned.lengths[micro.owners] * max(totals["answers"], 1.0))
+        if self.loss_type == "dr_grpo":
+            return 1.0 / (max(totals["answers"], 1.0) * self.max_completion_length)
+        return 1.0 / max(totals["tokens"], 1.0)
+
+
+class _Owners:
+    """Sums over the trained tokens of each sequence of a micro-batch; every sequence is whole in it."""
+
+    def __init__(self, micro: MicroBatch) -> None:
+        import torch
+
+        self.owners, self.count = micro.owners, len(micro.sequences)
+        self.lengths = torch.bincount(micro.owners, minlength=self.count).clamp(min=1).float()
+
+    def mean(self, values: "torch.Tensor") -> "torch.Tensor":
+        """The mean over each sequence's tokens, float32 [sequences]."""
+        return values.new_zeros(self.count).index_add(0, self.owners, values) / self.lengths

@@ -1,0 +1,57 @@
+"""Samples with transformers from the very model that learns: the engine of CPUs, and of models that vLLM lacks."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from runner.backends import _sampling
+from runner.backends.transformers import Transformers
+from runner.core.specs import Backend, Sampling
+from runner.core.types import Completion
+from runner.rollouts.answers import Prompt
+from runner.rollouts.sampler import Finished
+
+if TYPE_CHECKING:
+    from runner.training.algorithm import Learner
+
+
+class _Live(Transformers):
+    """The transformers backend around a model that is in memory already."""
+
+    def __init__(self, model: Any, tokenizer: Any, ends: set[int], budget: int) -> None:
+        self.model, self.tokenizer, self.budget, self.ends = model, tokenizer, budget, ends
+        self.defaults: dict[str, Any] = {}  # nothing of the generation config: what is open is neutral
+        self.context = int(getattr(model.config, "max_position_embeddings", 0) or 1 << 30)
+
+
+class LiveTransformers:
+    """See `Sampler`."""
+
+    exact = True
+
+    def __init__(self, tokenizer: Any, backend: Backend, sampling: Sampling, prefix: str) -> None:
+        self.tokenizer, self.backend, self.prefix = tokenizer, backend, prefix
+        self.sampling = replace(sampling, n=1, logprobs=True)
+        self._engine: _Live | None = None
+
+    def begin(self, learner: "Learner") -> None:
+        """The model itself, in evaluation mode."""
+        model = learner.own.eval()
+        ends = _sampling.end_ids({"eos_token_id": model.generation_config.eos_token_id}, self.tokenizer)
+        self._engine = _Live(model, self.tokenizer, ends, self.backend.batch_tokens)
+
+    def answer(self, prompts: Sequence[Prompt], seeds: Sequence[int], finished: Finished) -> None:
+        """See `Sampler.answer`."""
+        assert self._engine is not None, "begin comes first"
+
+        def take(place: int, made: list[Completion]) -> None:
+            finished(place, made[0])
+
+        self._engine.generate([prompt.text for prompt in prompts], self.sampling, self.prefix, seeds, take)
+
+    def end(self, learner: "Learner") -> None:
+        """Nothing was taken."""
+        self._engine = None
+
+    def close(self) -> None:
+        """Nothing to end."""

@@ -1,0 +1,97 @@
+"""Which engine samples for a training, and what it is told."""
+
+import importlib.metadata
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+from runner.core.errors import ConfigError
+from runner.core.specs import Backend, Model, Sampling
+from runner.rollouts.sampler import Sampler
+
+LOWEST, HIGHEST = (0, 25), (0, 31)  # releases of vLLM whose weights can be replaced in the way of rollouts/_vllm.py
+NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What an engine is made from: see the keys of the same names of stages/_sampled.py."""
+
+    model: Model
+    backend: Backend
+    sampling: Sampling
+    prefix: str = ""
+    sleep_level: int = 1
+    offload_model: bool = False
+    offload_optimizer: bool = False
+    timeout: float = 1800.0
+    max_prompt: int | None = None
+
+
+def check(backend: Backend, sampling: Sampling, key: str) -> None:
+    """At plan time: refuse engines that cannot sample from a model that learns, and keys that mean nothing here.
+
+    Raises:
+        ConfigError: with the key.
+    """
+    if backend.name == "openai":
+        raise ConfigError(f"{key}.backend.name", "an endpoint cannot sample from weights that change", "Take vllm.")
+    if backend.name == "transformers" and backend.engine:
+        name = next(iter(backend.engine))
+        raise ConfigError(f"{key}.backend.engine.{name}", "the transformers backend takes no engine arguments")
+    if backend.name == "vllm":
+        check_vllm(f"{key}.backend.name")
+        from runner.backends._vllm_arguments import check as check_arguments
+
+        check_arguments(backend.engine, f"{key}.backend.engine")
+    if sampling.n != 1:
+        raise ConfigError(
+            f"{key}.sampling.n",
+            f"{sampling.n}: answers to a prompt are counted elsewhere",
+            f"Say {key}.num_generations.",
+        )
+    if sampling.temperature == 0:
+        raise ConfigError(
+            f"{key}.sampling.temperature", "0 gives the same answer each time, so nothing can be compared", "Take 1.0."
+        )
+
+
+def check_vllm(key: str) -> None:
+    """Refuse a machine without vLLM, and a release of it that is not known.
+
+    Raises:
+        ConfigError: with the key.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise ConfigError(key, "vLLM is not installed", "Install the extra: vllm, or take backend=transformers.")
+    release = importlib.metadata.version("vllm")
+    numbers = tuple(int(part) for part in release.split("+")[0].split(".")[:2] if part.isdigit())
+    if not LOWEST <= numbers <= HIGHEST:
+        raise ConfigError(
+            key, f"vLLM {release} is not a release whose weights can be replaced here",
+            "pip install 'vllm>=0.25,<=0.31.0'.",
+        )  # fmt: skip
+
+
+def neutral(sampling: Sampling) -> Sampling:
+    """What is left open drawn from the model's own probabilities, whatever its generation config says."""
+    import dataclasses
+
+    open_ones: dict[str, Any] = {name: value for name, value in NEUTRAL.items() if getattr(sampling, name) is None}
+    return dataclasses.replace(sampling, **open_ones)
+
+
+def choose(keys: Engine, tokenizer: Any, located: Any, seed: int) -> Sampler:
+    """The engine that `backend.name` says; auto is vLLM where there is a GPU and vLLM is installed."""
+    from runner.backends import choose as choose_backend
+
+    sampling = neutral(keys.sampling)
+    if choose_backend(keys.backend.name) == "vllm":
+        from runner.rollouts._vllm import LiveVllm
+
+        check_vllm("backend.name")
+        return LiveVllm(keys, sampling, tokenizer, located, seed)
+    from runner.rollouts._transformers import LiveTransformers
+
+    made: Sampler = LiveTransformers(tokenizer, keys.backend, sampling, keys.prefix)
+    return made

@@ -1,0 +1,114 @@
+"""Asks prompts, so many answers to each, and has them scored; spread over devices answer by answer, then put together,
+so that every device knows all groups.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from runner.core.errors import RunnerError, StageError
+from runner.core.types import Completion
+from runner.rollouts.answers import Answer, Group, Prompt
+from runner.rollouts.sampler import Sampler, seed_of
+from runner.scoring.arguments import keywords
+from runner.scoring.rewards import Rewards
+
+if TYPE_CHECKING:
+    from runner.training.algorithm import Learner
+
+
+@dataclass
+class Clock:
+    """Seconds of the phases of a rollout on this device."""
+
+    generate: float = 0.0
+    score: float = 0.0
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How groups are drawn. seed: of the run."""
+
+    prompts: Sequence[Prompt]
+    sampler: Sampler
+    rewards: Rewards
+    num_generations: int
+    seed: int
+
+    def groups(self, asked: Sequence[int], rollout: int, learner: "Learner", clock: Clock) -> list[Group]:
+        """The groups of these prompts, in their order, scored.
+
+        Raises:
+            StageError: an engine or a reward failed, on whichever device.
+        """
+        pairs = [(prompt, sample) for prompt in asked for sample in range(self.num_generations)]
+        args = learner.trainer.args
+        mine = pairs[args.process_index :: args.world_size]
+        try:
+            found: Any = self._scored(self._answered(mine, rollout, learner, clock), clock)
+        except RunnerError as error:
+            if args.world_size == 1:
+                raise
+            found = error
+        by_prompt: dict[tuple[int, int], Answer] = {}
+        for part in _together(found, args.world_size):
+            if isinstance(part, RunnerError):
+                raise StageError(str(part))
+            by_prompt |= {(one.prompt, one.sample): one for one in part}
+        return [tuple(by_prompt[prompt, sample] for sample in range(self.num_generations)) for prompt in asked]
+
+    def _answered(
+        self, pairs: Sequence[tuple[int, int]], rollout: int, learner: "Learner", clock: Clock
+    ) -> list[Answer]:
+        start = time.monotonic()
+        made: dict[int, Answer] = {}
+
+        def take(place: int, completion: Completion) -> None:
+            prompt, sample = pairs[place]
+            if completion.error:
+                raise StageError(f"prompt {self.prompts[prompt].id}: {completion.error}.")
+            seconds = round(time.monotonic() - start, 3)
+            made[place] = Answer(prompt, sample, replace(completion, sample=sample), seconds)
+            learner.stop_if_asked()
+
+        seeds = [seed_of(self.seed, rollout, self.prompts[prompt].id, sample) for prompt, sample in pairs]
+        self.sampler.answer([self.prompts[prompt] for prompt, _ in pairs], seeds, take)
+        clock.generate += time.monotonic() - start
+        return [made[place] for place in range(len(pairs))]
+
+    def _scored(self, answers: list[Answer], clock: Clock) -> list[Answer]:
+        start = time.monotonic()
+        if not answers or not self.rewards.specs:
+            return answers
+        rows = [self.prompts[answer.prompt] for answer in answers]
+        given = keywords(
+            [row.columns for row in rows],
+            messages=[list(row.messages) for row in rows],
+            prompts=[words(row.messages) for row in rows],
+            completion_ids=[list(answer.completion.token_ids) for answer in answers],
+            finish_reason=[answer.completion.finish_reason for answer in answers],
+        )
+        scores = self.rewards.score([answer.completion.text for answer in answers], given)
+        totals = self.rewards.total(scores)
+        clock.score += time.monotonic() - start
+        return [
+            replace(answer, scores={name: values[place] for name, values in scores.items()}, total=totals[place])
+            for place, answer in enumerate(answers)
+        ]
+
+
+def words(messages: Sequence[Mapping[str, Any]]) -> str:
+    """A prompt as rewards get it under `prompts`."""
+    return "\n".join(str(message["content"]) for message in messages)
+
+
+def _together(found: Any, world: int) -> list[Any]:
+    """What each device has found."""
+    if world == 1:
+        return [found]
+    import torch
+
+    parts: list[Any] = [None] * world
+    torch.distributed.all_gather_object(parts, found)
+    return parts

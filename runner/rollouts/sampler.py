@@ -1,0 +1,52 @@
+"""What samples answers by the weights of the moment, one file an engine: transformers in this process, vLLM on the same
+GPUs, vLLM's server on others.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from runner.core.types import Completion
+from runner.rollouts.answers import Prompt
+
+if TYPE_CHECKING:
+    from runner.training.algorithm import Learner
+
+Finished = Callable[[int, Completion], None]
+
+
+class Sampler(Protocol):
+    """Answers of the model that learns.
+
+    exact: whether its log-probabilities are the model's own, so that nothing is to be corrected.
+    """
+
+    @property
+    def exact(self) -> bool: ...
+
+    def begin(self, learner: "Learner") -> None:
+        """Take the weights of this moment; on several devices all call it."""
+
+    def answer(self, prompts: Sequence[Prompt], seeds: Sequence[int], finished: Finished) -> None:
+        """One answer to each prompt, with the log-probability of each token at the temperature alone.
+
+        Args:
+            seeds: one a prompt; where an engine draws by them, the same seed and weights give the same answer.
+            finished: is given the place of a prompt and its answer. What it raises ends the work.
+
+        Raises:
+            StageError: the engine failed, or took longer than it may.
+        """
+
+    def end(self, learner: "Learner") -> None:
+        """Give back what the training needs; all devices call it."""
+
+    def close(self) -> None:
+        """End the engine."""
+
+
+def seed_of(*parts: Any) -> int:
+    """A seed of 32 bits for a word made of these parts."""
+    import hashlib
+
+    word = ":".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.sha256(word).digest()[:4], "big")

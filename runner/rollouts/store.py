@@ -1,0 +1,101 @@
+"""What rollouts leave in the stage's folder: completions.jsonl, an object an answer, and each rollout whole, until the
+updates that learn from it are in a checkpoint: a training that was killed between them goes on from the same answers.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.core.artifact import write_whole
+from runner.rollouts.answers import Answer, Prompt, Rollout, from_plain
+
+FILE, FOLDER = "completions.jsonl", "rollouts"
+
+
+class Store:
+    """The files of a training's rollouts. mark: of what the answers depend on."""
+
+    def __init__(self, folder: Path, mark: str) -> None:
+        self.folder, self.mark = folder, mark
+
+    def keep(self, rollout: Rollout) -> None:
+        """Write it whole."""
+        (self.folder / FOLDER).mkdir(exist_ok=True)
+        write_whole(self._file(rollout.number), json.dumps({"mark": self.mark, **rollout.to_plain()}) + "\n")
+
+    def kept(self, number: int) -> Rollout | None:
+        """The rollout of that number, if it is there and was made by the same settings."""
+        try:
+            held = json.loads(self._file(number).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return from_plain(held) if held.get("mark") == self.mark else None
+
+    def forget(self, first: int, last: int | None = None) -> None:
+        """Remove the rollouts from `first` up to before `last`; to the end when None."""
+        for file in (self.folder / FOLDER).glob("*.json"):
+            number = int(file.stem) if file.stem.isdigit() else -1
+            if number >= first and (last is None or number < last):
+                file.unlink(missing_ok=True)
+
+    def _file(self, number: int) -> Path:
+        return self.folder / FOLDER / f"{number}.json"
+
+    def write(self, update: int, rollout: Rollout, prompts: Sequence[Prompt]) -> None:
+        """Append a rollout's answers to completions.jsonl in one write."""
+        answers = [answer for group in rollout.groups for answer in group]
+        text = "".join(
+            json.dumps(line(update, answer, prompts[answer.prompt]), ensure_ascii=False) + "\n" for answer in answers
+        )
+        with open(self.folder / FILE, "ab") as stream:
+            stream.write(text.encode())
+
+    def cut_back(self, update: int) -> None:
+        """Drop the answers of rollouts that begin after `update`, and a last line that a crash left half."""
+        file = self.folder / FILE
+        if not file.is_file():
+            return
+        kept = 0
+        with open(file, "rb") as stream:
+            for row in _whole(stream):
+                if row[1] > update:
+                    break
+                kept = row[0]
+        os.truncate(file, kept)
+
+
+def _whole(stream: Any) -> Iterator[tuple[int, int]]:
+    """Of each whole line where it ends and its update."""
+    end = 0
+    for text in stream:
+        try:
+            update = int(json.loads(text)["update"])
+        except (ValueError, KeyError):
+            return
+        if not text.endswith(b"\n"):
+            return
+        end += len(text)
+        yield end, update
+
+
+def line(update: int, answer: Answer, prompt: Prompt) -> dict[str, Any]:
+    """A line of completions.jsonl; update counts from 1 and is the first one that learns from the answer."""
+    made = answer.completion
+    return {
+        "update": update,
+        "id": prompt.id,
+        "sample": answer.sample,
+        "messages": [*prompt.messages, {"role": "assistant", "content": made.text}],
+        "response": made.text,
+        "reasoning": made.reasoning,
+        "rewards": dict(answer.scores),
+        "reward": answer.total,
+        "advantage": answer.advantage,
+        "masked": answer.masked,
+        "finish_reason": made.finish_reason,
+        "prompt_tokens": made.prompt_tokens,
+        "completion_tokens": made.completion_tokens,
+        "seconds": answer.seconds,
+    }

@@ -1,0 +1,231 @@
+"""Updates of a training on answers that the model samples itself: when a rollout is due they are drawn by the weights
+of that moment, scored, weighed against each other, and cut for the updates that learn from them.
+
+Refuses to go on where nothing is learned for long. A rollout is written down before the first update learns from it.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from runner.core.errors import StageError
+from runner.core.types import Encoded
+from runner.rollouts import advantages, figures
+from runner.rollouts.alerts import Alerts
+from runner.rollouts.answers import Answer, Group, Rollout
+from runner.rollouts.correction import Correction, factors
+from runner.rollouts.draw import Clock, Drawing
+from runner.rollouts.schedule import Schedule
+from runner.rollouts.store import Store
+from runner.training import checkpoints
+from runner.training.algorithm import Algorithm
+from runner.training.planned import Cutting, UpdateBatch, batch
+
+if TYPE_CHECKING:
+    from runner.training.algorithm import Learner
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is made of scored answers.
+
+    estimator: relative to the group's mean, or to that of the others. scale_rewards: what a difference is divided by.
+    mask_truncated: answers that were cut off carry no loss. truncated_count: but they do count in the group's mean.
+    resample: how often dynamic sampling draws again, 0 for never. old: whether the model's own log-probabilities are
+    needed. reference: the model that beta holds it to, "base" for the one under the adapter. max_idle: rollouts in a
+    row from which nothing could be learned.
+    """
+
+    estimator: str = "relative"
+    scale_rewards: advantages.Scale = "group"
+    mask_truncated: bool = False
+    truncated_count: bool = True
+    resample: int = 0
+    old: bool = False
+    correction: Correction = "none"
+    correction_max: float | None = 3.0
+    correction_min: float | None = None
+    reference: Any = None
+    max_idle: int = 50
+
+    def weigh(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups with advantages, and with masks on what was cut off."""
+        totals = [[answer.total for answer in group] for group in groups]
+        if self.estimator == "leave_one_out":
+            made = advantages.leave_one_out(totals)
+        else:
+            left_out = None if self.truncated_count else [[answer.truncated for answer in group] for group in groups]
+            made = advantages.relative(totals, self.scale_rewards, left_out)
+        return [
+            tuple(
+                replace(answer, advantage=value, masked=self.mask_truncated and answer.truncated)
+                for answer, value in zip(group, values, strict=True)
+            )
+            for group, values in zip(groups, made, strict=True)
+        ]
+
+
+@dataclass
+class RolloutUpdates:
+    """See `LiveUpdates`."""
+
+    schedule: Schedule
+    drawing: Drawing
+    rules: Rules
+    algorithm: Algorithm
+    cutting: Cutting
+    store: Store
+    alerts: Alerts
+    first: bool = True  # whether this process writes and speaks for all devices
+    _held: Rollout | None = None
+    _idle: int = 0
+    _clock: Clock = field(default_factory=Clock)
+
+    @property
+    def digest(self) -> str:
+        """See `LiveUpdates`."""
+        return f"{self.schedule.digest}-{self.store.mark}"
+
+    def __len__(self) -> int:
+        return self.schedule.total
+
+    def make(self, number: int, learner: "Learner") -> UpdateBatch:
+        """See `LiveUpdates`."""
+        place = self.schedule.place(number)
+        made = self._rollout(place.rollout, not place.first, learner)
+        groups = made.parts[place.part] if place.part < len(made.parts) else ()
+        prompts = self.drawing.prompts
+        sequences = [answer.encoded(prompts[answer.prompt]) for group in groups for answer in group]
+        answers = [answer for group in groups for answer in group]
+        active = [i for i, answer in enumerate(answers) if self._learns(answer)]
+        idle = [i for i in range(len(answers)) if i not in set(active)]
+        cut = batch(
+            number, active, sequences, [answer.prompt for answer in answers], self.algorithm, self.cutting,
+            self.schedule.epoch_after(number), idle,
+        )  # fmt: skip
+        return replace(cut, figures=made.figures if place.first else _later(made.figures))
+
+    def _learns(self, answer: Answer) -> bool:
+        """Whether an answer has a gradient."""
+        if answer.masked or not sum(answer.completion.mask):
+            return False
+        return bool(answer.advantage) or bool(getattr(self.algorithm, "beta", 0.0))
+
+    def _rollout(self, number: int, amid: bool, learner: "Learner") -> Rollout:
+        if self._held is not None and self._held.number == number:
+            return self._held
+        begins = self._held is None
+        first = self.schedule.first(number)
+        if begins and self.first:
+            self.store.cut_back(first)
+            self.store.forget(number + 1)
+        made = self.store.kept(number) if begins else None
+        if made is None:
+            if amid and self.first:
+                print(
+                    f"rollout {number} is not there any more: its answers are sampled anew, by later weights",
+                    flush=True,
+                )
+            made = self._draw(number, learner)
+            if self.first:
+                self.store.keep(made)
+        if self.first:
+            self.store.write(first + 1, made, self.drawing.prompts)
+            oldest = min((one.update for one in checkpoints.complete(self.store.folder)), default=0)
+            self.store.forget(0, self.schedule.place(oldest).rollout if oldest < len(self) else number)
+        self._held = made
+        self._judge(made)
+        return made
+
+    def _draw(self, number: int, learner: "Learner") -> Rollout:
+        clock, parts = Clock(), self.schedule.parts(number)
+        asked = [prompt for part in parts for prompt in part]
+        self.drawing.sampler.begin(learner)
+        try:
+            groups = self.drawing.groups(asked, number, learner, clock)
+            drawn = len(groups)
+            if self.rules.resample:
+                groups, drawn = self._usable(groups, number, learner, clock)
+        finally:
+            self.drawing.sampler.end(learner)
+        start = time.monotonic()
+        groups = self._known(self.rules.weigh(groups), learner)
+        known = figures.facts(groups)
+        told = figures.logged(groups, known) | {
+            "seconds_generate": clock.generate,
+            "seconds_score": clock.score,
+            "seconds_logprobs": time.monotonic() - start,
+            "drawn": float(drawn),
+        }
+        return Rollout(number, _dealt(groups, [len(part) for part in parts]), told, drawn)
+
+    def _usable(
+        self, groups: Sequence[Group], number: int, learner: "Learner", clock: Clock
+    ) -> tuple[list[Group], int]:
+        """Groups that tell better from worse, as many as were wanted where so many are found in time."""
+        wanted, reserve, drawn = len(groups), list(self.schedule.reserve(number)), len(groups)
+        kept = [group for group in groups if self._tells(group)]
+        for _ in range(self.rules.resample):
+            more = reserve[: wanted - len(kept)]
+            reserve = reserve[len(more) :]
+            if not more:
+                break
+            drawn += len(more)
+            kept += [group for group in self.drawing.groups(more, number, learner, clock) if self._tells(group)]
+        if len(kept) < wanted and self.first:
+            print(f"dynamic sampling: {len(kept)} of {wanted} groups with a spread, after {drawn} prompts", flush=True)
+        return kept, drawn
+
+    def _tells(self, group: Group) -> bool:
+        return any(answer.advantage is not None for answer in self.rules.weigh([group])[0])
+
+    def _known(self, groups: Sequence[Group], learner: "Learner") -> list[Group]:
+        """The groups with what the algorithm must know of each token."""
+        answers = [answer for group in groups for answer in group]
+        sequences: list[Encoded] = [answer.encoded(self.drawing.prompts[answer.prompt]) for answer in answers]
+        rules = self.rules
+        if rules.old or rules.correction != "none":
+            told = learner.logprobs(sequences)
+            answers = [replace(answer, old=tuple(old)) for answer, old in zip(answers, told, strict=True)]
+        if rules.correction != "none":
+            answers = [replace(answer, correction=self._factors(answer)) for answer in answers]
+        if rules.reference is not None:
+            told = learner.logprobs(sequences, rules.reference)
+            answers = [replace(answer, reference=tuple(one)) for answer, one in zip(answers, told, strict=True)]
+        left = iter(answers)
+        return [tuple(next(left) for _ in group) for group in groups]
+
+    def _factors(self, answer: Answer) -> tuple[float, ...]:
+        rules = self.rules
+        if not answer.old:  # masked
+            return ()
+        return tuple(factors(rules.correction, answer.old, answer.sampled, rules.correction_max, rules.correction_min))
+
+    def _judge(self, made: Rollout) -> None:
+        """Alerts, and the end where nothing is learned for long."""
+        known = figures.facts(made.groups)
+        if self.first:
+            self.alerts.look(known, self.drawing.rewards.tallies)
+        learns = any(self._learns(answer) for group in made.groups for answer in group)
+        self._idle = 0 if learns else self._idle + 1
+        if self._idle >= self.rules.max_idle:
+            raise StageError(
+                f"{self._idle} rollouts in a row had no group whose answers differ in reward (mean reward "
+                f"{'unknown' if known.reward is None else format(known.reward, '.3g')}), so nothing can be learned. "
+                "Look at completions.jsonl: the reward may not fit the answers, or the prompts be too hard or too easy."
+            )
+
+
+def _dealt(groups: Sequence[Group], sizes: Sequence[int]) -> tuple[tuple[Group, ...], ...]:
+    """The groups in order as parts of these sizes, the last ones smaller where groups are missing."""
+    made, left = [], list(groups)
+    for size in sizes:
+        made.append(tuple(left[:size]))
+        left = left[size:]
+    return tuple(made)
+
+
+def _later(told: Any) -> dict[str, float]:
+    """The figures of a rollout for updates after its first: its seconds were spent already."""
+    return {name: 0.0 if name.startswith("seconds_") else value for name, value in told.items()}

@@ -1,0 +1,88 @@
+"""The prompts of a mix, ready to be asked again and again: rendered once, with the ids that inference sends.
+
+The last turn of a row, where it is the assistant's, is left out. Prompts that are too long are dropped and told, and so
+are those that the chat template refuses; too many of them end the stage.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.backends import _completion
+from runner.core.errors import ConfigError, DataError
+from runner.core.specs import Mix, Template
+from runner.core.types import Example
+from runner.data import dropped, mix
+from runner.data.dropped import Dropped
+from runner.data.render import Refused, prompt_text
+from runner.models.locate import CONFIG
+from runner.rollouts.answers import Prompt
+from runner.stages._questions import as_row, asked, named
+
+
+def prompts(
+    tokenizer: Any, given: Mix, template: Template, *, limit: int | None, room: int, seed: int, hub: str,
+    places: Sequence[Path], max_dropped: float, folder: Path | None = None,
+) -> list[Prompt]:  # fmt: skip
+    """Read and render the prompts of a mix.
+
+    Args:
+        limit: tokens that a prompt may have. room: tokens that the model's context leaves for a prompt.
+        folder: where `dropped.jsonl` is written, if anywhere.
+
+    Raises:
+        DataError: too many prompts are lost, or none is left.
+    """
+    read = mix.load(given, seed, hub, places)
+    lost = list(read.dropped)
+    held = named([asked(example) for example in read.train], read.train)
+    made: list[Prompt] = []
+    for example, question in zip(read.train, held, strict=True):
+        try:
+            text = prompt_text(tokenizer, question.messages, template, question.tools)
+        except Refused as error:
+            lost.append(Dropped(example.source, example.row, "the chat template refuses it", error.reason))
+            continue
+        found = _completion.read(text, template.response_prefix, lambda text: _encode(tokenizer, text))
+        most = room if limit is None else min(limit, room)
+        if len(found.ids) > most:
+            told = "max_length" if most == limit else "what the model's context leaves beside an answer"
+            lost.append(_too_long(example, told, len(found.ids), most))
+            continue
+        rows = tuple(as_row(message) for message in question.messages)
+        made.append(
+            Prompt(question.id, example.source, example.row, rows, question.columns, text, found.ids, found.prefix)
+        )
+    if folder is not None:
+        dropped.write(folder, lost)
+    total = len({(example.source, example.row) for example in read.train}) + len(read.dropped)
+    dropped.refuse_many(list(dict.fromkeys(lost)), total, max_dropped)
+    if not made:
+        raise DataError("mix: there is no prompt in it. Give datasets with rows: mix.datasets=[rows.jsonl].")
+    for reason, count in dropped.by_reason(lost).items():
+        print(f"dropped: {count} prompts, {reason}", flush=True)
+    return made
+
+
+def room(located: Any, new: int) -> int:
+    """Tokens that the model's context leaves for a prompt beside an answer of `new` tokens.
+
+    Raises:
+        ConfigError: none.
+    """
+    config = json.loads((located.base / CONFIG).read_text(encoding="utf-8"))
+    context = int(config.get("max_position_embeddings") or 1 << 30)
+    if new >= context:
+        raise ConfigError(
+            "sampling.max_new_tokens", f"{new} leave no room for a prompt: the model takes {context} tokens"
+        )
+    return context - new
+
+
+def _encode(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _too_long(example: Example, what: str, length: int, most: int) -> Dropped:
+    return Dropped(example.source, example.row, f"longer than {what}", f"{length} > {most} tokens")

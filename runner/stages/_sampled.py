@@ -1,0 +1,279 @@
+"""What every stage shares that trains on answers which the model samples itself: its keys, what it refuses when
+planning, and the way from prompts to weights.
+
+Leaves the adapter or model in `model/`, the figures in `metrics.jsonl` and their picture in `loss.png`, every answer in
+`completions.jsonl`, and sentences about what went wrong in `alerts.jsonl`. A kind of its own says what is learned.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import Gt
+
+from runner.core.artifact import Artifact
+from runner.core.errors import ConfigError, Interrupted
+from runner.core.job import Job
+from runner.core.schema import EXECUTION, component
+from runner.core.specs import (
+    Backend,
+    Batch,
+    Count,
+    Data,
+    Log,
+    Mix,
+    Model,
+    Optim,
+    Parallelism,
+    Reward,
+    Sampling,
+    Save,
+    Template,
+    TrainType,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from runner.rollouts.answers import Prompt
+    from runner.rollouts.sampler import Sampler
+    from runner.rollouts.schedule import Schedule
+    from runner.rollouts.updates import RolloutUpdates, Rules
+    from runner.training.algorithm import Algorithm
+    from runner.training.planned import Cutting
+    from runner.training.settings import Settings
+
+PICTURE = "loss.png"
+
+
+@component
+class Sampled:
+    """Keys of a training on sampled answers. max_length: tokens of a prompt; sampling.max_new_tokens: of an answer.
+
+    prompts_per_update: of one update, over all devices. num_generations: answers to each. updates_per_rollout: updates
+    whose answers are sampled together, by the weights before the first of them. num_iterations: passes over them.
+    disable_dropout: so that probabilities of a token are comparable. max_idle: rollouts in a row from which nothing
+    could be learned that end the training. sampler_timeout: seconds that sampling a rollout may take.
+    sleep_level: of vLLM on the same GPUs while the model learns: 0 awake, 1 weights in host memory, 2 weights dropped.
+    offload_model, offload_optimizer: leave the GPU while vLLM samples. server: address of a vLLM server of TRL's.
+    """
+
+    model: Model
+    mix: Mix
+    max_length: Count | None = None
+    template: Template = dataclasses.field(default_factory=Template)
+    train_type: TrainType = dataclasses.field(default_factory=TrainType)
+    batch: Batch = dataclasses.field(default_factory=Batch)
+    epochs: Annotated[float, Gt(0)] = 1.0
+    max_updates: Count | None = None
+    optim: Optim = dataclasses.field(default_factory=Optim)
+    save: Save = dataclasses.field(default_factory=Save)
+    log: Log = dataclasses.field(default_factory=Log)
+    data: Data = dataclasses.field(default_factory=Data)
+    parallelism: Parallelism = dataclasses.field(default_factory=Parallelism)
+    sampling: Sampling = dataclasses.field(default_factory=Sampling)
+    backend: Backend = dataclasses.field(default_factory=Backend)
+    reward: dict[str, Reward] = dataclasses.field(default_factory=dict)
+    hub: str = "modelscope"
+    prompts_per_update: Count = 8
+    num_generations: Count = 8
+    updates_per_rollout: Count = 1
+    num_iterations: Count = 1
+    disable_dropout: bool = True
+    max_idle: Count = 50
+    sampler_timeout: Annotated[Annotated[float, Gt(0)], EXECUTION] = 1800.0
+    sleep_level: Annotated[Literal[0, 1, 2], EXECUTION] = 1
+    offload_model: Annotated[bool, EXECUTION] = False
+    offload_optimizer: Annotated[bool, EXECUTION] = False
+    accepts: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("model", "adapter"), "mix": ("completions",)}
+    reuse: ClassVar[str] = "always"
+    interactive: ClassVar[bool] = False
+    rates: ClassVar[tuple[float, float]] = (1e-5, 1e-6)  # optim.lr when it is not given: of adapters, of full weights
+
+    def algorithm(self) -> "Algorithm":
+        """What is learned from the answers."""
+        raise NotImplementedError
+
+    def rules(self, sampler: "Sampler", reference: Any) -> "Rules":
+        """What is made of scored answers."""
+        raise NotImplementedError
+
+    def reference(self, located: Any) -> Any:
+        """The model that the divergence is measured from: loaded, "base" for the one under the adapter, or none."""
+        return None
+
+    def produces(self) -> str:
+        """An adapter under lora and qlora, a whole model otherwise."""
+        return "adapter" if self.train_type.kind in ("lora", "qlora") else "model"
+
+    def summary(self) -> Iterator[str]:
+        """Lines of `plan`: prompts and answers of an update."""
+        answers, devices = (
+            self.prompts_per_update * self.num_generations,
+            self.parallelism.gpus * self.parallelism.nodes,
+        )
+        shared = f", {answers / devices:g} on each of {devices} devices" if devices > 1 else ""
+        prompts = f"{self.prompts_per_update} prompt{'s' if self.prompts_per_update > 1 else ''}"
+        yield f"update   {prompts} x {self.num_generations} generations = {answers} completions{shared}"
+        each = self.updates_per_rollout * self.num_iterations
+        drawn = self.updates_per_rollout * answers
+        yield f"rollout  {drawn} completions by one state of the weights, for {each} update{'s' if each > 1 else ''}"
+
+    def check(self, roots: Sequence[Path], key: str) -> None:
+        """Refuse models, data and rewards that are not there, and keys that contradict each other."""
+        from runner.data.mix import check as check_mix
+        from runner.engines.presets import check as check_parallelism
+        from runner.models.locate import check as check_model
+        from runner.rollouts.choose import check as check_sampler
+        from runner.training.precision import check as check_precision
+        from runner.training.settings import check as check_optim
+
+        check_model(self.model, f"{key}.model")
+        check_precision(self.model, f"{key}.model")
+        check_mix(self.mix, roots, self.hub, f"{key}.mix")
+        check_optim(self.optim, f"{key}.optim")
+        check_parallelism(self.parallelism, self.train_type, f"{key}.parallelism")
+        check_sampler(self.backend, self.sampling, key)
+        self._check_counts(key)
+        self._check_rewards(roots, key)
+
+    def _check_counts(self, key: str) -> None:
+        for name in ("rows", "packs", "tokens"):
+            if getattr(self.batch, name) is not None:
+                fix = f"Say {key}.prompts_per_update, and leave batch.{name} out (null)."
+                raise ConfigError(f"{key}.batch.{name}", "this stage counts prompts", fix)
+        if self.num_generations < 2:
+            raise ConfigError(
+                f"{key}.num_generations", f"{self.num_generations} answer to a prompt has nothing to be compared with",
+                "Take at least 2.",
+            )  # fmt: skip
+
+    def _check_rewards(self, roots: Sequence[Path], key: str) -> None:
+        from runner.scoring.arguments import check as check_rewards
+        from runner.stages._questions import columns_of
+
+        if not self.reward:
+            raise ConfigError(f"{key}.reward", "none, and nothing says which answers are good", "reward=[accuracy].")
+        columns = columns_of(self.mix.datasets, roots, self.hub, f"{key}.mix.datasets")
+        check_rewards(self.reward, roots, f"{key}.reward", columns)
+
+    def run(self, job: Job) -> Artifact:
+        """Read the prompts, train, draw."""
+        import torch
+
+        from runner.models.dropout import without_dropout
+        from runner.models.load import load_model, load_tokenizer
+        from runner.models.locate import locate
+        from runner.models.tune import tune
+        from runner.report.curve import curve
+        from runner.scoring.rewards import Rewards
+        from runner.training.ledger import FILE
+        from runner.training.precision import precision
+        from runner.training.train import Work, train
+
+        gpu = torch.cuda.is_available()
+        located = locate(self.model, job.hub)
+        tokenizer = load_tokenizer(located)
+        prompts = self._prompts(tokenizer, located, job)
+        kind = precision(self.model, self.train_type, gpu)
+        schedule = self._schedule(len(prompts), job)
+        _seed(job.seed)
+        model = tune(load_model(located, kind.model, self.train_type), self.train_type)
+        if self.disable_dropout:
+            without_dropout(model)
+        algorithm, sampler = self.algorithm(), self._sampler(tokenizer, located, job)
+        with Rewards(self.reward, job.roots) as rewards:
+            rules = self.rules(sampler, self.reference(located))
+            updates = self._updates(prompts, schedule, rewards, algorithm, rules, sampler, job)
+            work = Work(schedule.total, self._cutting(gpu), updates)
+            try:
+                made = train(
+                    model=model, tokenizer=tokenizer, algorithm=algorithm, work=work,
+                    settings=self._settings(kind.autocast), job=job, write_dtype=kind.written,
+                )  # fmt: skip
+            finally:
+                sampler.close()
+        if first():
+            curve(job.folder / FILE, job.folder / PICTURE, f"{job.run.name}: {job.name}")
+        return Artifact(self.produces(), str(made.folder), base=located.name, metrics=made.metrics)
+
+    def _prompts(self, tokenizer: Any, located: Any, job: Job) -> "list[Prompt]":
+        from runner.stages._prompts import prompts, room
+
+        made = prompts(
+            tokenizer, self.mix, self.template, limit=self.max_length,
+            room=room(located, self.sampling.max_new_tokens), seed=job.seed,
+            hub=job.hub, places=job.roots, max_dropped=self.data.max_dropped, folder=job.folder if first() else None,
+        )  # fmt: skip
+        if job.stopping():
+            raise Interrupted(f"{job.name}: stopped before the first update. The same command begins anew.")
+        return made
+
+    def _schedule(self, count: int, job: Job) -> "Schedule":
+        from runner.rollouts.schedule import Schedule
+
+        made = Schedule(
+            count, self.prompts_per_update, self.updates_per_rollout, self.num_iterations, job.seed, self.epochs,
+            self.max_updates,
+        )  # fmt: skip
+        if first():
+            print(f"{made.total} updates from {count} prompts; {', '.join(self.summary())}", flush=True)
+        return made
+
+    def _sampler(self, tokenizer: Any, located: Any, job: Job) -> "Sampler":
+        from runner.rollouts.choose import Engine, choose
+
+        keys = Engine(
+            self.model, self.backend, self.sampling, self.template.response_prefix, self.sleep_level,
+            self.offload_model, self.offload_optimizer, self.sampler_timeout, self.max_length,
+        )  # fmt: skip
+        return choose(keys, tokenizer, located, job.seed)
+
+    def _cutting(self, gpu: bool) -> "Cutting":
+        from runner.models.attention import choose
+        from runner.training.budget import tokens_per_device
+        from runner.training.planned import Cutting
+
+        packed = choose(self.model.attention, "cuda" if gpu else "cpu").packed
+        return Cutting(tokens_per_device(self.batch, gpu), packed)
+
+    def _updates(
+        self, prompts: Any, schedule: Any, rewards: Any, algorithm: Any, rules: Any, sampler: Any, job: Job
+    ) -> Any:
+        """Makes the updates of a device once it is known which."""
+        from runner.rollouts.alerts import Alerts
+        from runner.rollouts.draw import Drawing
+        from runner.rollouts.say import say
+        from runner.rollouts.store import Store
+        from runner.rollouts.updates import RolloutUpdates
+
+        def updates(cutting: "Cutting") -> "RolloutUpdates":
+            drawing = Drawing(prompts, sampler, rewards, self.num_generations, job.seed)
+            alerts = Alerts(self.sampling.max_new_tokens, say(job.folder))
+            return RolloutUpdates(
+                schedule, drawing, rules, algorithm, cutting, Store(job.folder, job.fingerprint), alerts,
+                first(),
+            )  # fmt: skip
+
+        return updates
+
+    def _settings(self, autocast: bool) -> "Settings":
+        from runner.training.settings import Settings
+
+        rate = self.optim.lr or self.rates[self.produces() != "adapter"]
+        return Settings(
+            rate, self.optim, save=self.save, log=self.log, data=self.data, autocast=autocast,
+            parallelism=self.parallelism,
+        )  # fmt: skip
+
+
+def first() -> bool:
+    """Whether this process speaks for all devices."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _seed(seed: int) -> None:
+    """Before adapters are made: they start as chance has it."""
+    from transformers import set_seed
+
+    set_seed(seed)

@@ -1,0 +1,88 @@
+"""Reinforcement learning on answers that the model samples itself, scored by rewards: GRPO and its kin."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, Gt
+
+from runner.core.errors import ConfigError
+from runner.core.schema import component
+from runner.core.specs import Count
+from runner.stages._sampled import Sampled
+
+if TYPE_CHECKING:
+    from runner.rollouts.sampler import Sampler
+    from runner.rollouts.updates import Rules
+    from runner.training.algorithm import Algorithm
+
+
+@component
+class Grpo(Sampled):
+    """GRPO, Dr. GRPO, DAPO and GSPO, counted in prompts. Names as in TRL's GRPOConfig where they mean the same.
+
+    loss_type, importance_sampling_level, epsilon, epsilon_high, delta, beta: see algorithms/grpo.py.
+    scale_rewards: what an advantage is divided by: the spread of its group, of the rollout, or nothing.
+    mask_truncated_completions: answers that were cut off carry no loss; truncated_in_mean: yet count in its mean.
+    dynamic_sample: prompts are drawn on, at most max_resample_times, until all groups tell better from worse.
+    correction: for an engine whose probabilities are not quite the model's; auto: sequence_mask for vLLM.
+    """
+
+    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "dapo"
+    importance_sampling_level: Literal["token", "sequence"] = "token"
+    epsilon: Annotated[float, Gt(0)] = 0.2
+    epsilon_high: Annotated[float, Gt(0)] | None = None
+    delta: Annotated[float, Gt(0)] | None = None
+    beta: Annotated[float, Ge(0)] = 0.0
+    use_bias_correction_kl: bool = True
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    mask_truncated_completions: bool = False
+    truncated_in_mean: bool = True
+    dynamic_sample: bool = False
+    max_resample_times: Count = 3
+    correction: Literal["auto", "none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = "auto"
+    correction_max: Annotated[float, Gt(0)] | None = 3.0
+    correction_min: Annotated[float, Ge(0)] | None = None
+
+    def check(self, roots: Sequence[Path], key: str) -> None:
+        """See `Sampled.check`; bounds of the ratio that leave nothing."""
+        super().check(roots, key)
+        if self.epsilon >= 1:
+            raise ConfigError(f"{key}.epsilon", f"{self.epsilon:g} does not bound a ratio from below", "Take 0.2.")
+        if self.beta and self.train_type.kind not in ("lora", "qlora") and self.model.adapter:
+            raise ConfigError(f"{key}.beta", "a reference for full weights cannot be an adapter", "Merge it first.")
+
+    def algorithm(self) -> "Algorithm":
+        """See algorithms/grpo.py."""
+        from runner.algorithms.grpo import Grpo as Loss
+
+        return Loss(
+            loss_type=self.loss_type, importance_sampling_level=self.importance_sampling_level, epsilon=self.epsilon,
+            epsilon_high=self.epsilon_high, delta=self.delta, beta=self.beta,
+            use_bias_correction_kl=self.use_bias_correction_kl, max_completion_length=self.sampling.max_new_tokens,
+            temperature=self.sampling.temperature or 1.0,
+        )  # fmt: skip
+
+    def reference(self, located: Any) -> Any:
+        """The model as it starts; under a new adapter that is the base, which is there already."""
+        if not self.beta:
+            return None
+        if self.produces() == "adapter" and located.adapter is None:
+            return "base"
+        from runner.models.load import load_model
+
+        return load_model(located, self.model).requires_grad_(False)
+
+    def rules(self, sampler: "Sampler", reference: Any) -> "Rules":
+        """Advantages, masks, correction, reference."""
+        from runner.rollouts.updates import Rules
+
+        automatic: Any = "none" if sampler.exact else "sequence_mask"
+        return Rules(
+            scale_rewards=self.scale_rewards, mask_truncated=self.mask_truncated_completions,
+            truncated_count=self.truncated_in_mean, resample=self.max_resample_times if self.dynamic_sample else 0,
+            old=self.updates_per_rollout * self.num_iterations > 1,
+            correction=automatic if self.correction == "auto" else self.correction,
+            correction_max=self.correction_max, correction_min=self.correction_min,
+            reference=reference, max_idle=self.max_idle,
+        )  # fmt: skip
