@@ -11,7 +11,6 @@ from runner.data.collate import collate, trained
 from runner.data.micro_batches import cut
 from runner.training._predictions import head_of, predict
 from runner.training._stopped import Stopped
-from runner.training.algorithm import LiveUpdates
 
 if TYPE_CHECKING:
     from runner.training._update_trainer import UpdateTrainer
@@ -35,9 +34,7 @@ class TrainedModel:
 
     def logprobs(self, sequences: Sequence[Encoded], reference: Any = None) -> list[list[float]]:
         """See `Learner.logprobs`. Each device runs its part; every device gets all."""
-        args, updates = self.trainer.args, self.trainer.updates
-        assert isinstance(updates, LiveUpdates)
-        cutting = updates.cutting
+        args, cutting = self.trainer.args, self.trainer.updates.cutting
         lengths = [len(sequence.input_ids) for sequence in sequences]
         units = [(i,) for i in range(len(sequences)) if trained(sequences[i])]
         part = cut(lengths, units, cutting.budget, args.world_size, cutting.packed)[args.process_index]

@@ -41,10 +41,16 @@ class Algorithm(Protocol):
 
 
 class Updates(Protocol):
-    """What is trained on, update by update, for one device. digest: tells other data and other batches apart."""
+    """What is trained on, update by update, for one device. digest: tells other data and other batches apart.
+
+    cutting: how its sequences are cut.
+    """
 
     @property
     def digest(self) -> str: ...
+
+    @property
+    def cutting(self) -> Any: ...
 
     def __len__(self) -> int:
         """Updates of the whole training."""
