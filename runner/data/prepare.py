@@ -44,8 +44,8 @@ class Encodings:
     @property
     def lengths(self) -> list[int]:
         """Tokens of each sequence, without reading them."""
-        held = self.sequences
-        return held.lengths if isinstance(held, store.Stored) else [len(sequence.input_ids) for sequence in held]
+        known: list[int] | None = getattr(self.sequences, "lengths", None)
+        return [len(sequence.input_ids) for sequence in self.sequences] if known is None else known
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ def prepare(
     dropped.refuse_many(lost, about["rows"], max_dropped)
     train, validation = (store.Stored(held / file) for file in (TRAIN, VALIDATION))
     if gated and not (held / GATED).exists():
-        gate.check((sequence for part in (train, validation) for sequence in part), tokenizer)
+        for part in (train, validation):
+            gate.check(part, tokenizer)
         _remember(held / GATED)
     made = tuple(Encodings(part, part.rows) for part in (train, validation))
     return Prepared(made[0], made[1], lost, tuple(about["report"]), cached, held)
