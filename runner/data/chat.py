@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 from runner.core import thoughts
@@ -29,6 +30,7 @@ def chat(messages: Sequence[Message], template_text: str, split: bool = False) -
     return [_mapping(message, template_text, split) for message in messages]
 
 
+@lru_cache(maxsize=8)
 def reasoning_key(template_text: str) -> str | None:
     """The key of a message in which a template looks for thoughts, if it does."""
     return next((key for key in REASONING_KEYS if re.search(rf"[.'\"]{key}\b", template_text)), None)

@@ -174,6 +174,12 @@ class Weigher:
     messages: Sequence[Message]
     control: ControlTokens
     plane: int | None
+    _turns: dict[Turn, tuple[tuple[int, int, float], ...]] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def asked(self) -> int:
+        """The last user message."""
+        return max((i for i, message in enumerate(self.messages) if message.role == "user"), default=-1)
 
     def shown(self, text: str) -> Guarded:
         """The text as the row has it."""
@@ -181,10 +187,12 @@ class Weigher:
 
     def turn(self, turn: Turn) -> tuple[tuple[int, int, float], ...]:
         """The trained stretches of an assistant turn; its end-of-turn token is trained where anything before it is."""
-        said = self._weighed(turn.text, turn.start, turn.stop, "assistant", turn.index)
-        if turn.start < turn.stop and not said:
-            return ()
-        return said + self._weighed(turn.text, turn.stop, turn.end, "assistant", turn.index)
+        if turn not in self._turns:
+            said = self._weighed(turn.text, turn.start, turn.stop, "assistant", turn.index)
+            untrained = turn.start < turn.stop and not said
+            end = () if untrained else self._weighed(turn.text, turn.stop, turn.end, "assistant", turn.index)
+            self._turns[turn] = said + end
+        return self._turns[turn]
 
     def draft(self, conversation: Conversation, layout: Layout, previous: int | None) -> Draft:
         """A layout with the weights of all its spans."""
@@ -201,13 +209,12 @@ class Weigher:
         if start == end:
             return ()
         said = self.shown(text[start:end]).text
-        asked = max((i for i, message in enumerate(self.messages) if message.role == "user"), default=-1)
         message = self.messages[turn] if turn >= 0 else None
         loss, scale = (message.loss, message.loss_scale) if message else (None, None)
         if role == "template":
             loss, scale = (False if loss is False else None), None
         weight = 1.0 if scale is None else scale
-        weights = self.rules.weigh(Span(said, role, turn, turn > asked, weight), loss, scale)
+        weights = self.rules.weigh(Span(said, role, turn, turn > self.asked, weight), loss, scale)
         return _stretches(said, len(self.shown(text[:start]).text), weights)
 
 

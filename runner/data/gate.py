@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from runner.core.errors import DataError
 from runner.core.types import Encoded
 from runner.data.dialect import dialect
+from runner.data.store import Stored
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,7 +25,7 @@ def check(sequences: Iterable[Encoded], tokenizer: "PreTrainedTokenizerBase") ->
         DataError: the first row that must not be trained on as it is, and why.
     """
     ends = _ends(tokenizer)
-    for sequence in sequences:
+    for sequence in sequences.suspects(sorted(ends)) if isinstance(sequences, Stored) else sequences:
         place = f"{sequence.source}: row {sequence.row}"
         if all(label == UNTRAINED for label in sequence.labels):
             raise DataError(

@@ -147,6 +147,13 @@ class Stored(Sequence[Encoded]):
             for start, end in itertools.pairwise(offsets.tolist()):
                 yield int(bounds[start + 1 : end : 2].sum() - bounds[start:end:2].sum())
 
+    def suspects(self, ends: Sequence[int]) -> Iterator[Encoded]:
+        """Sequences without a trained token, or with one of `ends` untrained right after a trained token."""
+        start = 0
+        for made in self._batches:
+            yield from (self[start + at] for at in made.suspects(ends))
+            start += len(made.row)
+
 
 def _differences(offsets: "numpy.ndarray[Any, Any]") -> list[int]:
     return list((offsets[1:] - offsets[:-1]).tolist())
@@ -187,3 +194,15 @@ class _Batch:
             text=self.text[at].as_py(),
             values=dict(self.values[at].as_py()),
         )
+
+    def suspects(self, ends: Sequence[int]) -> Sequence[int]:
+        """Places of the sequences that `Stored.suspects` speaks of."""
+        import numpy as np
+
+        (starts, ids), (offsets, bounds) = self.lists["input_ids"], self.lists["runs"]
+        numbers = np.repeat(np.arange(len(starts) - 1), np.diff(offsets) // 2)
+        first = int(offsets[0])
+        after = starts[numbers] + bounds[first + 1 : int(offsets[-1]) : 2]
+        inside = after < starts[numbers + 1]
+        unended = numbers[inside][np.isin(ids[after[inside]], ends)]
+        return sorted({*np.flatnonzero(np.diff(offsets) == 0).tolist(), *unended.tolist()})

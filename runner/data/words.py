@@ -213,10 +213,12 @@ def _expression(cuts: Any) -> str | None:
 
 def _for_ascii(expression: str) -> Callable[[str], list[str]] | None:
     """The same cuts of ASCII text by `re`, which is faster; None for an expression that asks for more classes."""
+    inside_class = re.compile(r"\[(?:\\.|[^\]\\])*\]")
     for name, members in ((r"\p{L}", "A-Za-z"), (r"\p{N}", "0-9")):
-        expression = re.sub(
-            r"\[(?:\\.|[^\]\\])*\]", lambda held, n=name, m=members: held.group().replace(n, m), expression
-        ).replace(name, f"[{members}]")
+        parts = inside_class.split(expression)
+        classes = [held.replace(name, members) for held in inside_class.findall(expression)]
+        outside = [part.replace(name, f"[{members}]") for part in parts]
+        expression = "".join(chain.from_iterable(zip(outside, [*classes, ""], strict=True)))
     return None if r"\p" in expression or r"\P" in expression else re.compile(expression, re.ASCII).findall
 
 

@@ -2,12 +2,14 @@
 
 import pickle
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.core.types import Encoded
+from runner.data.gate import _unended
 from runner.data.store import UNTRAINED, Stored, batch, runs, write
 
 
@@ -54,3 +56,16 @@ def test_runs() -> None:
     assert runs([]).to_pylist() == []
     held = [[], [UNTRAINED], [5, UNTRAINED, 5, 5], [5], [5, UNTRAINED]]
     assert runs(held).to_pylist() == [[], [], [0, 1, 2, 4], [0, 1], [0, 1]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.lists(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=6), max_size=6))
+def test_what_the_gate_looks_at_is_what_it_would_refuse(rows: list[list[tuple[int, bool]]]) -> None:
+    """Found in the columns, in whatever batches, the same as by looking at each sequence."""
+    made = [Encoded([t for t, _ in row], [t if on else UNTRAINED for t, on in row], None) for row in rows]
+    with TemporaryDirectory() as folder:
+        write(Path(folder) / "x.arrow", (batch(made[i : i + 2], range(len(made[i : i + 2]))) for i in range(0, 6, 2)))
+        found = list(Stored(Path(folder) / "x.arrow").suspects([0, 3]))
+    untrained = [one for one in made if all(label == UNTRAINED for label in one.labels)]
+    refused = [one for one in made if one in untrained or _unended(one, {0, 3}) is not None]
+    assert found == refused
