@@ -13,7 +13,8 @@ UNTRAINED = -100
 class Prompt:
     """What is asked. messages and columns: as rewards get them. text: what is sent, as inference sends it.
 
-    ids: of text. prefix: what of text belongs to the answer already (a think block, the response_prefix).
+    ids: of text; those from `head` on, whose text is `prefix`, belong to the answer already (a think block that the
+    template opened, the response_prefix).
     """
 
     id: str
@@ -23,6 +24,7 @@ class Prompt:
     columns: Mapping[str, Any]
     text: str
     ids: tuple[int, ...]
+    head: int
     prefix: str = ""
 
 

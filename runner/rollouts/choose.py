@@ -25,7 +25,7 @@ class Engine:
     offload_model: bool = False
     offload_optimizer: bool = False
     timeout: float = 1800.0
-    max_prompt: int | None = None
+    max_prompt: int = 0  # tokens of the longest one
 
 
 def check(backend: Backend, sampling: Sampling, key: str) -> None:
@@ -44,6 +44,12 @@ def check(backend: Backend, sampling: Sampling, key: str) -> None:
         from runner.backends._vllm_arguments import check as check_arguments
 
         check_arguments(backend.engine, f"{key}.backend.engine")
+    for name in ("tensor_parallel_size", "pipeline_parallel_size"):
+        if int(backend.engine.get(name, 1)) > 1:
+            raise ConfigError(
+                f"{key}.backend.engine.{name}", f"{backend.engine[name]}, and each device samples alone here",
+                "Leave it out.",
+            )  # fmt: skip
     if sampling.n != 1:
         raise ConfigError(
             f"{key}.sampling.n",

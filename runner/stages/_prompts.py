@@ -51,9 +51,8 @@ def prompts(
             lost.append(_too_long(example, told, len(found.ids), most))
             continue
         rows = tuple(as_row(message) for message in question.messages)
-        made.append(
-            Prompt(question.id, example.source, example.row, rows, question.columns, text, found.ids, found.prefix)
-        )
+        known = (question.id, example.source, example.row, rows, question.columns)
+        made.append(Prompt(*known, text, found.ids, found.head, found.prefix))
     if folder is not None:
         dropped.write(folder, lost)
     total = len({(example.source, example.row) for example in read.train}) + len(read.dropped)

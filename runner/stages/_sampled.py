@@ -181,7 +181,8 @@ class Sampled:
         model = tune(load_model(located, kind.model, self.train_type), self.train_type)
         if self.disable_dropout:
             without_dropout(model)
-        algorithm, sampler = self.algorithm(), self._sampler(tokenizer, located, job)
+        longest = max(len(prompt.ids) for prompt in prompts)
+        algorithm, sampler = self.algorithm(), self._sampler(tokenizer, located, longest, job)
         with Rewards(self.reward, job.roots) as rewards:
             rules = self.rules(sampler, self.reference(located))
             updates = self._updates(prompts, schedule, rewards, algorithm, rules, sampler, job)
@@ -220,12 +221,12 @@ class Sampled:
             print(f"{made.total} updates from {count} prompts; {', '.join(self.summary())}", flush=True)
         return made
 
-    def _sampler(self, tokenizer: Any, located: Any, job: Job) -> "Sampler":
+    def _sampler(self, tokenizer: Any, located: Any, longest: int, job: Job) -> "Sampler":
         from runner.rollouts.choose import Engine, choose
 
         keys = Engine(
             self.model, self.backend, self.sampling, self.template.response_prefix, self.sleep_level,
-            self.offload_model, self.offload_optimizer, self.sampler_timeout, self.max_length,
+            self.offload_model, self.offload_optimizer, self.sampler_timeout, longest,
         )  # fmt: skip
         return choose(keys, tokenizer, located, job.seed)
 

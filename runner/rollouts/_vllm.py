@@ -1,0 +1,167 @@
+"""Samples with vLLM in this process, on the GPU on which the model learns: it sleeps meanwhile, and gets the weights
+anew before each rollout. Each device has an engine of its own that holds the whole model.
+
+Written against vLLM 0.25. Its log-probabilities are asked for as they are before top_p and the like cut them, so that
+they can be compared with the model's.
+"""
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from runner.backends import _completion, _sampling, _vllm_arguments
+from runner.core.errors import ConfigError, StageError
+from runner.core.specs import Sampling
+from runner.core.types import Completion
+from runner.models.locate import Located
+from runner.rollouts._offload import Offload
+from runner.rollouts._weights import buckets, weights
+from runner.rollouts.answers import Prompt
+from runner.rollouts.choose import Engine
+from runner.rollouts.sampler import Finished, seed_of
+from runner.training._random_state import RandomState
+
+if TYPE_CHECKING:
+    from runner.training.algorithm import Learner
+
+UTILIZATION = 0.3  # of the GPU's memory, where backend.engine.gpu_memory_utilization is not given
+
+
+class LiveVllm:
+    """See `Sampler`. The engine starts with the first rollout."""
+
+    exact = False
+
+    def __init__(self, keys: Engine, sampling: Sampling, tokenizer: Any, located: Located, seed: int) -> None:
+        self.keys, self.sampling, self.tokenizer, self.located, self.seed = keys, sampling, tokenizer, located, seed
+        self.offload = Offload(keys.offload_model, keys.offload_optimizer)
+        self.engine: Any = None
+        self._count = 0
+        cut = sampling.top_p != 1.0 or (sampling.top_k or 0) > 0 or sampling.min_p != 0.0
+        self._mode = "raw_logprobs" if sampling.temperature == 1.0 else "processed_logprobs"
+        self._comparable = sampling.temperature == 1.0 or not cut
+        if not self._comparable:
+            print("vLLM tells no log-probability before top_p and top_k at this temperature: no correction", flush=True)
+
+    def begin(self, learner: "Learner") -> None:
+        """Wake up, take the weights, and let those of the training leave the GPU where that is wanted."""
+        self.offload.optimizer_away(learner)
+        if self.engine is None:
+            state = RandomState()  # vLLM seeds all generators of the process
+            self.engine = self._start(learner)
+            state.restore()
+        elif self.keys.sleep_level:
+            self.engine.wake_up(tags=["weights"])
+        self._sync(learner)
+        self.offload.model_away(learner)
+        if self.keys.sleep_level and self.engine.is_sleeping():
+            self.engine.wake_up(tags=["kv_cache"])
+        self.engine.reset_prefix_cache()
+
+    def end(self, learner: "Learner") -> None:
+        """Sleep, and bring back what the training needs."""
+        if self.keys.sleep_level and self.engine is not None and not self.engine.is_sleeping():
+            self.engine.sleep(level=self.keys.sleep_level)
+        self.offload.back(learner)
+
+    def close(self) -> None:
+        """End the engine."""
+        if self.engine is not None:
+            self.engine.engine_core.shutdown()
+            self.engine = None
+
+    def answer(self, prompts: Sequence[Prompt], seeds: Sequence[int], finished: Finished) -> None:
+        """See `Sampler.answer`; vLLM draws by its own seed."""
+        until = time.monotonic() + self.keys.timeout
+        asked: dict[str, int] = {}
+        try:
+            for place, prompt in enumerate(prompts):
+                asked[self._add(prompt)] = place
+            while asked:
+                for output in self.engine.step():
+                    if output.finished:
+                        place = asked.pop(output.request_id)
+                        finished(place, self._completion(prompts[place], output.outputs[0]))
+                if asked and time.monotonic() > until:
+                    done = len(prompts) - len(asked)
+                    raise StageError(
+                        f"sampling took longer than sampler_timeout={self.keys.timeout:g} s: {done} of {len(prompts)} "
+                        "answers were done. Raise it, or take fewer prompts or a lower sampling.max_new_tokens."
+                    )
+        finally:
+            if asked:
+                self.engine.abort_request(list(asked))
+
+    def _start(self, learner: "Learner") -> Any:
+        for name, value in {**_vllm_arguments.QUIET, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}.items():
+            os.environ[name] = value  # in this process: the weights are handed over in its memory
+        args = learner.trainer.args
+        made: dict[str, Any] = {
+            "model": str(self.located.base), "dtype": "bfloat16", "gpu_memory_utilization": UTILIZATION,
+            "max_model_len": self.keys.max_prompt + self.sampling.max_new_tokens, "disable_log_stats": True,
+            "trust_remote_code": self.keys.model.trust_remote_code, "logprobs_mode": self._mode,
+            "seed": seed_of(self.seed, "engine", args.process_index) % 2**31,
+            "enable_sleep_mode": self.keys.sleep_level > 0,
+        }  # fmt: skip
+        if args.world_size > 1:
+            made["distributed_executor_backend"] = "external_launcher"
+        made |= self.keys.backend.engine
+        torch.cuda.empty_cache()
+        try:
+            from vllm import EngineArgs, LLMEngine
+            from vllm.usage.usage_lib import UsageContext
+        except ImportError as error:
+            raise ConfigError("backend.name", f"vLLM cannot be imported: {_first_line(error)}") from None
+        try:
+            return LLMEngine.from_engine_args(EngineArgs(**made), usage_context=UsageContext.LLM_CLASS)
+        except (ValueError, TypeError, AssertionError) as error:
+            raise ConfigError("backend.engine", f"vLLM refuses it: {_first_line(error)}") from None
+        except RuntimeError as error:
+            raise StageError(
+                f"backend.engine: vLLM could not start beside the training: {_first_line(error)}. Where memory is "
+                f"short: backend.engine.gpu_memory_utilization below {made['gpu_memory_utilization']}."
+            ) from None
+
+    def _sync(self, learner: "Learner") -> None:
+        """Hand the weights over, some at a time."""
+        dtype = self.engine.model_config.dtype
+        with torch.no_grad():
+            for some in buckets(weights(learner.own, dtype)):
+                self.engine.apply_model(partial(_load, some))
+
+    def _add(self, prompt: Prompt) -> str:
+        from vllm import SamplingParams
+
+        self._count += 1
+        name = str(self._count)
+        ends = _sampling.end_ids(_sampling.generation_config(self.located.base), self.tokenizer)
+        keys = _vllm_arguments.sampling_keys(_sampling.resolve(self.sampling, {}), ends)
+        keys |= {"n": 1, "logprobs": 0}
+        asked = {"type": "token", "prompt_token_ids": list(prompt.ids)}
+        try:
+            self.engine.add_request(name, asked, SamplingParams(**keys))
+        except ValueError as error:
+            raise ConfigError("sampling", f"vLLM refuses it: {_first_line(error)}") from None
+        return name
+
+    def _completion(self, prompt: Prompt, made: Any) -> Completion:
+        read = _completion.Prompt(prompt.ids, prompt.head, prompt.prefix)
+        if made.finish_reason not in ("stop", "length"):
+            return _completion.failure(read, f"vLLM ended the answer: {made.finish_reason}")
+        ids = list(made.token_ids)
+        told = [float(held[token].logprob) for held, token in zip(made.logprobs, ids, strict=True)]
+        known = told if self._comparable else [math.nan] * len(ids)
+        return _completion.completion(read, made.text, ids, made.finish_reason, 0, known)
+
+
+def _load(some: list[tuple[str, torch.Tensor]], model: Any) -> None:
+    model.load_weights(some)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

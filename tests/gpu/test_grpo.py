@@ -1,0 +1,106 @@
+"""GRPO on a GPU with vLLM beside the training: it sleeps, wakes, and has the new weights after each update.
+
+GRPO_MODEL names a folder with a Qwen3 model (random weights do); without it a small one is made.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny import tiny_tokenizer
+
+pytestmark = pytest.mark.gpu
+pytest.importorskip("vllm")
+
+REWARD = '''
+def longer(completions: list[str]) -> list[float | None]:
+    """Differs from answer to answer."""
+    return [float(sum(map(ord, text)) % 97) for text in completions]
+'''
+RECIPE = """\
+# Three updates of GRPO.
+# @package _global_
+name: smoke
+model: {{id: "{model}"}}
+mix: {{datasets: [rows.jsonl]}}
+train_type: {{kind: {kind}}}
+optim: {{lr: {lr}, schedule: constant, weight_decay: 0.0}}
+sampling: {{max_new_tokens: 64}}
+backend: {{name: vllm, engine: {{gpu_memory_utilization: 0.3, enforce_eager: true}}}}
+reward: {{longer: {{}}}}
+log: {{every: 1}}
+max_updates: 3
+stages:
+  train:
+    kind: grpo
+    prompts_per_update: 4
+    num_generations: 8
+    correction: token_truncate
+    beta: 0.001
+    sleep_level: {sleep}
+    offload_model: {offload}
+    offload_optimizer: {offload}
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model that the environment names, or a small one with heads of 64."""
+    if "GRPO_MODEL" in os.environ:
+        return Path(os.environ["GRPO_MODEL"])
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    made, tokenizer = tmp_path_factory.mktemp("small"), tiny_tokenizer("thinker")
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=512, hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=64, max_position_embeddings=4096, tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, dtype="bfloat16",
+    )  # fmt: skip
+    Qwen3ForCausalLM(config).to(torch.bfloat16).save_pretrained(made)
+    tokenizer.save_pretrained(made)
+    return made
+
+
+def trained(folder: Path, model: Path, **keys: Any) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl after three updates."""
+    rows = [{"messages": [{"role": "user", "content": f"Say something about {n}."}]} for n in range(16)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "plugins/rewards").mkdir(parents=True)
+    (folder / "plugins/rewards/longer.py").write_text(REWARD)
+    (folder / "recipes").mkdir()
+    (folder / "recipes/smoke.yaml").write_text(RECIPE.format(model=model, **keys))
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", "+recipe=smoke"], cwd=folder, capture_output=True, text=True, timeout=560
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
+    lines = (folder / "outputs/smoke/train/metrics.jsonl").read_text().splitlines()
+    print(*lines, sep="\n")
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("kind", "lr", "sleep", "offload"),
+    [("full", 1e-3, 1, "true"), ("full", 1e-3, 2, "false"), ("full", 1e-3, 0, "false"), ("lora", 1e-2, 1, "true")],
+)
+def test_the_engine_has_the_weights_of_the_moment(
+    tmp_path: Path, model: Path, kind: str, lr: float, sleep: int, offload: str
+) -> None:
+    """The steps move the model much farther from its start (which the divergence from the reference tells) than the
+    engine is from the model (mean difference of log-probabilities): an engine with old weights could not be so near.
+    """
+    lines = trained(tmp_path, model, kind=kind, lr=lr, sleep=sleep, offload=offload)
+    assert [line["update"] for line in lines] == [1, 2, 3]
+    gaps = [line["sampling_mismatch"] for line in lines]
+    moved = [(2 * line["rollout_kl"]) ** 0.5 for line in lines]  # nats a token, where the divergence is small
+    assert gaps[0] < 0.05 and max(gaps[1:]) < max(0.05, 3 * gaps[0]), gaps
+    assert moved[0] < 0.01 and moved[2] > 3 * gaps[2], (moved, gaps)
+    assert all(line["grad_norm"] > 0 and line["seconds_generate"] > 0 for line in lines)
+    answers = (tmp_path / "outputs/smoke/train/completions.jsonl").read_text().splitlines()
+    assert len(answers) == 3 * 4 * 8
