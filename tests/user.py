@@ -70,6 +70,10 @@ def user_at_work(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     monkeypatch.setenv("RUNNER_CACHE", str(tmp_path / ".cache"))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # no hub answers there
     monkeypatch.setenv("MODELSCOPE_ENDPOINT", "http://127.0.0.1:9")
+    for name in ("HF_HOME", "MODELSCOPE_HOME"):  # logged in nowhere
+        monkeypatch.setenv(name, str(tmp_path / ".home"))
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(execute, "_batch", _in_process)
     monkeypatch.setattr(worker, "_die_with_parent", lambda: None)
     monkeypatch.setenv(PARENT_FD, "-1")  # so that it takes the parent's lock for its own

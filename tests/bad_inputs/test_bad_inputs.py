@@ -7,10 +7,10 @@ import shlex
 
 import pytest
 
-from tests.bad_inputs import engines, folders, models, plugins, rows
+from tests.bad_inputs import engines, folders, models, plugins, pushes, rows
 from tests.user import User
 
-CASES = {**rows.CASES, **models.CASES, **plugins.CASES, **folders.CASES, **engines.CASES}
+CASES = {**rows.CASES, **models.CASES, **plugins.CASES, **folders.CASES, **engines.CASES, **pushes.CASES}
 
 
 @pytest.mark.parametrize("name", CASES)
