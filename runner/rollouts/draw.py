@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 class Clock:
     """Seconds of the phases of a rollout on this device."""
 
+    sync: float = 0.0
     generate: float = 0.0
     score: float = 0.0
 

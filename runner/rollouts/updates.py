@@ -141,18 +141,23 @@ class RolloutUpdates:
     def _draw(self, number: int, learner: "Learner") -> Rollout:
         clock, parts = Clock(), self.schedule.parts(number)
         asked = [prompt for part in parts for prompt in part]
+        begun = time.monotonic()
         self.drawing.sampler.begin(learner)
+        clock.sync = time.monotonic() - begun
         try:
             groups = self.drawing.groups(asked, number, learner, clock)
             drawn = len(groups)
             if self.rules.resample:
                 groups, drawn = self._usable(groups, number, learner, clock)
         finally:
+            ended = time.monotonic()
             self.drawing.sampler.end(learner)
+            clock.sync += time.monotonic() - ended
         start = time.monotonic()
         groups = self._known(self.rules.weigh(groups), learner)
         known = figures.facts(groups)
         told = figures.logged(groups, known) | {
+            "seconds_sync": clock.sync,
             "seconds_generate": clock.generate,
             "seconds_score": clock.score,
             "seconds_logprobs": time.monotonic() - start,
