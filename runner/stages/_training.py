@@ -35,7 +35,10 @@ from runner.core.specs import (
 from runner.data.judged import Rows
 
 if TYPE_CHECKING:
-    from runner.data.prepare import Prepared
+    from runner.data.prepare import Encodings, Prepared
+    from runner.data.updates import UpdatePlan
+    from runner.models.locate import Located
+    from runner.stages._known import Known
     from runner.training.algorithm import Algorithm
     from runner.training.settings import Settings
     from runner.training.train import Work
@@ -105,9 +108,8 @@ class Training:
         """Prepare, train, draw."""
         import torch
 
-        from runner.models.load import load_model, load_tokenizer
+        from runner.models.load import load_tokenizer
         from runner.models.locate import locate
-        from runner.models.tune import tune
         from runner.report.curve import curve
         from runner.training.ledger import FILE
         from runner.training.precision import precision
@@ -121,14 +123,20 @@ class Training:
         algorithm = self.algorithm()
         work = self._work(prepared, algorithm, job, gpu)
         _seed(job.seed)
-        model = tune(load_model(located, kind.model, self.train_type), self.train_type)
         made = train(
-            model=model, tokenizer=tokenizer, algorithm=algorithm, work=work,
+            model=self._learner(located, kind.model), tokenizer=tokenizer, algorithm=algorithm, work=work,
             settings=self._settings(kind.autocast), job=job, write_dtype=kind.written,
         )  # fmt: skip
         if _first():
             curve(job.folder / FILE, job.folder / PICTURE, f"{job.run.name}: {job.name}")
         return Artifact(self.produces(), str(made.folder), base=located.name, metrics=made.metrics)
+
+    def _learner(self, located: "Located", model: Model) -> Any:
+        """The model with the right weights learning."""
+        from runner.models.load import load_model
+        from runner.models.tune import tune
+
+        return tune(load_model(located, model, self.train_type), self.train_type)
 
     def _prepare(self, tokenizer: Any, job: Job) -> "Prepared":
         from runner.data import counted
@@ -155,7 +163,7 @@ class Training:
         from runner.models.attention import choose
         from runner.training.budget import tokens_per_device
         from runner.training.evaluation import Evaluation, first_rows
-        from runner.training.planned import Cutting, PlannedUpdates
+        from runner.training.planned import Cutting
         from runner.training.train import Work
 
         train, kept = prepared.train, first_rows(prepared.validation, self.eval.max_rows)
@@ -165,15 +173,23 @@ class Training:
         packed = choose(self.model.attention, "cuda" if gpu else "cpu").packed
         if _first():
             print(_told(plan.total, len(set(train.rows)), lengths, budget, packed), flush=True)
-
-        def updates(cutting: Cutting) -> PlannedUpdates:
-            return PlannedUpdates(train.sequences, plan, algorithm, cutting)
+        known = self._known(plan, train, kept, job)
 
         def evaluation(cutting: Cutting) -> Evaluation:
-            wide = dataclasses.replace(cutting, budget=self.eval.batch_tokens or cutting.budget)
-            return Evaluation(kept.sequences, kept.rows, algorithm, wide)
+            return known.evaluation(
+                algorithm, dataclasses.replace(cutting, budget=self.eval.batch_tokens or cutting.budget)
+            )
 
-        return Work(plan.total, Cutting(budget, packed), updates, evaluation if kept.sequences else None)
+        return Work(
+            plan.total, Cutting(budget, packed), lambda cutting: known.updates(algorithm, cutting),
+            evaluation if kept.sequences else None, known.before,
+        )  # fmt: skip
+
+    def _known(self, plan: "UpdatePlan", train: "Encodings", kept: "Encodings", job: Job) -> "Known":
+        """The sequences with all that the algorithm asks to know of them."""
+        from runner.stages._known import Known
+
+        return Known(plan, train, kept)
 
     def _settings(self, autocast: bool) -> "Settings":
         from runner.training.settings import Settings

@@ -213,7 +213,8 @@ class UpdateTrainer(Trainer):
                     raise Stopped
                 shares.append(self._share(self.model_wrapped, micro, self.evaluation.totals))
         sums = {f"eval_{name}": value for name, value in self._over_devices(shares).items()}
-        self.books.evaluation(self.state.global_step, sums["eval_loss"])
+        own = {name: value for name, value in sums.items() if name != "eval_loss"}
+        self.books.evaluation(self.state.global_step, sums["eval_loss"], own)
         line = {"update": self.state.global_step, "epoch": round(self.state.epoch or 0.0, 6), **sums}
         self._tell({**line, **self.evaluation.figures, "eval_seconds": round(time.monotonic() - start, 3)})
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, sums)

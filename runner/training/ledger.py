@@ -58,7 +58,7 @@ class Ledger:
     """Books of one training in a stage's folder.
 
     skipped: updates (from 1) whose loss or gradient was not finite. evaluated: the update last evaluated.
-    eval_loss: of that evaluation. best: the update and loss of the lowest one.
+    eval_loss, eval_figures: of that evaluation. best: the update and loss of the lowest one.
     """
 
     folder: Path
@@ -67,6 +67,7 @@ class Ledger:
     skipped: list[int] = field(default_factory=list)
     evaluated: int | None = None
     eval_loss: float | None = None
+    eval_figures: dict[str, float] = field(default_factory=dict)
     best: tuple[int, float] | None = None
     final_loss: float | None = None  # of the last line
 
@@ -95,9 +96,9 @@ class Ledger:
             **{name: value / sums.counted for name, value in sums.figures.items()},
         }
 
-    def evaluation(self, update: int, loss: float) -> None:
-        """Note an evaluation."""
-        self.evaluated, self.eval_loss = update, loss
+    def evaluation(self, update: int, loss: float, figures: Mapping[str, float]) -> None:
+        """Note an evaluation. figures: the algorithm's own."""
+        self.evaluated, self.eval_loss, self.eval_figures = update, loss, dict(figures)
         if math.isfinite(loss) and (self.best is None or loss < self.best[1]):
             self.best = (update, loss)
 
@@ -118,6 +119,7 @@ class Ledger:
         """Go on from books that were kept."""
         self.window, self.whole = Sums(**state["window"]), Sums(**state["whole"])
         self.skipped, self.evaluated, self.eval_loss = list(state["skipped"]), state["evaluated"], state["eval_loss"]
+        self.eval_figures = dict(state.get("eval_figures", {}))
         self.best = (state["best"][0], state["best"][1]) if state["best"] else None
         self.final_loss = state["final_loss"]
 

@@ -158,7 +158,7 @@ def _metrics(books: ledger.Ledger, folder: Path) -> dict[str, Any]:
     whole, leading = books.whole, checkpoints.best(folder)
     made: dict[str, Any] = {"loss": books.final_loss}
     if books.eval_loss is not None:
-        made["eval_loss"] = books.eval_loss
+        made |= {"eval_loss": books.eval_loss, **books.eval_figures}
     made |= {
         "mean_loss": whole.loss,
         "updates": whole.updates,

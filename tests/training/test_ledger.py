@@ -47,7 +47,7 @@ def test_books_are_restored_as_they_were(tmp_path: Path):
     books = Ledger(tmp_path)
     books.add(SIZE, 1.0, 0.5, {"entropy": 1.0})
     books.skipped.append(1)
-    books.evaluation(1, 0.4)
+    books.evaluation(1, 0.4, {"eval_accuracy": 0.5})
     again = Ledger(tmp_path)
     again.restore(json.loads(json.dumps(books.state())))
     assert again == books
@@ -56,7 +56,7 @@ def test_books_are_restored_as_they_were(tmp_path: Path):
 def test_the_best_evaluation_is_the_lowest_finite_one(tmp_path: Path):
     books = Ledger(tmp_path)
     for update, loss in ((1, 0.5), (2, float("nan")), (3, 0.4), (4, 0.6)):
-        books.evaluation(update, loss)
+        books.evaluation(update, loss, {})
     assert books.best == (3, 0.4) and books.eval_loss == 0.6
 
 
