@@ -150,11 +150,12 @@ def trl_loss(learner: Any, data: Sequence[Encoded], keys: dict[str, Any], folder
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
-    more = {k: v for k, v in keys.items() if k != "use_bias_correction_kl"}
+    more = {k: v for k, v in keys.items() if k not in ("use_bias_correction_kl", "beta")}
     args = GRPOConfig(
         output_dir=str(folder), use_cpu=True, report_to="none", per_device_train_batch_size=8, num_generations=8,
         max_completion_length=LIMIT, use_bias_correction_kl=keys.get("use_bias_correction_kl", True),
-        gradient_checkpointing=False, **more,
+        gradient_checkpointing=False,
+        bf16=False, **more,
     )  # fmt: skip
     rows = Dataset.from_list([{"prompt": "3"}])
     trainer = GRPOTrainer(
@@ -162,6 +163,7 @@ def trl_loss(learner: Any, data: Sequence[Encoded], keys: dict[str, Any], folder
         processing_class=small.tokenizer(),
     )  # fmt: skip
     trainer.use_vllm, trainer.vllm_importance_sampling_correction = True, True
+    trainer.beta = keys.get("beta", 0.0)  # after the trainer is made, which would look for a reference model's name
     trainer.current_gradient_accumulation_steps = 1
     split = [len(one.input_ids) - sum(1 for _ in one.per_token["old"] if _ != 0.0) for one in data]
     left, right = max(split), max(len(one.input_ids) - n for one, n in zip(data, split, strict=True))
@@ -171,6 +173,7 @@ def trl_loss(learner: Any, data: Sequence[Encoded], keys: dict[str, Any], folder
         return torch.tensor([list(values) + [0.0] * (right - len(values)) for values in held])
 
     pairs = list(zip(data, split, strict=True))
+    ids = [list(one.input_ids[n:]) for one, n in pairs]
     mask = (
         torch.tensor([[1] * (len(o.input_ids) - n) + [0] * (right - len(o.input_ids) + n) for o, n in pairs])
         * torch.tensor([[float(any(label != -100 for label in one.labels))] for one in data]).long()
@@ -178,7 +181,7 @@ def trl_loss(learner: Any, data: Sequence[Encoded], keys: dict[str, Any], folder
     inputs = {
         "prompt_ids": torch.tensor([[2] * (left - n) + list(o.input_ids[:n]) for o, n in pairs]),
         "prompt_mask": torch.tensor([[0] * (left - n) + [1] * n for _, n in pairs]),
-        "completion_ids": torch.tensor([list(o.input_ids[n:]) + [2] * (right - len(o.input_ids) + n) for o, n in pairs]),
+        "completion_ids": torch.tensor([one + [2] * (right - len(one)) for one in ids]),
         "completion_mask": mask,
         "advantages": torch.tensor([one.values["advantage"] for one in data]),
         "old_per_token_logps": padded("old"), "ref_per_token_logps": padded("reference"),

@@ -112,8 +112,8 @@ def train_with_trl(folder: Path, model: str, updates: int, out: Path) -> None:
         output_dir=str(folder / "trl"), per_device_train_batch_size=8,
         gradient_accumulation_steps=PROMPTS * GENERATIONS // 8, num_generations=GENERATIONS,
         max_completion_length=TOKENS, use_vllm=True, vllm_mode="colocate", vllm_gpu_memory_utilization=SHARE,
-        vllm_max_model_length=TOKENS + 256, learning_rate=1e-6, lr_scheduler_type="constant", max_steps=updates, bf16=True,
-        temperature=1.0, vllm_importance_sampling_mode="token_truncate", logging_steps=1, save_strategy="no",
+        vllm_max_model_length=TOKENS + 256, learning_rate=1e-6, lr_scheduler_type="constant", max_steps=updates,
+        bf16=True, temperature=1.0, vllm_importance_sampling_mode="token_truncate", logging_steps=1, save_strategy="no",
         report_to="none", optim="adamw_torch_fused",
     )  # fmt: skip
     data = load_dataset("json", data_files=str(folder / "rows.jsonl"), split="train").rename_column(
