@@ -1,0 +1,84 @@
+"""TRL's own trainers as oracles: on the same batch the same loss and the same gradient.
+
+Needs the extra `trl`; its formulas are also written out in the tests beside this file, which run everywhere.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from runner.algorithms._dpo_losses import LOSSES
+from runner.algorithms.dpo import Dpo
+from runner.core.types import Encoded
+from tests.algorithms import judged
+from tests.training import small
+
+pytest.importorskip("trl", minversion="1.16.0")
+pytestmark = pytest.mark.filterwarnings("ignore")  # TRL's and its experimental parts'
+
+PLAIN: dict[str, Any] = {
+    "report_to": [], "use_cpu": True, "bf16": False, "gradient_checkpointing": False, "max_length": None,
+    "per_device_train_batch_size": 8, "disable_dropout": True,
+}  # fmt: skip
+
+
+def parted(one: Encoded) -> tuple[list[int], list[int]]:
+    """The question and the answer of a sequence."""
+    start = next(i for i, label in enumerate(one.labels) if label != -100)
+    return one.input_ids[:start], one.input_ids[start:]
+
+
+def oracle(kind: Any, config: Any, rows: list[dict[str, Any]], **keys: Any) -> tuple[torch.Tensor, float]:
+    """Gradient and loss of a TRL trainer on one batch of tokenized rows."""
+    from datasets import Dataset
+
+    class Tokenized(kind):  # type: ignore[misc]
+        """Takes the rows as they are."""
+
+        def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+            return dataset
+
+    held, words = Dataset.from_list(rows), small.tokenizer()
+    trainer = Tokenized(model=small.model(), args=config, train_dataset=held, processing_class=words, **keys)
+    trainer.model.train().zero_grad()
+    loss = trainer.compute_loss(trainer.model, trainer.data_collator(rows))
+    loss.backward()
+    return torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None]), loss.item()
+
+
+def same(ours: tuple[torch.Tensor, float], theirs: tuple[torch.Tensor, float]) -> None:
+    assert ours[1] == pytest.approx(theirs[1], rel=1e-4, abs=1e-6)
+    assert judged.apart(theirs[0], ours[0]) < 1e-4
+
+
+def triples(data: Sequence[Encoded]) -> list[dict[str, Any]]:
+    """Pairs as TRL's DPO takes them."""
+    made = []
+    for chosen, rejected in zip(data[::2], data[1::2], strict=True):
+        prompt, answer = parted(chosen)
+        made.append({"prompt_ids": prompt, "chosen_ids": answer, "rejected_ids": parted(rejected)[1]})
+    return made
+
+
+DPO: dict[str, dict[str, Any]] = {
+    **{name: {"loss_type": [name]} for name in LOSSES},
+    "sft": {"loss_type": ["sft"]},
+    "sigmoid and sft": {"loss_type": ["sigmoid", "sft"], "loss_weights": [0.8, 0.5]},
+    "plain": {},
+}
+
+
+@pytest.mark.parametrize("keys", DPO.values(), ids=DPO)
+def test_dpo(tmp_path: Path, keys: dict[str, Any]):
+    """Defaults too: `plain` gives no key at all."""
+    from trl import DPOConfig, DPOTrainer
+
+    data = judged.pairs(8, before=small.model(seed=1))
+    given = {**keys, "beta": 0.3, "label_smoothing": 0.1} if keys else {}
+    config = DPOConfig(output_dir=str(tmp_path), **given, **PLAIN)
+    theirs = oracle(DPOTrainer, config, triples(data), ref_model=small.model(seed=1))
+    cuts = [range(4), range(4, 14), range(14, 16)]
+    same(judged.gradient(small.model(), Dpo(**given), data, cuts), theirs)
