@@ -39,6 +39,12 @@ def _verb(verb: str, words: Sequence[str]) -> tuple[Callable[[Composer], int], l
         chosen, others = choice(words)
         names, rest = argv.bare_words(others)
         return partial(inspect, chosen=chosen, names=names), rest
+    if verb == "reward":
+        from runner.cli.reward import flags, reward
+
+        output, others = flags(words)
+        names, rest = argv.bare_words(others)
+        return partial(reward, output=output, names=names), ["name=reward", *rest]  # no recipe is needed
     if verb == "explain":
         keys, rest = argv.bare_words(words)
         return partial(explain, keys=keys), rest

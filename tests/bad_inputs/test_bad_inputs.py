@@ -7,10 +7,18 @@ import shlex
 
 import pytest
 
-from tests.bad_inputs import engines, folders, models, plugins, pushes, rows
+from tests.bad_inputs import answers, engines, folders, models, plugins, pushes, rows
 from tests.user import User
 
-CASES = {**rows.CASES, **models.CASES, **plugins.CASES, **folders.CASES, **engines.CASES, **pushes.CASES}
+CASES = {
+    **rows.CASES,
+    **models.CASES,
+    **plugins.CASES,
+    **folders.CASES,
+    **engines.CASES,
+    **pushes.CASES,
+    **answers.CASES,
+}
 
 
 @pytest.mark.parametrize("name", CASES)

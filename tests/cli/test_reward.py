@@ -1,0 +1,79 @@
+"""`runner reward`: answers that are there already, scored by the rewards of a command line or of a recipe."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.cli.reward import answers, spread
+
+HALF = """
+def half(completions, *, share: float = 0.5):
+    return [share if "a" in text else None for text in completions]
+"""
+
+
+@pytest.fixture
+def user(project: Any) -> Any:
+    """Five answers and a reward."""
+    rows = [{"id": n, "messages": [{"role": "user", "content": "q"}], "response": "ab"[n % 2] * n} for n in range(1, 6)]
+    project.write("rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    project.write("plugins/rewards/half.py", HALF)
+    return project
+
+
+def test_a_table_and_a_line_an_answer(user: Any) -> None:
+    """Mean and spread over what was scored; what was not is counted; the weighted sum stands under the rewards."""
+    words = [
+        "reward=[half,exact_match]",
+        "reward.half.params.share=2.0",
+        "reward.half.weight=0.5",
+        "--output",
+        "to/s.jsonl",
+    ]
+    user.write("rows.jsonl", "".join(
+        json.dumps({**json.loads(line), "expected": "a" if n else "bb"}) + "\n"
+        for n, line in enumerate((user.root / "rows.jsonl").read_text().splitlines())
+    ))  # fmt: skip
+    code, out, told = user.call("reward", "rows.jsonl", *words)
+    assert (code, told) == (0, "")
+    cells = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
+    assert cells["half"][1] == "2.000" and cells["half"][-2:] == ["2:", "2"] and cells["half"][-5:-2] == ["2", "3", "0"]
+    assert "weighted sum" in out and "5 answers of rows.jsonl, scores in to/s.jsonl" in out
+    lines = [json.loads(line) for line in (user.root / "to/s.jsonl").read_text().splitlines()]
+    assert [line["scores"]["half"] for line in lines] == [None, 2.0, None, 2.0, None]
+    assert [line["id"] for line in lines] == [1, 2, 3, 4, 5]
+    assert lines[1]["total"] == pytest.approx(1.0 + lines[1]["scores"]["exact_match"])
+
+
+def test_the_rewards_of_a_recipe_serve_too(user: Any) -> None:
+    user.recipe("# Half.\nname: own\nreward: {half: {params: {share: 0.25}}}\nstages: {}\n", "own")
+    code, out, told = user.call("reward", "rows.jsonl", "+recipe=own")
+    assert (code, told) == (0, "") and "0.250" in out
+
+
+def test_answers_of_any_rows(tmp_path: Path) -> None:
+    """A stage's folder, messages that end with the answer, or a response of its own beside a prompt."""
+    said = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    (tmp_path / "completions.jsonl").write_text(
+        json.dumps({"messages": said}) + "\n" + json.dumps({"messages": said[:1], "response": "b"}) + "\n"
+    )
+    found = answers(str(tmp_path))
+    assert [row["response"] for row in found] == ["a", "b"]
+    assert [row["messages"][-1]["content"] for row in found] == ["a", "b"]
+    assert [len(row["messages"]) for row in found] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("scores", "text"),
+    [
+        ([], ""),
+        ([1.0, 0.0, 1.0], "0: 1  1: 2"),
+        ([0.0, 0.1, 0.2, 0.3, 1.0], "0 ████     █ 1"),
+        ([0.0] * 8 + [0.3, 0.5, 0.7, 0.9], "0 █  ▁ ▁ ▁ ▁ 0.9"),
+    ],
+)
+def test_how_scores_are_spread(scores: list[float], text: str) -> None:
+    """Few values are counted, many drawn."""
+    assert spread(scores) == text
