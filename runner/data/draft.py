@@ -19,6 +19,7 @@ from runner.data.dropped import Dropped
 from runner.data.judged import Rows, sides
 from runner.data.render import Refused, mappings, with_system
 from runner.data.rules import Rules
+from runner.data.shapes import Shapes
 from runner.data.turns import Conversation, Layout, Turn, faithful, together
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ class Drafter:
         ids = self.tokenizer("")["input_ids"]
         begins = bool(ids) and ids[0] == self.tokenizer.bos_token_id
         self.bounds = (self.tokenizer.bos_token if begins else "", self.tokenizer.eos_token or "")
+
+    @cached_property
+    def shapes(self) -> Shapes:
+        """Renderings that many rows share."""
+        return Shapes(self.dialect, self.template.turns)
 
     @cached_property
     def control(self) -> ControlTokens:
@@ -124,6 +130,12 @@ class Drafter:
             said, tools = self.control.hide(said, plane), self.control.hide(tools, plane)
         weigher = Weigher(self.rules, messages, self.control, plane)
         conversation = Conversation(self.dialect, said, tools)
+        if plane is None and not tools and not self.rules.context:
+            layouts = self.shapes.layouts(messages, said)
+            turns = [turn for layout in layouts or () for turn in layout.turns]
+            if layouts and all(map(weigher.turn, turns)):
+                self._note(conversation, turns)
+                return [weigher.draft(conversation, layout, None) for layout in layouts]
         wanted = conversation.assistants[-1:] if self.template.turns == "last" else conversation.assistants
         turns = [conversation.turn(index) for index in wanted if messages[index].loss is not False]
         turns = [turn for turn in turns if weigher.turn(turn)]

@@ -18,7 +18,7 @@ from runner.core.specs import Dataset, Mix
 from runner.core.types import Encoded
 from runner.data import cache, dropped, gate, mix, rules, store
 from runner.data.hub import fetch
-from runner.data.pieces import Piece, Reading, pieces
+from runner.data.pieces import Piece, Reading, pieces, seldom_collected
 from runner.data.render import template_text
 from runner.data.sources import parse
 
@@ -93,7 +93,9 @@ def prepare(
     name = cache.key(_decides(tokenizer, given, own, seed, hub))
 
     def make(into: Path) -> Mapping[str, Any]:
-        return _make(into, tokenizer, mix.load(given, seed, hub, places), own, processes, progress)
+        with seldom_collected():
+            read = mix.load(given, seed, hub, places)
+        return _make(into, tokenizer, read, own, processes, progress)
 
     held, cached = cache.kept(name, make)
     about = json.loads((held / cache.ABOUT).read_text(encoding="utf-8"))

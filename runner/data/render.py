@@ -66,8 +66,8 @@ def render(
     if not conversation:
         raise Refused("no message comes before the assistant's turn")
     more: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
-    _quickened(source)
     try:
+        compiled(source)
         text = tokenizer.apply_chat_template(
             [dict(message) for message in conversation],
             tools=list(tools) or None,
@@ -83,20 +83,19 @@ def render(
 
 
 @lru_cache(maxsize=8)
-def _quickened(source: str) -> None:
-    """Let the sandbox of a chat template read keys of mappings and methods of texts without its long way round.
+def compiled(source: str) -> Any:
+    """A chat template as transformers compiles it; its sandbox reads keys of mappings and methods of texts at once.
 
     The answers are the same: what is read here is what the sandbox allows in any case.
+
+    Raises:
+        TemplateError: it is no template.
     """
-    from jinja2 import TemplateError
     from jinja2.runtime import LoopContext
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
-    try:
-        environment = _compile_jinja_template(source).environment
-    except TemplateError:
-        return  # told when it is rendered
-    careful = environment.getattr
+    made = _compile_jinja_template(source)
+    careful = made.environment.getattr
     harmless = {name for name in dir(str) if not name.startswith(("_", "format"))}
     methods, loop = set(dir(dict)), {"index", "index0", "first", "last", "length", "previtem", "nextitem"}
 
@@ -109,7 +108,8 @@ def _quickened(source: str) -> None:
             return getattr(value, name)
         return careful(value, name)
 
-    environment.getattr = quick
+    made.environment.getattr = quick
+    return made
 
 
 def mappings(
