@@ -73,7 +73,7 @@ class Drawing:
             made[place] = Answer(prompt, sample, replace(completion, sample=sample), seconds)
             learner.stop_if_asked()
 
-        seeds = [seed_of(self.seed, rollout, self.prompts[prompt].id, sample) for prompt, sample in pairs]
+        seeds = [seed_of(self.seed, rollout, prompt, sample) for prompt, sample in pairs]
         self.sampler.answer([self.prompts[prompt] for prompt, _ in pairs], seeds, take)
         clock.generate += time.monotonic() - start
         return [made[place] for place in range(len(pairs))]

@@ -1,0 +1,110 @@
+"""GRPO of a tiny model in a process of its own, which can be killed or stopped; its files afterwards."""
+
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from runner.core.errors import RunnerError
+from runner.core.job import Job
+from runner.core.schema import build
+from runner.stages.grpo import Grpo
+from tests.training.run_small import PRELOAD, Trap
+
+REWARD = '''
+"""The share of the letter e; ends the training's process at a call that a file names."""
+import os
+import signal
+from pathlib import Path
+
+calls = 0
+
+
+def letters(completions: list[str], *, place: str = "") -> list[float | None]:
+    global calls
+    calls += 1
+    file = Path(place) / "kill_at"
+    if place and file.is_file() and calls == int(file.read_text()):
+        file.unlink()
+        os.kill(os.getppid(), signal.SIGKILL)
+    return [text.count("e") / max(1, len(text)) for text in completions]
+'''
+KEYS: dict[str, Any] = {
+    "train_type": {"kind": "lora", "lora": {"rank": 4}}, "optim": {"lr": 1e-2}, "save": {"every": 3},
+    "log": {"every": 1}, "batch": {"tokens_per_device": 400}, "sampling": {"max_new_tokens": 6},
+    "prompts_per_update": 2, "num_generations": 4, "updates_per_rollout": 2, "num_iterations": 2, "beta": 0.01,
+    "max_updates": 13,
+}  # fmt: skip
+
+
+def rows(folder: Path, count: int = 12) -> Path:
+    """Prompts in a file."""
+    file = folder / "rows.jsonl"
+    talks = [{"messages": [{"role": "user", "content": f"say {n}"}], "number": n} for n in range(count)]
+    file.write_text("".join(json.dumps(talk) + "\n" for talk in talks))
+    return file
+
+
+def plugin(folder: Path, text: str = REWARD, name: str = "letters") -> None:
+    """A reward of the user's."""
+    file = folder / "plugins/rewards" / f"{name}.py"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def stage(folder: Path, model: Path, **keys: Any) -> Grpo:
+    """The stage over rows and reward that lie in `folder`."""
+    given = {
+        "model": {"id": str(model)}, "mix": {"datasets": [str(folder / "rows.jsonl")]},
+        "reward": {"letters": {"params": {"place": str(folder)}}}, **KEYS,
+    }  # fmt: skip
+    return build(Grpo, {**given, **keys}, "stages.train")
+
+
+def main(folder: Path, model: Path, out: Path, event: str, update: int) -> None:
+    """Train; exit code 0, or that of the error."""
+    import torch
+
+    os.setsid()
+    torch.set_num_threads(1)
+    out.mkdir(parents=True, exist_ok=True)
+    log = os.open(out / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    trap = Trap(event, update)
+    job = Job("train", out, out, roots=(folder,), fingerprint="same", progress=trap, stopping=trap.stop.is_set)
+    try:
+        stage(folder, model).run(job)
+    except RunnerError as error:
+        print(error, flush=True)
+        sys.exit(error.exit_code)
+
+
+def run(folder: Path, model: Path, out: Path, event: str = "", update: int = 0) -> int:
+    """Train in a process of its own; its exit code."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([*PRELOAD, "tests.rollouts.run_sampled"])
+    process = server.Process(target=main, args=(folder, model, out, event, update), daemon=False)
+    process.start()
+    process.join(120)
+    assert process.exitcode is not None, (out / "log").read_text()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid or 0, signal.SIGKILL)
+    return process.exitcode
+
+
+def made(out: Path) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
+    """Digest of the weights, answers and figures without what the clock says."""
+    digest = hashlib.sha256((out / "model/adapter_model.safetensors").read_bytes()).hexdigest()
+    lines = [
+        [json.loads(line) for line in (out / name).read_text().splitlines()]
+        for name in ("completions.jsonl", "metrics.jsonl")
+    ]
+    clock = ("seconds", "tokens_per_s", "memory_gib", "mfu")
+    kept = [[{k: v for k, v in one.items() if not k.startswith(clock)} for one in part] for part in lines]
+    return digest, [{**one, "id": Path(one["id"]).name} for one in kept[0]], kept[1]

@@ -1,0 +1,176 @@
+"""The grpo stage: it learns what its reward wants, keeps each answer, goes on after any end, and says what is not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.core.errors import ConfigError, DataError, StageError
+from runner.core.job import Job
+from tests.rollouts import run_sampled
+from tests.rollouts.run_sampled import made, plugin, rows, run, stage
+from tests.tiny import tiny_model
+from tests.training.small import Silent
+
+LEARN = {
+    "train_type": {"kind": "full"}, "optim": {"lr": 3e-3, "schedule": "constant"}, "updates_per_rollout": 1,
+    "num_iterations": 1, "beta": 0.0, "prompts_per_update": 8, "num_generations": 8, "max_updates": 30,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny chat model."""
+    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A user's folder with prompts and a reward."""
+    rows(tmp_path)
+    plugin(tmp_path)
+    return tmp_path
+
+
+def done(one: Any, place: Path, name: str = "out") -> tuple[Any, list[dict[str, Any]], list[dict[str, Any]]]:
+    """The artifact, the lines of metrics.jsonl and the answers."""
+    out = place / name
+    out.mkdir()
+    artifact = one.run(Job("train", out, place, roots=(place,), fingerprint=name, progress=Silent()))
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return artifact, lines, [json.loads(line) for line in (out / "completions.jsonl").read_text().splitlines()]
+
+
+def test_it_raises_its_reward_over_a_control_that_does_not_learn(base: Path, place: Path) -> None:
+    """The same prompts, seeds and number of updates; the control's rate is too small to move anything."""
+    artifact, lines, answers = done(stage(place, base, **LEARN), place, "learns")
+    still = {**LEARN, "optim": {"lr": 1e-12, "schedule": "constant"}}
+    _, control, _ = done(stage(place, base, **still), place, "control")
+    first, last, idle = (sum(one["reward"] for one in part) / 5 for part in (lines[:5], lines[-5:], control[-5:]))
+    assert last > 4 * idle and abs(first - idle) < 0.03, (first, last, idle)
+    assert artifact.kind == "model" and artifact.metrics["updates"] == 30
+    assert len(answers) == 8 * sum(line["rows"] for line in lines)
+    one = answers[0]
+    assert one["update"] == 1 and "rows.jsonl:" in one["id"]
+    assert one["messages"][-1] == {"role": "assistant", "content": one["response"]}
+    assert set(one["rewards"]) == {"letters"} and one["reward"] == one["rewards"]["letters"]
+    assert one["completion_tokens"] <= 6 and one["finish_reason"] in ("length", "stop")
+
+
+@pytest.fixture(scope="module")
+def whole(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A training that was never stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    rows(folder)
+    plugin(folder)
+    assert run(folder, base, folder / "out") == 0, (folder / "out/log").read_text()
+    return made(folder / "out")
+
+
+@pytest.mark.parametrize(
+    ("event", "update"),
+    [
+        ("kill", 5),  # in the middle of the updates of a rollout; the checkpoint is of another one
+        ("kill", 3),  # the checkpoint of update 3 is not written yet
+        ("kill while saving", 6),
+        ("stop", 7),
+        ("stop", 8),  # at the end of a rollout
+        ("in a rollout", 2),  # the second rollout is sampled and not scored
+        ("in a rollout", 3),
+    ],
+)
+def test_stopped_and_resumed_is_as_never_stopped(base: Path, place: Path, whole: Any, event: str, update: int) -> None:
+    """Weights to the bit, every answer once, every figure."""
+    if event == "in a rollout":
+        (place / "kill_at").write_text(str(update))
+    assert run(place, base, place / "out", event, update) == (130 if event == "stop" else -9)
+    assert run(place, base, place / "out") == 0, (place / "out/log").read_text()
+    digest, answers, lines = made(place / "out")
+    assert answers == whole[1]
+    assert lines == whole[2]
+    assert digest == whole[0]
+
+
+def test_dynamic_sampling_draws_until_groups_differ_and_says_where_it_stops(
+    base: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only some prompts have answers that differ; the others are asked, passed over and not learned from."""
+    text = "def letters(completions, *, number, place=''):\n"
+    plugin(place, text + "    return [float(sum(map(ord, c))) * (n % 4 == 0) for c, n in zip(completions, number)]\n")
+    keys = {**LEARN, "prompts_per_update": 3, "max_updates": 2, "dynamic_sample": True, "max_resample_times": 2}
+    _, lines, answers = done(stage(place, base, **keys), place)
+    assert all(line["frac_reward_zero_std"] == 0 and line["drawn"] > 3 for line in lines)
+    assert {int(one["messages"][0]["content"].split()[1]) % 4 for one in answers} == {0}
+    assert "of 3 groups with a spread, after" in capsys.readouterr().out
+
+
+def test_cut_off_answers_carry_no_loss_and_may_be_left_out_of_the_mean(base: Path, place: Path) -> None:
+    keys = {**LEARN, "max_updates": 1, "mask_truncated_completions": True, "truncated_in_mean": False}
+    keys |= {"sampling": {"max_new_tokens": 20}, "prompts_per_update": 12}
+    _, lines, answers = done(stage(place, base, **keys), place)
+    cut_off = [one for one in answers if one["finish_reason"] == "length"]
+    assert cut_off and all(one["masked"] for one in cut_off)
+    assert not any(one["masked"] for one in answers if one["finish_reason"] == "stop")
+    trained = [one for one in answers if not one["masked"] and one["advantage"]]
+    assert lines[0]["trained_tokens"] == sum(one["completion_tokens"] for one in trained)
+
+
+def test_the_divergence_from_the_start_is_none_at_first_and_then_grows(base: Path, place: Path) -> None:
+    keys = {**LEARN, "beta": 0.05, "max_updates": 6}
+    _, lines, _ = done(stage(place, base, **keys), place)
+    assert lines[0]["kl"] == pytest.approx(0.0, abs=1e-6) and lines[-1]["kl"] > 1e-3
+
+
+def test_nothing_to_learn_for_long_ends_the_training(base: Path, place: Path) -> None:
+    plugin(place, "def letters(completions, *, place=''): return [0.5] * len(completions)\n")
+    keys = {**LEARN, "max_idle": 3, "prompts_per_update": 6}
+    with pytest.raises(StageError, match=r"3 rollouts in a row had no group .* \(mean reward 0.5\)"):
+        done(stage(place, base, **keys), place)
+    alerts = (place / "out/alerts.jsonl").read_text()
+    assert "in 100% of the last 18 groups all answers were worth the same" in alerts
+
+
+def test_answers_without_a_score_teach_nothing(base: Path, place: Path) -> None:
+    """They are left out of their group's mean; a group with one score left teaches nothing either."""
+    text = "def letters(completions, *, number, place=''):\n"
+    text += "    return [None if n % 2 or i % 4 == 0 else float(i % 4) for i, n in enumerate(number)]\n"
+    plugin(place, text)
+    _, lines, answers = done(stage(place, base, **{**LEARN, "max_updates": 1}), place)
+    scored = [one for one in answers if one["reward"] is not None]
+    assert 0 < len(scored) < len(answers)
+    assert all((one["advantage"] is None) == (one["reward"] is None) for one in answers)
+    group = [one for one in scored if one["id"] == scored[0]["id"]]
+    assert sum(one["advantage"] for one in group) == pytest.approx(0.0, abs=1e-6)
+    assert lines[0]["unscored"] == len(answers) - len(scored)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"num_generations": 1}, r"stages.train.num_generations: 1 answer .* Take at least 2"),
+        ({"batch": {"rows": 4}}, r"stages.train.batch.rows: this stage counts prompts. Say .*prompts_per_update"),
+        ({"reward": {}}, r"stages.train.reward: none"),
+        ({"sampling": {"n": 4}}, r"sampling.n: 4: .* Say stages.train.num_generations"),
+        ({"sampling": {"temperature": 0.0}}, r"sampling.temperature: 0 gives the same answer"),
+        ({"backend": {"name": "openai"}}, r"backend.name: an endpoint cannot sample"),
+        ({"backend": {"name": "transformers", "engine": {"x": 1}}}, r"takes no engine arguments"),
+        ({"epsilon": 1.5}, r"stages.train.epsilon: 1.5 does not bound"),
+        ({"reward": {"lettres": {}}}, r"no reward named 'lettres'. Did you mean letters"),
+    ],
+)
+def test_mistakes_are_told_when_planning(base: Path, place: Path, keys: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        stage(place, base, **keys).check([place], "stages.train")
+
+
+def test_prompts_over_the_limit_are_dropped_or_end_it(base: Path, place: Path) -> None:
+    with pytest.raises(DataError, match=r"longer than max_length .* None of the 12 rows"):
+        done(stage(place, base, max_length=5), place)
+
+
+def test_the_plan_counts_prompts_and_answers(base: Path, place: Path) -> None:
+    told = list(stage(place, base, parallelism={"preset": "ddp", "gpus": 4}).summary())
+    assert told[0] == "update   2 prompts x 4 generations = 8 completions, 2 on each of 4 devices"
+    assert told[1] == "rollout  16 completions by one state of the weights, for 4 updates"
+    assert run_sampled.KEYS["num_iterations"] == 2
