@@ -34,14 +34,12 @@ class Preference(Training):
 
     def _known(self, plan: "UpdatePlan", train: "Encodings", kept: "Encodings", job: Job) -> "Known":
         """The log-probability of each sequence under the weights of the start, computed before the first update."""
-        from runner.stages._known import Known
+        from runner.stages._known import Known, asked
         from runner.training.reference import Reference
 
         if getattr(self, "reference", "free") == "free":
             return super()._known(plan, train, kept, job)
-        asked = {number for update in range(plan.total) for number in plan.update(update)}
-        count = len(train.sequences)
-        reference = Reference([train, kept], job, {*asked, *range(count, count + len(kept.sequences))})
+        reference = Reference([train, kept], job, [asked(plan), range(len(kept.sequences))])
         return Known(plan, reference.of(0), reference.of(1), reference.prepare)
 
 

@@ -7,7 +7,7 @@ from runner.core.types import Encoded
 from runner.data.collate import MicroBatch, collate
 from runner.data.micro_batches import Micro, cut
 from runner.data.prepare import Encodings
-from runner.training.algorithm import Algorithm
+from runner.training.algorithm import Algorithm, Learner
 from runner.training.planned import Cutting, units
 
 
@@ -25,6 +25,9 @@ class Evaluation:
         self, sequences: Sequence[Encoded], rows: Sequence[int], algorithm: Algorithm, cutting: Cutting
     ) -> None:
         self.sequences, self.rows, self.algorithm, self.cutting = sequences, rows, algorithm, cutting
+
+    def begin(self, learner: Learner) -> None:
+        """Measure with the model of the moment what the loss asks for; nothing here."""
 
     @cached_property
     def totals(self) -> Mapping[str, float]:

@@ -33,14 +33,16 @@ BLOCK = 256  # sequences that are computed, and written down, at once
 class Reference:
     """Log-probabilities of the trained tokens of sequences, each token by its weight.
 
-    parts: sequences that may be asked for; a number counts through all of them. needed: those that will be, all when
-    None. known: what has been computed.
+    parts: sequences that may be asked for; a number counts through all of them. needed: places, in each part, of those
+    that will be. known: what has been computed, by number.
     """
 
-    def __init__(self, parts: Sequence[Encodings], job: Job, needed: Iterable[int] | None = None) -> None:
+    def __init__(self, parts: Sequence[Encodings], job: Job, needed: Sequence[Iterable[int]]) -> None:
         self.parts, self.job, self.file = parts, job, job.folder / FILE
         self.starts = list(accumulate((len(part.sequences) for part in parts), initial=0))
-        self.needed = range(self.starts[-1]) if needed is None else sorted(set(needed))
+        self.needed = [
+            start + place for start, places in zip(self.starts, needed, strict=False) for place in sorted(set(places))
+        ]
         self.known: dict[int, float] = {}
 
     def sequence(self, number: int) -> Encoded:
@@ -81,7 +83,7 @@ class Reference:
                 self.job.progress.update(len(self.known), len(self.needed), "reference")
 
     def _compute(self, numbers: Sequence[int], learner: "Learner") -> None:
-        held = [self.sequence(number) for number in numbers]
+        held = [replace(self.sequence(number), values={}) for number in numbers]
         for number, sequence, logprobs in zip(numbers, held, learner.logprobs(held), strict=True):
             pairs = zip(trained(sequence), logprobs, strict=True)
             self.known[number] = sum(weight * logprob for (_, weight), logprob in pairs)
@@ -104,7 +106,8 @@ class Reference:
         """Of what tells one encoding of a run from another; its content is in the run's fingerprint."""
         mark = hashlib.sha256()
         for part in self.parts:
-            mark.update(array("q", [-1, *part.lengths]).tobytes())
+            known = getattr(part.sequences, "lengths", ())  # not of sequences that are made of others
+            mark.update(array("q", [-1, len(part.sequences), *known]).tobytes())
         return mark.hexdigest()[:16]
 
 

@@ -69,3 +69,10 @@ def gradient(
 def apart(one: torch.Tensor, other: torch.Tensor) -> float:
     """Relative distance over all weights."""
     return float((one - other).norm() / one.norm())
+
+
+def labelled(count: int, seed: int = 0, before: Any = None) -> list[Encoded]:
+    """Answers one by one; five of eight are good ones."""
+    kept = [one for place, one in enumerate(pairs(count, seed)) if place % 4 != 3][:count]
+    kept = [replace(one, values={"desirable": one.values["chosen"]}, row=row) for row, one in enumerate(kept)]
+    return kept if before is None else referred(kept, before)

@@ -12,7 +12,9 @@ import torch
 
 from runner.algorithms._dpo_losses import LOSSES
 from runner.algorithms.dpo import Dpo
+from runner.algorithms.kto import Kto
 from runner.core.types import Encoded
+from runner.data.mismatch import Mismatched
 from tests.algorithms import judged
 from tests.training import small
 
@@ -31,7 +33,9 @@ def parted(one: Encoded) -> tuple[list[int], list[int]]:
     return one.input_ids[:start], one.input_ids[start:]
 
 
-def oracle(kind: Any, config: Any, rows: list[dict[str, Any]], **keys: Any) -> tuple[torch.Tensor, float]:
+def oracle(
+    kind: Any, config: Any, rows: list[dict[str, Any]], learner: int = 0, **keys: Any
+) -> tuple[torch.Tensor, float]:
     """Gradient and loss of a TRL trainer on one batch of tokenized rows."""
     from datasets import Dataset
 
@@ -42,7 +46,9 @@ def oracle(kind: Any, config: Any, rows: list[dict[str, Any]], **keys: Any) -> t
             return dataset
 
     held, words = Dataset.from_list(rows), small.tokenizer()
-    trainer = Tokenized(model=small.model(), args=config, train_dataset=held, processing_class=words, **keys)
+    trainer = Tokenized(
+        model=small.model(seed=learner), args=config, train_dataset=held, processing_class=words, **keys
+    )
     trainer.model.train().zero_grad()
     loss = trainer.compute_loss(trainer.model, trainer.data_collator(rows))
     loss.backward()
@@ -82,3 +88,35 @@ def test_dpo(tmp_path: Path, keys: dict[str, Any]):
     theirs = oracle(DPOTrainer, config, triples(data), ref_model=small.model(seed=1))
     cuts = [range(4), range(4, 14), range(14, 16)]
     same(judged.gradient(small.model(), Dpo(**given), data, cuts), theirs)
+
+
+KTO: dict[str, dict[str, Any]] = {
+    "kto": {"beta": 0.3, "desirable_weight": 1.5, "undesirable_weight": 0.7},
+    "apo": {"beta": 0.3, "loss_type": "apo_zero_unpaired"},
+    "plain": {},
+}
+
+
+@pytest.mark.parametrize("learner", [0, 2])  # of one the baseline is above 0, of the other it is not
+@pytest.mark.parametrize("keys", KTO.values(), ids=KTO)
+def test_kto(tmp_path: Path, keys: dict[str, Any], learner: int):
+    """With the same answers to other questions; TRL's own rotation is of the rows as they lie in a batch."""
+    from trl import KTOConfig, KTOTrainer
+
+    before = small.model(seed=1)
+    data = judged.labelled(12, before=before)
+    others = judged.referred(list(Mismatched(data, 0, None, "mix")), before)
+    rows = [
+        {
+            "prompt_ids": parted(one)[0], "completion_ids": parted(one)[1], "KL_completion_ids": parted(other)[1],
+            "label": one.values["desirable"] == 1.0,
+        }
+        for one, other in zip(data, others, strict=True)
+    ]  # fmt: skip
+    config = KTOConfig(output_dir=str(tmp_path), **keys, **PLAIN)
+    theirs = oracle(KTOTrainer, config, rows, learner, ref_model=small.model(seed=1))
+    model = small.model(seed=learner)
+    moved = sum(judged.logprob(model, one) - one.values["reference"] for one in others) / len(others)
+    assert (moved > 0.05) == (learner == 0)
+    total = {"kl": max(0.0, moved)}
+    same(judged.gradient(model, Kto(**keys), data, [range(5), range(5, 12)], more=total), theirs)

@@ -185,6 +185,34 @@ def test_a_template_without_generation_prompt_is_refused(user) -> None:
     assert code == 2 and "has no generation prompt" in told
 
 
+JUDGED = {
+    "dpo": '{"prompt": "hi", "chosen": "good day", "rejected": "what"}\n',
+    "kto": '{"query": "hi", "response": "good day", "label": true}\n'
+    '{"query": "hi", "response": "what", "label": false}\n',
+}
+
+
+@pytest.mark.parametrize("kind", JUDGED)
+def test_judged_answers_are_told_apart(user, kind: str) -> None:
+    """Which is which in the heading, by colour, and in the JSONL."""
+    user.write("rows.jsonl", JUDGED[kind])
+    user.recipe(RECIPE.replace("kind: study", f"kind: {kind}"))
+    out = shown(user, "--output", "seen.jsonl")
+    lines = [json.loads(line) for line in (user.root / "seen.jsonl").read_text().splitlines()]
+    if kind == "dpo":
+        assert "row 0, turn 1, chosen:" in out and "row 0, turn 1, rejected:" in out
+        assert [line["answer"] for line in lines] == ["chosen", "rejected"]
+    else:
+        assert "row 0, turn 1, label true:" in out and "row 1, turn 1, label false:" in out
+        assert [line["label"] for line in lines] == [True, False]
+    assert "«good day⟦<|im_end|>⟧»" in out and "«what⟦<|im_end|>⟧»" in out
+    made, tokenizer = sequence([])
+    name = {"dpo": "chosen", "kto": "desirable"}[kind]
+    for value, colour in ((1.0, "green"), (0.0, "red")):
+        text = painted(Encoded(made.input_ids, made.input_ids, None, values={name: value}), tokenizer)
+        assert colour in {str(span.style).split()[0] for span in text.spans}
+
+
 def sequence(trained: list[bool]) -> tuple[Encoded, Any]:
     """A short exchange with the given tokens trained."""
     tokenizer = tiny_tokenizer()
