@@ -22,8 +22,7 @@ from runner.models.locate import Located
 from runner.rollouts._offload import Offload
 from runner.rollouts._weights import buckets, weights
 from runner.rollouts.answers import Prompt
-from runner.rollouts.choose import Engine
-from runner.rollouts.sampler import Finished, seed_of
+from runner.rollouts.sampler import Engine, Finished, seed_of
 from runner.training._random_state import RandomState
 
 if TYPE_CHECKING:

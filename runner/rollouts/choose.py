@@ -2,30 +2,14 @@
 
 import importlib.metadata
 import importlib.util
-from dataclasses import dataclass
 from typing import Any
 
 from runner.core.errors import ConfigError
-from runner.core.specs import Backend, Model, Sampling
-from runner.rollouts.sampler import Sampler
+from runner.core.specs import Backend, Sampling
+from runner.rollouts.sampler import Engine, Sampler
 
 LOWEST, HIGHEST = (0, 25), (0, 31)  # releases of vLLM whose weights can be replaced in the way of rollouts/_vllm.py
 NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
-
-
-@dataclass(frozen=True)
-class Engine:
-    """What an engine is made from: see the keys of the same names of stages/_sampled.py."""
-
-    model: Model
-    backend: Backend
-    sampling: Sampling
-    prefix: str = ""
-    sleep_level: int = 1
-    offload_model: bool = False
-    offload_optimizer: bool = False
-    timeout: float = 1800.0
-    max_prompt: int = 0  # tokens of the longest one
 
 
 def check(backend: Backend, sampling: Sampling, key: str) -> None:
@@ -40,7 +24,8 @@ def check(backend: Backend, sampling: Sampling, key: str) -> None:
         name = next(iter(backend.engine))
         raise ConfigError(f"{key}.backend.engine.{name}", "the transformers backend takes no engine arguments")
     if backend.name == "vllm":
-        check_vllm(f"{key}.backend.name")
+        if importlib.util.find_spec("vllm") is not None:  # where it is planned, it need not be installed
+            check_vllm(f"{key}.backend.name")
         from runner.backends._vllm_arguments import check as check_arguments
 
         check_arguments(backend.engine, f"{key}.backend.engine")
@@ -77,6 +62,16 @@ def check_vllm(key: str) -> None:
             key, f"vLLM {release} is not a release whose weights can be replaced here",
             "pip install 'vllm>=0.25,<=0.31.0'.",
         )  # fmt: skip
+
+
+def ready(backend: Backend) -> None:
+    """Before anything is loaded: refuse an engine that is not installed.
+
+    Raises:
+        ConfigError: with the key.
+    """
+    if backend.name == "vllm":
+        check_vllm("backend.name")
 
 
 def neutral(sampling: Sampling) -> Sampling:

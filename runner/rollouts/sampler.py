@@ -3,8 +3,10 @@ GPUs, vLLM's server on others.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from runner.core.specs import Backend, Model, Sampling
 from runner.core.types import Completion
 from runner.rollouts.answers import Prompt
 
@@ -12,6 +14,21 @@ if TYPE_CHECKING:
     from runner.training.algorithm import Learner
 
 Finished = Callable[[int, Completion], None]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What an engine is made from: see the keys of the same names of stages/_sampled.py."""
+
+    model: Model
+    backend: Backend
+    sampling: Sampling
+    prefix: str = ""
+    sleep_level: int = 1
+    offload_model: bool = False
+    offload_optimizer: bool = False
+    timeout: float = 1800.0
+    max_prompt: int = 0  # tokens of the longest one
 
 
 class Sampler(Protocol):

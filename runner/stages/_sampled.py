@@ -166,11 +166,13 @@ class Sampled:
         from runner.models.locate import locate
         from runner.models.tune import tune
         from runner.report.curve import curve
+        from runner.rollouts.choose import ready
         from runner.scoring.rewards import Rewards
         from runner.training.ledger import FILE
         from runner.training.precision import precision
         from runner.training.train import Work, train
 
+        ready(self.backend)
         gpu = torch.cuda.is_available()
         located = locate(self.model, job.hub)
         tokenizer = load_tokenizer(located)
@@ -222,7 +224,8 @@ class Sampled:
         return made
 
     def _sampler(self, tokenizer: Any, located: Any, longest: int, job: Job) -> "Sampler":
-        from runner.rollouts.choose import Engine, choose
+        from runner.rollouts.choose import choose
+        from runner.rollouts.sampler import Engine
 
         keys = Engine(
             self.model, self.backend, self.sampling, self.template.response_prefix, self.sleep_level,
