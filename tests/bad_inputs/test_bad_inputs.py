@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from tests.bad_inputs import answers, engines, folders, models, plugins, pushes, rows
+from tests.bad_inputs import answers, engines, folders, models, plugins, pushes, rl, rows
 from tests.user import User
 
 CASES = {
@@ -18,6 +18,7 @@ CASES = {
     **engines.CASES,
     **pushes.CASES,
     **answers.CASES,
+    **rl.CASES,
 }
 
 

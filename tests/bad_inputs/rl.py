@@ -1,0 +1,84 @@
+"""Mistakes of a training on sampled answers: rewards, columns, prompts, groups, engines."""
+
+from tests.bad_inputs.case import Case
+
+RECIPE = """\
+# Two updates of GRPO of a tiny model.
+# @package _global_
+name: rl
+model: {id: tiny}
+mix: {datasets: [rows.jsonl]}
+train_type: {kind: lora, lora: {rank: 2}}
+sampling: {max_new_tokens: 4}
+reward: {mine: {}}
+max_updates: 2
+stages: {train: {kind: grpo, prompts_per_update: 2, num_generations: 4}}
+"""
+FINE = "def mine(completions): return [float(len(set(text))) for text in completions]\n"
+
+
+def case(sentence: str, *words: str, reward: str = FINE, code: int = 2) -> Case:
+    """A mistake in the words of the command line or in the reward `mine`."""
+    files = (("recipes/rl.yaml", RECIPE), ("plugins/rewards/mine.py", reward))
+    return Case(sentence, words=" ".join(["recipe=rl", *words]), files=files, code=code)
+
+
+CASES = {
+    "rl: an unknown reward": case("no reward named 'mein'. Did you mean mine?", "'++reward.mein={}'"),
+    "rl: no reward": case(
+        "stages.train.reward: none, and nothing says which answers are good. reward=[accuracy].", "reward=[]"
+    ),
+    "rl: a column that the data lacks": case(
+        "stages.train.reward.mine: needs the column 'solution', which the data does not have. Choices: messages.",
+        reward="def mine(completions, *, solution): ...\n",
+    ),
+    "rl: too few scores": case(
+        "reward mine: returned 1 scores for 8 completions. Return one number, or None for no score, a completion.",
+        reward="def mine(completions): return [1.0]\n",
+    ),
+    "rl: a score that is no number": case(
+        "reward mine: returned nan as a score. Return one number, or None for no score, a completion.",
+        reward="def mine(completions): return [float('nan')] * len(completions)\n",
+    ),
+    "rl: a reward that raises": case(
+        "reward mine: failed on 1 of 8 completions, more than 10%. Its first failure: KeyError: 'x'.",
+        reward="def mine(completions): raise KeyError('x')\n",
+        code=1,
+    ),
+    "rl: prompts over the limit": case(
+        "rows.jsonl: row 0: longer than max_length (42 > 5 tokens). None of the 20 rows can be trained on.",
+        "max_length=5",
+    ),
+    "rl: an answer that leaves no room for a prompt": case(
+        "sampling.max_new_tokens: 4096 leave no room for a prompt: the model takes 4096 tokens",
+        "sampling.max_new_tokens=4096",
+    ),
+    "rl: no group that tells better from worse": case(
+        "2 rollouts in a row had no group whose answers differ in reward (mean reward 1), so nothing can be learned.",
+        "stages.train.max_idle=2",
+        reward="def mine(completions): return [1.0] * len(completions)\n",
+        code=1,
+    ),
+    "rl: no score at all": case(
+        "2 rollouts in a row had no group whose answers differ in reward (mean reward unknown), so nothing",
+        "stages.train.max_idle=2",
+        reward="def mine(completions): return [None] * len(completions)\n",
+        code=1,
+    ),
+    "rl: one generation": case(
+        "stages.train.num_generations: 1 answer to a prompt has nothing to be compared with. Take at least 2.",
+        "stages.train.num_generations=1",
+    ),
+    "rl: a batch in rows": case(
+        "stages.train.batch.rows: this stage counts prompts. Say stages.train.prompts_per_update", "batch.rows=16"
+    ),
+    "rl: greedy sampling": case(
+        "stages.train.sampling.temperature: 0 gives the same answer each time", "sampling.temperature=0"
+    ),
+    "rl: vLLM is not there": case("backend.name: vLLM is not installed. Install the extra: vllm", "backend.name=vllm"),
+    "rl: an endpoint": case("stages.train.backend.name: an endpoint cannot sample", "backend.name=openai"),
+    "rl: a key of TRL's": case(
+        "stages.train.num_generation: no such key (value 8). Did you mean stages.train.num_generations?",
+        "+stages.train.num_generation=8",
+    ),
+}
