@@ -47,7 +47,8 @@ def sides(example: Example, rows: Rows) -> list[Side] | Dropped:
             for value, messages in said.items()
         ]
     if example.label is None:
-        return Dropped(example.source, example.row, "it has no label, true or false")
+        reason = "it has no label, true or false (format: kto reads 1 and 0 as well)"
+        return Dropped(example.source, example.row, reason)
     asked = max((i for i, message in enumerate(example.messages) if message.role == "user"), default=-1)
     judged = replace(example, messages=_silent(example.messages, asked + 1))
     return [Side(judged, {DESIRABLE: float(example.label)})]

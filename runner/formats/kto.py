@@ -5,17 +5,34 @@ from dataclasses import replace
 from typing import Any
 
 from runner.core.types import Example
-from runner.formats._row import BadRow, first, short
+from runner.formats._messages import conversation
+from runner.formats._row import QUERY, RESPONSE, BadRow, column, first, short, tools
 from runner.formats.messages import NAMES, messages
+from runner.formats.prompt import prompt
 from runner.formats.query_response import query_response
+
+LABELS = {"true": True, "1": True, "false": False, "0": False}  # as tables write them
 
 
 def kto(row: Mapping[str, Any]) -> Example:
-    """The conversation ends with the answer that the label judges."""
-    label = row.get("label")
-    if not isinstance(label, bool):
-        raise BadRow("label is neither true nor false", short(label))
-    made = messages(row) if first(row, NAMES) else query_response(row)
+    """The conversation ends with the answer that the label judges. Question and answer may be lists of messages."""
+    label = LABELS.get(str(row.get("label")).lower())
+    if label is None:
+        raise BadRow("label is neither true nor false", short(row.get("label")))
+    made = _talk(row)
     if made.messages[-1].role != "assistant":
         raise BadRow("the conversation does not end with an assistant turn")
     return replace(made, label=label)
+
+
+def _talk(row: Mapping[str, Any]) -> Example:
+    if first(row, NAMES):
+        return messages(row)
+    said = column(row, RESPONSE)
+    if said is None or not isinstance(row[said], list):
+        return query_response(row)
+    answer = conversation(row[said], said)
+    if any(message.role == "user" for message in answer):  # the whole conversation
+        return Example(messages=answer, tools=tools(row))
+    asked = prompt({name: value for name, value in row.items() if name in QUERY or name not in RESPONSE})
+    return replace(asked, messages=(*asked.messages, *answer))

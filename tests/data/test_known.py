@@ -37,6 +37,14 @@ LAYOUTS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "alpaca_gpt4_zh": (
         "alpaca-gpt4-data-zh", {"instruction": "甲", "input": "输入：乙", "output": "r"}, ["甲\n乙", "r"],
     ),
+    "human_like_dpo": (
+        "Human-Like-DPO-Dataset", {"prompt": "q", "chosen": "r", "rejected": "x"}, ["q", "r"],
+    ),
+    "ultrafeedback_kto": (
+        "ultrafeedback-binarized-preferences-cleaned-kto",
+        {"prompt": "q", "completion": "r", "label": True, "rating": 4.0},
+        ["q", "r"],
+    ),
     "numina_math_tir": (
         "NuminaMath-TIR", {"problem": "p", "solution": "42", "messages": SAID}, ["q", "<think>\nt\n</think>\n\nr"],
     ),

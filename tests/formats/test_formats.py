@@ -9,6 +9,7 @@ from runner.core.places import package_root
 from runner.core.types import Example, Message
 from runner.data import choose_format
 from runner.formats._row import BadRow, Unclear
+from runner.formats.kto import kto
 
 U, A = Message("user", "q"), Message("assistant", "r")
 SAID = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}]
@@ -87,6 +88,8 @@ GOOD: list[tuple[str, dict[str, Any], tuple[Message, ...]]] = [
     ("preference", {"instruction": "a", "input": "b", "chosen": "r", "rejected": "x"}, (Message("user", "a\nb"), A)),
     ("kto", {"messages": SAID, "label": True}, (U, A)),
     ("kto", {"prompt": "q", "completion": "r", "label": False}, (U, A)),
+    ("kto", {"prompt": SAID[:1], "completion": SAID[1:], "label": True}, (U, A)),
+    ("kto", {"prompt": "q", "completion": SAID, "label": True}, (U, A)),
 ]  # fmt: skip
 
 
@@ -108,6 +111,9 @@ def test_what_comes_beside_the_messages() -> None:
         == "x"
     )
     assert read({"messages": SAID, "label": False}, "kto").label is False
+    for label in (0, "0", "False", "false"):
+        assert kto({"messages": SAID, "label": label}).label is False
+    assert kto({"query": "q", "response": "r", "label": 1}).label is True
     assert read({"text": "all of it"}, "text").text == "all of it"
     assert read({"messages": SAID, "label": 3}, "messages").label is None
 
