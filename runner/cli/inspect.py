@@ -1,6 +1,7 @@
 """`runner inspect +recipe=NAME [STAGE]`: what a training stage will be trained on, token by token.
 
 The same functions as the stage's own make the sequences; nothing is trained and no model is loaded, only a tokenizer.
+A stage that samples answers is tried on some prompts instead: see preflight.py.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runner.cli import preflight
 from runner.cli.compose import Composer
 from runner.core import artifact, schema
 from runner.core.errors import ConfigError, near_miss
@@ -20,6 +22,7 @@ from runner.data.judged import Rows, verdict
 from runner.plan import REFERENCE, Plan, Step, make
 
 NEEDED = ("model", "mix", "template", "loss_scale", "max_length", "overlong", "train_type")
+COUNT = 3  # sequences that are shown
 FLAGS = (
     "--index N",
     "--longest",
@@ -41,7 +44,7 @@ class Choice:
     shortest: bool = False
     random: bool = False
     contains: str | None = None
-    count: int = 3
+    count: int | None = None
     validation: bool = False
     output: Path | None = None
 
@@ -54,7 +57,7 @@ def choice(words: Sequence[str]) -> tuple[Choice, list[str]]:
     """
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False, exit_on_error=False)
     parser.add_argument("--index", type=int)
-    parser.add_argument("--count", type=int, default=3)
+    parser.add_argument("--count", type=int)
     parser.add_argument("--contains")
     parser.add_argument("--output", type=Path)
     for flag in ("--longest", "--shortest", "--random", "--validation"):
@@ -81,6 +84,9 @@ def inspect(composer: Composer, chosen: Choice, names: Sequence[str]) -> int:
     from runner.models.locate import locate
 
     plan = make(composer.values(), composer.places)
+    samples = preflight.chosen(plan, names)
+    if samples is not None:
+        return preflight.preflight(plan, samples, _model(plan, samples), chosen.count, chosen.output)
     step = _stage(plan, names)
     stage, recipe = step.stage, plan.recipe
     tokenizer = load_tokenizer(locate(_model(plan, step), recipe.hub))
@@ -135,7 +141,7 @@ def pick(sequences: Sequence[Encoded], chosen: Choice) -> list[int]:
     Raises:
         ConfigError: there are not so many.
     """
-    count = max(0, chosen.count)
+    count = COUNT if chosen.count is None else max(0, chosen.count)
     if chosen.index is not None:
         if not 0 <= chosen.index < len(sequences):
             raise ConfigError("--index", f"no sequence {chosen.index}", f"There are {len(sequences)}, counted from 0.")

@@ -80,23 +80,29 @@ class Drawing:
 
     def _scored(self, answers: list[Answer], clock: Clock) -> list[Answer]:
         start = time.monotonic()
-        if not answers or not self.rewards.specs:
-            return answers
-        rows = [self.prompts[answer.prompt] for answer in answers]
-        given = keywords(
-            [row.columns for row in rows],
-            messages=[list(row.messages) for row in rows],
-            prompts=[words(row.messages) for row in rows],
-            completion_ids=[list(answer.completion.token_ids) for answer in answers],
-            finish_reason=[answer.completion.finish_reason for answer in answers],
-        )
-        scores = self.rewards.score([answer.completion.text for answer in answers], given)
-        totals = self.rewards.total(scores)
+        made = scored(answers, self.prompts, self.rewards)
         clock.score += time.monotonic() - start
-        return [
-            replace(answer, scores={name: values[place] for name, values in scores.items()}, total=totals[place])
-            for place, answer in enumerate(answers)
-        ]
+        return made
+
+
+def scored(answers: list[Answer], prompts: Sequence[Prompt], rewards: Rewards) -> list[Answer]:
+    """The answers with the score of each reward and their weighted sum."""
+    if not answers or not rewards.specs:
+        return answers
+    rows = [prompts[answer.prompt] for answer in answers]
+    given = keywords(
+        [row.columns for row in rows],
+        messages=[list(row.messages) for row in rows],
+        prompts=[words(row.messages) for row in rows],
+        completion_ids=[list(answer.completion.token_ids) for answer in answers],
+        finish_reason=[answer.completion.finish_reason for answer in answers],
+    )
+    scores = rewards.score([answer.completion.text for answer in answers], given)
+    totals = rewards.total(scores)
+    return [
+        replace(answer, scores={name: values[place] for name, values in scores.items()}, total=totals[place])
+        for place, answer in enumerate(answers)
+    ]
 
 
 def words(messages: Sequence[Mapping[str, Any]]) -> str:

@@ -1,0 +1,32 @@
+"""`inspect` on a recipe that samples answers: what a person learns before the first update."""
+
+import json
+
+from tests.bad_inputs.rl import FINE, RECIPE
+from tests.user import User, tiny_folder, user_at_work  # noqa: F401 - fixtures
+
+
+def test_it_tells_spread_lengths_best_and_worst(user: User, capsys) -> None:
+    user.write("recipes/rl.yaml", RECIPE)
+    user.write("plugins/rewards/mine.py", FINE)
+    user.write("plugins/rewards/same.py", "def same(completions): return [1.0] * len(completions)\n")
+    from runner.__main__ import main
+
+    assert main(["inspect", "recipe=rl", "--count", "3", "--output", "answers.jsonl"]) == 0
+    told = capsys.readouterr().out
+    assert "3 of 20 prompts x 4 answers of tiny" in told and "of 3 without a spread" in told
+    assert "cut off at 4" in told and "\nbest: mine " in told and "\nworst: mine " in told and ">>> What is" in told
+    rows = [json.loads(line) for line in (user.root / "answers.jsonl").read_text().splitlines()]
+    assert len(rows) == 12 and all(set(row["rewards"]) == {"mine"} for row in rows)
+    assert main(["inspect", "recipe=rl", "++reward.same={}", "reward.mine.weight=0.0", "--count", "2"]) == 0
+    assert "groups     2 of 2 without a spread: nothing is learned from them" in capsys.readouterr().out
+    assert not (user.root / "outputs").exists()
+
+
+def test_mistakes_end_it_with_a_sentence(user: User) -> None:
+    user.write("recipes/rl.yaml", RECIPE)
+    user.write("plugins/rewards/mine.py", "def mine(completions): raise KeyError('x')\n")
+    assert user.tell("inspect", "recipe=rl", "--count", "2") == (0, "")  # all have failed, and the table says so
+    user.write("plugins/rewards/mine.py", "def mine(completions): return [1]\n")
+    code, told = user.tell("inspect", "recipe=rl", "--count", "2")
+    assert code == 2 and told.startswith("reward mine: returned 1 scores for 8 completions.")
