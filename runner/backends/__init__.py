@@ -6,12 +6,14 @@ whichever engine answers.
 
 import importlib.util
 
+from runner.backends._completion import Prompt
 from runner.backends._engine import Engine
+from runner.backends._feed import Ask, ListFeed
 from runner.core import registry
 from runner.core.errors import ConfigError
 from runner.core.specs import Backend, Model
 
-__all__ = ["Engine", "begin", "check", "choose", "start"]
+__all__ = ["Ask", "Engine", "ListFeed", "Prompt", "begin", "check", "choose", "start"]
 
 
 def choose(name: str) -> str:

@@ -1,26 +1,47 @@
-"""Makes a Completion of what an engine returned, the same way for all engines.
+"""Makes prompts, and a Completion of what an engine returned, the same way for all engines.
 
 The tail of a prompt that already belongs to the answer (a think block that the template opened, the response_prefix)
 moves from the prompt to the completion: text and token counts speak of the same words.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from runner.core import thoughts
-from runner.core.types import Completion
+from runner.core.specs import Template
+from runner.core.types import Completion, Message
+from runner.data.control import Guarded
 
 _THINK = re.compile(r"<think>\s*(?:</think>\s*)?\Z")
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt with its ids; `head` of them come before the answer, whose text so far is `prefix`."""
+    """A prompt with its ids; `head` of them come before the answer, whose text so far is `prefix`.
+
+    text: what the ids spell; where a server makes the ids, the conversation as JSON, and no ids.
+    """
 
     ids: tuple[int, ...]
     head: int
     prefix: str
+    text: str = ""
+
+
+def prompt(
+    tokenizer: Any, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()
+) -> Prompt:
+    """The prompt that every engine answers.
+
+    Raises:
+        DataError: the chat template does not take the conversation. ModelError: there is no chat template.
+    """
+    from runner.data import prompt as prompts
+
+    text = prompts.prompt(tokenizer, messages, template, tools)
+    return read(text, template.response_prefix, lambda part: prompts.ids(tokenizer, part))
 
 
 def split_prefix(prompt: str, response_prefix: str) -> tuple[str, str]:
@@ -31,15 +52,15 @@ def split_prefix(prompt: str, response_prefix: str) -> tuple[str, str]:
     return head, prompt[len(head) :]
 
 
-def read(prompt: str, response_prefix: str, encode: Callable[[str], Sequence[int]]) -> Prompt:
+def read(prompt: Guarded, response_prefix: str, encode: Callable[[Guarded], Sequence[int]]) -> Prompt:
     """Tokenize a prompt once, as it is, and find where the answer starts in its ids."""
     ids = tuple(encode(prompt))
-    head, prefix = split_prefix(prompt, response_prefix)
+    head, prefix = split_prefix(prompt.text, response_prefix)
     if not prefix:
-        return Prompt(ids, len(ids), "")
-    alone = tuple(encode(head))
+        return Prompt(ids, len(ids), "", prompt.text)
+    alone = tuple(encode(Guarded(head, tuple(place for place in prompt.places if place[1] <= len(head)))))
     same = next((n for n, (a, b) in enumerate(zip(ids, alone, strict=False)) if a != b), min(len(ids), len(alone)))
-    return Prompt(ids, same, prefix)
+    return Prompt(ids, same, prefix, prompt.text)
 
 
 def completion(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from runner.backends._completion import Prompt
 from runner.backends._feed import Ask, Feed, ListFeed
 from runner.core.specs import Sampling, Template
 from runner.core.types import Completion, Message
@@ -13,25 +14,29 @@ Finished = Callable[[int, list[Completion]], None]
 class Engine(Protocol):
     """What answers prompts.
 
-    A prompt is text that ends where the answer starts or goes on. `prefix` is the layer's response_prefix, with
-    which the prompts end already: it belongs to the answer's text and tokens.
+    A prompt ends where the answer starts or goes on: a response_prefix at its end belongs to the answer.
     """
 
     context: int  # tokens that a prompt and its answer may have together
 
-    def prompt(self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()) -> str:
-        """The text to be continued."""
+    def prompt(
+        self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> Prompt:
+        """What is to be continued.
+
+        Raises:
+            DataError: the chat template does not take the conversation.
+        """
         ...
 
-    def room(self, prompt: str) -> int:
+    def room(self, prompt: Prompt) -> int:
         """The tokens that the context leaves for an answer to this prompt; below 1 it cannot be answered."""
         ...
 
     def generate(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         sampling: Sampling,
-        prefix: str = "",
         seeds: Sequence[int] | None = None,
         finished: Finished | None = None,
     ) -> list[list[Completion]]:
@@ -44,11 +49,14 @@ class Engine(Protocol):
         """
         ...
 
-    def work(self, feed: Feed, sampling: Sampling, prefix: str, finished: Finished) -> None:
-        """Answer prompts from a feed until it is over; what `generate` and replicas are made of."""
+    def work(self, feed: Feed, sampling: Sampling, finished: Finished) -> None:
+        """Answer prompts from a feed until it is over; what `generate` and replicas are made of.
+
+        The feed's pulse is felt after every step: what it raises ends the work, and so does what `finished` raises.
+        """
         ...
 
-    def stream(self, prompt: str, sampling: Sampling, prefix: str = "", seed: int = 0) -> Iterator[str | Completion]:
+    def stream(self, prompt: Prompt, sampling: Sampling, seed: int = 0) -> Iterator[str | Completion]:
         """Pieces of one answer as they come, the prefix first; the whole Completion last."""
         ...
 
@@ -59,9 +67,8 @@ class Engine(Protocol):
 
 def gather(
     engine: Engine,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     sampling: Sampling,
-    prefix: str,
     seeds: Sequence[int] | None,
     finished: Finished | None,
 ) -> list[list[Completion]]:
@@ -74,5 +81,5 @@ def gather(
             finished(place, made)
 
     asks = (Ask(place, prompt, seeds[place] if seeds else place) for place, prompt in enumerate(prompts))
-    engine.work(ListFeed(asks), sampling, prefix, take)
+    engine.work(ListFeed(asks), sampling, take)
     return answers

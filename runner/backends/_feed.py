@@ -1,10 +1,13 @@
 """Where an engine gets its prompts from while it works: a list of its own, or the queue that several replicas share."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from queue import Empty
 from typing import Any, Protocol
+
+from runner.backends._completion import Prompt
 
 
 @dataclass(frozen=True)
@@ -12,7 +15,7 @@ class Ask:
     """A prompt, its place in the input and its seed."""
 
     place: int
-    prompt: str
+    prompt: Prompt
     seed: int
 
 
@@ -23,16 +26,25 @@ class Feed(Protocol):
         """At most `count` prompts, none when there is none now; with `wait` none only when there will be no more."""
         ...
 
+    def pulse(self) -> None:
+        """Called between the steps of the work, often; may raise to end it."""
+        ...
+
 
 class ListFeed:
-    """All prompts, there from the start."""
+    """All prompts, each made when it is taken. beat: what `pulse` does."""
 
-    def __init__(self, asks: Iterable[Ask]) -> None:
-        self.left = deque(asks)
+    def __init__(self, asks: Iterable[Ask], beat: Callable[[], None] | None = None) -> None:
+        self.left, self.beat = iter(asks), beat
 
     def take(self, count: int, wait: bool) -> list[Ask]:
         """See `Feed.take`."""
-        return [self.left.popleft() for _ in range(min(count, len(self.left)))]
+        return list(islice(self.left, count))
+
+    def pulse(self) -> None:
+        """See `Feed.pulse`."""
+        if self.beat is not None:
+            self.beat()
 
 
 class QueueFeed:
@@ -52,6 +64,9 @@ class QueueFeed:
             self.over = chunk is None
             self.left.extend(chunk or ())
         return [self.left.popleft() for _ in range(min(count, len(self.left)))]
+
+    def pulse(self) -> None:
+        """See `Feed.pulse`: the process that fills the queue decides."""
 
 
 def chunks(total: int, takers: int) -> list[int]:

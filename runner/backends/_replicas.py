@@ -12,6 +12,8 @@ from multiprocessing import get_context
 from queue import Empty
 from typing import Any
 
+from runner.backends._completion import Prompt
+from runner.backends._completion import prompt as made_prompt
 from runner.backends._engine import Engine, Finished, gather
 from runner.backends._feed import Ask, Feed, QueueFeed, chunks
 from runner.core.errors import ConfigError, RunnerError, StageError
@@ -20,6 +22,7 @@ from runner.core.types import Completion, Message
 
 Begin = Callable[[Backend, Model, str], Engine]  # makes one engine in the process that calls it
 
+PATIENCE = 0.2  # seconds between looks at whether the replicas live and the user wants to stop
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -67,28 +70,27 @@ class Replicas:
             self.processes[-1].start()
         self.context: int = min(value for kind, value in (self._next() for _ in places) if kind == "ready")
 
-    def prompt(self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()) -> str:
-        """The text to be continued."""
-        from runner.data.render import prompt_text
+    def prompt(
+        self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> Prompt:
+        """See `Engine.prompt`."""
+        return made_prompt(self.tokenizer, messages, template, tools)
 
-        return prompt_text(self.tokenizer, messages, template, tools)
-
-    def room(self, prompt: str) -> int:
+    def room(self, prompt: Prompt) -> int:
         """See `Engine.room`."""
-        return self.context - len(list(self.tokenizer(prompt, add_special_tokens=False)["input_ids"]))
+        return self.context - len(prompt.ids)
 
     def generate(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         sampling: Sampling,
-        prefix: str = "",
         seeds: Sequence[int] | None = None,
         finished: Finished | None = None,
     ) -> list[list[Completion]]:
         """See `Engine.generate`."""
-        return gather(self, prompts, sampling, prefix, seeds, finished)
+        return gather(self, prompts, sampling, seeds, finished)
 
-    def work(self, feed: Feed, sampling: Sampling, prefix: str, finished: Finished) -> None:
+    def work(self, feed: Feed, sampling: Sampling, finished: Finished) -> None:
         """See `Engine.work`."""
         asks: list[Ask] = []
         while taken := feed.take(1 << 20, wait=True):
@@ -99,17 +101,17 @@ class Replicas:
             at += size
         for orders in self.orders:
             self.tasks.put(None)
-            orders.put((sampling, prefix))
+            orders.put(sampling)
         left = len(self.processes)
         while left:
-            kind, value = self._next()
+            kind, value = self._next(feed.pulse)
             if kind == "answer":
                 finished(*value)
             left -= kind == "over"
 
-    def stream(self, prompt: str, sampling: Sampling, prefix: str = "", seed: int = 0) -> Iterator[str | Completion]:
+    def stream(self, prompt: Prompt, sampling: Sampling, seed: int = 0) -> Iterator[str | Completion]:
         """Not by pieces: the whole answer."""
-        ((made,),) = self.generate([prompt], sampling, prefix, [seed])
+        ((made,),) = self.generate([prompt], sampling, [seed])
         yield made.text
         yield made
 
@@ -123,15 +125,20 @@ class Replicas:
                 process.kill()
                 process.join()
 
-    def _next(self) -> tuple[str, Any]:
+    def _next(self, pulse: Callable[[], None] = lambda: None) -> tuple[str, Any]:
         """The next word of a replica.
 
         Raises:
-            RunnerError: a replica's own, or the news that one ended.
+            RunnerError: a replica's own, or the news that one ended. What `pulse` raises; the replicas are ended then.
         """
         while True:
             try:
-                kind, value = self.results.get(timeout=1)
+                pulse()
+            except BaseException:
+                self._kill()
+                raise
+            try:
+                kind, value = self.results.get(timeout=PATIENCE)
             except Empty:
                 ended = [(n, process.exitcode) for n, process in enumerate(self.processes) if not process.is_alive()]
                 if ended:
@@ -169,8 +176,7 @@ def _serve(
         engine = begin(backend, model, hub)
         results.put(("ready", engine.context))
         while (order := orders.get()) is not None:
-            sampling, prefix = order
-            engine.work(QueueFeed(tasks), sampling, prefix, lambda place, made: results.put(("answer", (place, made))))
+            engine.work(QueueFeed(tasks), order, lambda place, made: results.put(("answer", (place, made))))
             results.put(("over", None))
         with contextlib.suppress(Exception):  # it ends with this process anyway
             engine.close()

@@ -3,18 +3,23 @@ that the server knows; `backend.engine.base_url` says where it is. Requests go o
 repeated with growing waits; a prompt that the server refuses costs that prompt only.
 """
 
+import contextlib
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from runner.backends import _completion, _endpoint
+from runner.backends._completion import Prompt
 from runner.backends._engine import Finished, gather
 from runner.backends._feed import Ask, Feed
 from runner.core import schema
 from runner.core.errors import ConfigError, StageError
 from runner.core.specs import Backend, Model, Sampling, Template
 from runner.core.types import Completion, Message
+
+PATIENCE = 0.2  # seconds between looks at whether the user wants to stop
 
 
 class Openai:
@@ -70,89 +75,98 @@ class Openai:
             )
         return int(getattr(known.get(self.name), "max_model_len", None) or 1 << 30)
 
-    def prompt(self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()) -> str:
-        """The text to be continued, or the conversation as JSON where the server renders it."""
+    def prompt(
+        self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> Prompt:
+        """See `Engine.prompt`; the conversation as JSON where the server renders and tokenizes it."""
         if self.tokenizer is None:
-            return _endpoint.messages_text(messages, template, tools)
-        from runner.data.render import prompt_text
+            text = _endpoint.messages_text(messages, template, tools)
+            return Prompt((), 0, template.response_prefix, text)
+        return _completion.prompt(self.tokenizer, messages, template, tools)
 
-        return prompt_text(self.tokenizer, messages, template, tools)
-
-    def room(self, prompt: str) -> int:
+    def room(self, prompt: Prompt) -> int:
         """See `Engine.room`; unknown, and then large, without a tokenizer."""
-        return self.context - (len(self._encode(prompt)) if self.tokenizer is not None else 0)
+        return self.context - len(prompt.ids)
 
     def generate(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         sampling: Sampling,
-        prefix: str = "",
         seeds: Sequence[int] | None = None,
         finished: Finished | None = None,
     ) -> list[list[Completion]]:
         """See `Engine.generate`; the seeds are the server's to follow."""
-        return gather(self, prompts, sampling, prefix, seeds, finished)
+        return gather(self, prompts, sampling, seeds, finished)
 
-    def work(self, feed: Feed, sampling: Sampling, prefix: str, finished: Finished) -> None:
+    def work(self, feed: Feed, sampling: Sampling, finished: Finished) -> None:
         """See `Engine.work`."""
-        running: dict[Future[list[Completion]], int] = {}
-        pool = ThreadPoolExecutor(self.keys.concurrency)
+        todo, done = SimpleQueue[Ask | None](), SimpleQueue[tuple[Ask, Any]]()
+        workers = range(self.keys.concurrency)
+        for _ in workers:  # daemons: a request that hangs must not hold up the end of the process
+            threading.Thread(target=self._serve, args=(todo, done, sampling), daemon=True).start()
+        running = 0
         try:
             while True:
-                for ask in feed.take(self.keys.concurrency - len(running), wait=not running):
-                    running[pool.submit(self._answer, ask, sampling, prefix)] = ask.place
+                for ask in feed.take(self.keys.concurrency - running, wait=not running):
+                    todo.put(ask)
+                    running += 1
                 if not running:
                     return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    finished(running.pop(future), future.result())
+                with contextlib.suppress(Empty):
+                    ask, made = done.get(timeout=PATIENCE)
+                    running -= 1
+                    if isinstance(made, BaseException):
+                        raise made
+                    finished(ask.place, made)
+                feed.pulse()
         finally:
-            pool.shutdown(wait=not running, cancel_futures=True)
+            for _ in workers:
+                todo.put(None)
 
-    def _answer(self, ask: Ask, sampling: Sampling, prefix: str) -> list[Completion]:
+    def _serve(self, todo: "SimpleQueue[Ask | None]", done: "SimpleQueue[tuple[Ask, Any]]", sampling: Sampling) -> None:
+        """A worker: one request at a time, until there is None to do."""
+        while (ask := todo.get()) is not None:
+            try:
+                done.put((ask, self._answer(ask, sampling)))
+            except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+                done.put((ask, error))
+
+    def _answer(self, ask: Ask, sampling: Sampling) -> list[Completion]:
         """All samples of a prompt: a request each, so that each has its seed and its counts."""
-        read = self._read(ask.prompt, prefix)
         made: list[Completion] = []
         for sample in range(sampling.n):
             try:
-                reply = self._send(ask.prompt, read, sampling, prefix, ask.seed + sample)
+                reply = self._send(ask.prompt, sampling, ask.seed + sample)
             except self.errors.AuthenticationError:
                 raise StageError(f"backend.engine.key_env: {self.keys.base_url} refuses the key.") from None
             except self.errors.APIError as error:
-                made.append(_completion.failure(read, str(error), sample))
+                made.append(_completion.failure(ask.prompt, str(error), sample))
                 continue
             choice = reply.choices[0]
             text = _endpoint.said(choice.message) if self.tokenizer is None else choice.text
             logprobs = _logprobs(choice) if sampling.logprobs else None
-            made.append(_endpoint.completion(read, text, choice.finish_reason, reply.usage, sample, logprobs))
+            made.append(_endpoint.completion(ask.prompt, text, choice.finish_reason, reply.usage, sample, logprobs))
         return made
 
-    def _read(self, prompt: str, prefix: str) -> _completion.Prompt:
-        if self.tokenizer is None:
-            return _completion.Prompt((), 0, prefix)
-        return _completion.read(prompt, prefix, self._encode)
-
-    def _send(
-        self, prompt: str, read: _completion.Prompt, sampling: Sampling, prefix: str, seed: int, stream: bool = False
-    ) -> Any:
+    def _send(self, prompt: Prompt, sampling: Sampling, seed: int, stream: bool = False) -> Any:
         keys = _endpoint.sampling_keys(sampling, seed, self.keys.extra)
         if stream:
             keys |= {"stream": True, "stream_options": {"include_usage": True}}
         if self.tokenizer is None:
-            own = _endpoint.chat_keys(prompt, prefix)
+            own = _endpoint.chat_keys(prompt.text, prompt.prefix)
             body = {**keys.pop("extra_body"), **own.pop("extra_body")}
             keys |= {"logprobs": True} if sampling.logprobs else {}
             return self.client.chat.completions.create(model=self.name, **keys, **own, extra_body=body)
         keys |= {"logprobs": 0} if sampling.logprobs else {}
-        return self.client.completions.create(model=self.name, prompt=list(read.ids), **keys)
+        return self.client.completions.create(model=self.name, prompt=list(prompt.ids), **keys)
 
-    def stream(self, prompt: str, sampling: Sampling, prefix: str = "", seed: int = 0) -> Iterator[str | Completion]:
+    def stream(self, prompt: Prompt, sampling: Sampling, seed: int = 0) -> Iterator[str | Completion]:
         """See `Engine.stream`."""
-        read = self._read(prompt, prefix)
-        if read.prefix:
-            yield read.prefix
+        if prompt.prefix:
+            yield prompt.prefix
         text, reason, usage, pieces = "", None, None, _endpoint.Pieces()
         try:
-            with self._send(prompt, read, sampling, prefix, seed, stream=True) as reply:
+            with self._send(prompt, sampling, seed, stream=True) as reply:
                 for event in reply:
                     usage = event.usage or usage
                     for choice in event.choices:
@@ -161,17 +175,13 @@ class Openai:
                         if piece:
                             yield piece
         except self.errors.APIError as error:
-            yield _completion.failure(read, str(error))
+            yield _completion.failure(prompt, str(error))
             return
-        yield _endpoint.completion(read, text, reason, usage, 0, None)
+        yield _endpoint.completion(prompt, text, reason, usage, 0, None)
 
     def close(self) -> None:
         """Close the connections."""
         self.client.close()
-
-    def _encode(self, text: str) -> list[int]:
-        assert self.tokenizer is not None
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _tokenizer(name: str, hub: str) -> Any:

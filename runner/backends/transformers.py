@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runner.backends import _completion, _sampling
+from runner.backends._completion import Prompt
 from runner.backends._engine import Finished, gather
 from runner.backends._feed import Feed
 from runner.core.errors import ConfigError
 from runner.core.specs import Backend, Model, Sampling, Template
 from runner.core.types import Completion, Message
-from runner.data.render import prompt_text
 from runner.models.load import load_model, load_tokenizer
 from runner.models.locate import locate
 
@@ -52,39 +52,40 @@ class Transformers:
         for name in backend.engine:
             raise ConfigError(f"backend.engine.{name}", "the transformers backend takes no engine arguments")
 
-    def prompt(self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()) -> str:
-        """The text to be continued."""
-        return prompt_text(self.tokenizer, messages, template, tools)
+    def prompt(
+        self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> Prompt:
+        """See `Engine.prompt`."""
+        return _completion.prompt(self.tokenizer, messages, template, tools)
 
-    def room(self, prompt: str) -> int:
+    def room(self, prompt: Prompt) -> int:
         """See `Engine.room`."""
-        return self.context - len(self._encode(prompt))
+        return self.context - len(prompt.ids)
 
     def generate(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         sampling: Sampling,
-        prefix: str = "",
         seeds: Sequence[int] | None = None,
         finished: Finished | None = None,
     ) -> list[list[Completion]]:
         """See `Engine.generate`."""
-        return gather(self, prompts, sampling, prefix, seeds, finished)
+        return gather(self, prompts, sampling, seeds, finished)
 
-    def work(self, feed: Feed, sampling: Sampling, prefix: str, finished: Finished) -> None:
+    def work(self, feed: Feed, sampling: Sampling, finished: Finished) -> None:
         """See `Engine.work`."""
         waiting: deque[Row] = deque()
         asked: dict[int, _Asked] = {}
 
         def refill(wait: bool) -> None:
             for ask in feed.take(WINDOW, wait):
-                prompt = _completion.read(ask.prompt, prefix, self._encode)
-                error = _completion.too_long(prompt, self.context)
+                error = _completion.too_long(ask.prompt, self.context)
                 if error:
-                    finished(ask.place, [_completion.failure(prompt, error, sample) for sample in range(sampling.n)])
+                    failed = [_completion.failure(ask.prompt, error, sample) for sample in range(sampling.n)]
+                    finished(ask.place, failed)
                     continue
-                rows = [self._row(ask.place, prompt, sampling, sample, ask.seed) for sample in range(sampling.n)]
-                asked[ask.place] = _Asked(prompt, rows, len(rows))
+                rows = [self._row(ask.place, ask.prompt, sampling, sample, ask.seed) for sample in range(sampling.n)]
+                asked[ask.place] = _Asked(ask.prompt, rows, len(rows))
                 waiting.extend(rows)
             _sort(waiting)
 
@@ -94,6 +95,7 @@ class Transformers:
             if not waiting:
                 return
             for advanced in rolling.steps(waiting):
+                feed.pulse()
                 for place in (row.index for row in advanced if row.finish_reason):
                     asked[place].left -= 1
                     if not asked[place].left:
@@ -102,16 +104,15 @@ class Transformers:
                 if len(waiting) < FEW:
                     refill(wait=False)
 
-    def stream(self, prompt: str, sampling: Sampling, prefix: str = "", seed: int = 0) -> Iterator[str | Completion]:
+    def stream(self, prompt: Prompt, sampling: Sampling, seed: int = 0) -> Iterator[str | Completion]:
         """See `Engine.stream`."""
-        read = _completion.read(prompt, prefix, self._encode)
-        error = _completion.too_long(read, self.context)
+        error = _completion.too_long(prompt, self.context)
         if error:
-            yield _completion.failure(read, error)
+            yield _completion.failure(prompt, error)
             return
-        row = self._row(0, read, sampling, 0, seed)
-        if read.prefix:
-            yield read.prefix
+        row = self._row(0, prompt, sampling, 0, seed)
+        if prompt.prefix:
+            yield prompt.prefix
         shown = 0
         for _ in self._rolling(sampling).steps(deque([row])):
             text, _ = _completion.cut_at_stop(self._text(row), sampling.stop)
@@ -119,7 +120,7 @@ class Transformers:
             if ready > shown:
                 yield text[shown:ready]
                 shown = ready
-        yield self._completion(read, row, sampling, 0)
+        yield self._completion(prompt, row, sampling, 0)
 
     def close(self) -> None:
         """Free the weights."""
@@ -129,10 +130,7 @@ class Transformers:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _encode(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def _row(self, place: int, prompt: _completion.Prompt, sampling: Sampling, sample: int, seed: int) -> "Row":
+    def _row(self, place: int, prompt: Prompt, sampling: Sampling, sample: int, seed: int) -> "Row":
         from runner.backends._sampler import Row
 
         return Row(place, list(prompt.ids), random.Random(f"{sampling.seed}:{seed}:{sample}"))
@@ -157,7 +155,7 @@ class Transformers:
         kept = row.new[:-1] if row.new and row.new[-1] in self.ends else row.new
         return str(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
-    def _completion(self, prompt: _completion.Prompt, row: "Row", sampling: Sampling, sample: int) -> Completion:
+    def _completion(self, prompt: Prompt, row: "Row", sampling: Sampling, sample: int) -> Completion:
         text, _ = _completion.cut_at_stop(self._text(row), sampling.stop)
         logprobs = row.logprobs if sampling.logprobs else None
         return _completion.completion(prompt, text, row.new, row.finish_reason or "length", sample, logprobs)
@@ -167,7 +165,7 @@ class Transformers:
 class _Asked:
     """A prompt whose answers are in the making; `left` of them are not finished."""
 
-    prompt: _completion.Prompt
+    prompt: Prompt
     rows: list["Row"]
     left: int
 

@@ -12,13 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from runner.backends import _completion, _sampling, _vllm_arguments
+from runner.backends._completion import Prompt
 from runner.backends._engine import Finished, gather
-from runner.backends._feed import Feed
+from runner.backends._feed import Ask, Feed
 from runner.core.errors import ConfigError, StageError
 from runner.core.specs import Backend, Model, Sampling, Template
 from runner.core.types import Completion, Message
 
 IN_FLIGHT = 4096  # prompts that the engine holds at once: more than it works on, so that it never waits
+FEW = 32  # prompts that it is given at a time
 
 
 class Vllm:
@@ -50,64 +52,64 @@ class Vllm:
         """Refuse unknown engine arguments."""
         _vllm_arguments.check(backend.engine)
 
-    def prompt(self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()) -> str:
-        """The text to be continued."""
-        from runner.data.render import prompt_text
+    def prompt(
+        self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> Prompt:
+        """See `Engine.prompt`."""
+        return _completion.prompt(self.tokenizer, messages, template, tools)
 
-        return prompt_text(self.tokenizer, messages, template, tools)
-
-    def room(self, prompt: str) -> int:
+    def room(self, prompt: Prompt) -> int:
         """See `Engine.room`."""
-        return self.context - len(self._encode(prompt))
+        return self.context - len(prompt.ids)
 
     def generate(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         sampling: Sampling,
-        prefix: str = "",
         seeds: Sequence[int] | None = None,
         finished: Finished | None = None,
     ) -> list[list[Completion]]:
         """See `Engine.generate`."""
-        return gather(self, prompts, sampling, prefix, seeds, finished)
+        return gather(self, prompts, sampling, seeds, finished)
 
-    def work(self, feed: Feed, sampling: Sampling, prefix: str, finished: Finished) -> None:
+    def work(self, feed: Feed, sampling: Sampling, finished: Finished) -> None:
         """See `Engine.work`."""
         keys, seeded = self._keys(sampling), sampling.seed is not None
-        asked: dict[str, tuple[int, _completion.Prompt]] = {}
+        asked: dict[str, Ask] = {}
         try:
             while True:
-                for ask in feed.take(max(0, IN_FLIGHT - len(asked)), wait=not asked):
-                    read = _completion.read(ask.prompt, prefix, self._encode)
-                    error = _completion.too_long(read, self.context)
-                    name = None if error else self._add(read, keys, ask.seed if seeded else None)
-                    if name is None:
-                        failed = [_completion.failure(read, str(error), sample) for sample in range(sampling.n)]
-                        finished(ask.place, failed)
-                    else:
-                        asked[name] = (ask.place, read)
+                # a few at a time: the engine, in its own process, begins with the first while the next are made
+                while len(asked) < IN_FLIGHT and (some := feed.take(FEW, wait=not asked)):
+                    for ask in some:
+                        error = _completion.too_long(ask.prompt, self.context)
+                        if error:
+                            failed = [_completion.failure(ask.prompt, error, sample) for sample in range(sampling.n)]
+                            finished(ask.place, failed)
+                        else:
+                            asked[self._add(ask.prompt, keys, ask.seed if seeded else None)] = ask
+                    feed.pulse()
                 if not asked:
                     return
                 for output in self._step():
                     if output.finished:
-                        place, read = asked.pop(output.request_id)
-                        finished(place, [self._completion(read, made, sampling) for made in output.outputs])
+                        ask = asked.pop(output.request_id)
+                        finished(ask.place, [self._completion(ask.prompt, made, sampling) for made in output.outputs])
+                feed.pulse()
         finally:
             self._abort(list(asked))
 
-    def stream(self, prompt: str, sampling: Sampling, prefix: str = "", seed: int = 0) -> Iterator[str | Completion]:
+    def stream(self, prompt: Prompt, sampling: Sampling, seed: int = 0) -> Iterator[str | Completion]:
         """See `Engine.stream`."""
         from vllm.sampling_params import RequestOutputKind
 
-        read = _completion.read(prompt, prefix, self._encode)
-        error = _completion.too_long(read, self.context)
+        error = _completion.too_long(prompt, self.context)
         if error:
-            yield _completion.failure(read, error)
+            yield _completion.failure(prompt, error)
             return
-        if read.prefix:
-            yield read.prefix
+        if prompt.prefix:
+            yield prompt.prefix
         keys = {**self._keys(sampling), "n": 1, "output_kind": RequestOutputKind.CUMULATIVE}
-        name, shown = self._add(read, keys, seed if sampling.seed is not None else None), 0
+        name, shown = self._add(prompt, keys, seed if sampling.seed is not None else None), 0
         done = False
         try:
             while not done:
@@ -117,7 +119,7 @@ class Vllm:
                     if ready > shown:
                         yield made.text[shown:ready]
                         shown = ready
-            yield self._completion(read, made, sampling)
+            yield self._completion(prompt, made, sampling)
         finally:
             self._abort([] if done else [name])
 
@@ -143,9 +145,6 @@ class Vllm:
             if names:
                 self.engine.abort_request(names)
 
-    def _encode(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
     def _keys(self, sampling: Sampling) -> dict[str, Any]:
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
@@ -156,26 +155,26 @@ class Vllm:
             keys["structured_outputs"] = StructuredOutputsParams(**guided)
         return {**keys, "output_kind": RequestOutputKind.FINAL_ONLY}
 
-    def _add(self, read: _completion.Prompt, keys: dict[str, Any], seed: int | None) -> str:
+    def _add(self, prompt: Prompt, keys: dict[str, Any], seed: int | None) -> str:
         from vllm import SamplingParams
 
         self._count += 1
         name = str(self._count)
-        prompt = {"type": "token", "prompt_token_ids": list(read.ids)}
+        ids = {"type": "token", "prompt_token_ids": list(prompt.ids)}
         try:
-            self.engine.add_request(name, prompt, SamplingParams(**keys, seed=seed), lora_request=self.adapter)
+            self.engine.add_request(name, ids, SamplingParams(**keys, seed=seed), lora_request=self.adapter)
         except ValueError as error:
             raise ConfigError("sampling", f"vLLM refuses it: {_first_line(error)}") from None
         return name
 
-    def _completion(self, read: _completion.Prompt, made: Any, sampling: Sampling) -> Completion:
+    def _completion(self, prompt: Prompt, made: Any, sampling: Sampling) -> Completion:
         if made.finish_reason not in ("stop", "length"):
-            return _completion.failure(read, f"vLLM ended the answer: {made.finish_reason}", made.index)
+            return _completion.failure(prompt, f"vLLM ended the answer: {made.finish_reason}", made.index)
         ids = list(made.token_ids)
         logprobs = None
         if sampling.logprobs and made.logprobs is not None:
             logprobs = [float(held[token].logprob) for held, token in zip(made.logprobs, ids, strict=True)]
-        return _completion.completion(read, made.text, ids, made.finish_reason, made.index, logprobs)
+        return _completion.completion(prompt, made.text, ids, made.finish_reason, made.index, logprobs)
 
 
 def _start(keys: dict[str, Any]) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from runner.backends import _sampling
+from runner.backends import _completion, _sampling
 from runner.backends.transformers import Transformers
 from runner.core.specs import Backend, Sampling
 from runner.core.types import Completion
@@ -47,7 +47,8 @@ class LiveTransformers:
         def take(place: int, made: list[Completion]) -> None:
             finished(place, made[0])
 
-        self._engine.generate([prompt.text for prompt in prompts], self.sampling, self.prefix, seeds, take)
+        asked = [_completion.Prompt(prompt.ids, prompt.head, prompt.prefix, prompt.text) for prompt in prompts]
+        self._engine.generate(asked, self.sampling, seeds, take)
 
     def end(self, learner: "Learner") -> None:
         """Nothing was taken."""

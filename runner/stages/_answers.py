@@ -4,12 +4,12 @@ A question that cannot be asked or answered becomes a row with its error; too ma
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner.backends import Engine
+from runner.backends import Ask, Engine, ListFeed
 from runner.core import artifact
 from runner.core.errors import DataError, Interrupted, StageError
 from runner.core.job import Job
@@ -41,14 +41,19 @@ class Asking:
 
 @dataclass
 class Speed:
-    """Tokens made since the start."""
+    """Tokens made since the start, up to now or the end."""
 
     start: float = field(default_factory=time.monotonic)
+    end: float | None = None
     tokens: int = 0
+
+    def seconds(self) -> float:
+        """How long it took, or takes by now."""
+        return (self.end or time.monotonic()) - self.start
 
     def per_second(self) -> float:
         """Generated tokens a second."""
-        return round(self.tokens / max(time.monotonic() - self.start, 1e-9), 1)
+        return round(self.tokens / max(self.seconds(), 1e-9), 1)
 
 
 def ask(job: Job, start: Callable[[], Engine], questions: Sequence[Question], asking: Asking) -> dict[str, Any]:
@@ -79,7 +84,7 @@ def ask(job: Job, start: Callable[[], Engine], questions: Sequence[Question], as
             _ask(job, start, questions, missing, asking, results, speed, errors)
     finally:
         results.close()
-    return {"seconds": round(time.monotonic() - speed.start, 1), "tokens_per_s": speed.per_second()}
+    return {"seconds": round(speed.seconds(), 1), "tokens_per_s": speed.per_second()}
 
 
 def _ask(
@@ -100,26 +105,26 @@ def _ask(
                 errors.append(f"{questions[row].id}: {completion.error}")
         if len(errors) > asking.max_errors:
             raise StageError(f"{len(errors)} questions failed, more than max_errors. The first: {errors[0]}.")
+
+    def stop_if_asked() -> None:
         if job.stopping():
             raise Interrupted(f"{job.name}: stopped at {done} of {len(questions)} questions")
 
-    try:
-        prompts: dict[int, str] = {}
+    def asks() -> Iterator[Ask]:
         for row in missing:
+            question = questions[row]
             try:
-                prompts[row] = engine.prompt(questions[row].messages, asking.template, questions[row].tools)
+                prompt = engine.prompt(question.messages, asking.template, question.tools)
             except DataError as error:
                 failed = [Completion("", None, "error", 0, 0, n, error=str(error)) for n in range(asking.sampling.n)]
                 take(row, failed)
-        order = list(prompts)
+            else:
+                yield Ask(row, prompt, question.seed(_seed(asking.sampling, job)))
+
+    try:
         speed.start = time.monotonic()
-        engine.generate(
-            list(prompts.values()),
-            asking.sampling,
-            prefix=asking.template.response_prefix,
-            seeds=[questions[row].seed(_seed(asking.sampling, job)) for row in order],
-            finished=lambda place, made: take(order[place], made),
-        )
+        engine.work(ListFeed(asks(), stop_if_asked), asking.sampling, take)
+        speed.end = time.monotonic()
     finally:
         engine.close()
 

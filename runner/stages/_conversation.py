@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from runner.backends import Engine
+from runner.backends import Engine, Prompt
 from runner.core import schema
 from runner.core.specs import Sampling, Template
 from runner.core.types import Completion, Message
@@ -29,9 +29,8 @@ class Conversation:
         prompt = self._fitting()
         said = ""
         completion: Completion | None = None
-        prefix = self.template.response_prefix
         try:
-            for piece in self.engine.stream(prompt, self.sampling, prefix, self.seed + len(self.messages)):
+            for piece in self.engine.stream(prompt, self.sampling, self.seed + len(self.messages)):
                 if isinstance(piece, Completion):
                     completion = piece
                 else:
@@ -43,7 +42,7 @@ class Conversation:
             else:
                 self.messages.append(Message("assistant", said))
 
-    def _fitting(self) -> str:
+    def _fitting(self) -> Prompt:
         """The prompt, its oldest exchanges left out until there is room for an answer."""
         wanted = min(self.sampling.max_new_tokens, self.engine.context // 4)
         self.forgotten = 0

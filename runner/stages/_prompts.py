@@ -15,7 +15,7 @@ from runner.core.specs import Mix, Template
 from runner.core.types import Example
 from runner.data import dropped, mix
 from runner.data.dropped import Dropped
-from runner.data.render import Refused, prompt_text
+from runner.data.render import Refused
 from runner.models.locate import CONFIG
 from runner.rollouts.answers import Prompt
 from runner.stages._questions import as_row, asked, named
@@ -40,11 +40,10 @@ def prompts(
     made: list[Prompt] = []
     for example, question in zip(read.train, held, strict=True):
         try:
-            text = prompt_text(tokenizer, question.messages, template, question.tools)
+            found = _completion.prompt(tokenizer, question.messages, template, question.tools)
         except Refused as error:
             lost.append(Dropped(example.source, example.row, "the chat template refuses it", error.reason))
             continue
-        found = _completion.read(text, template.response_prefix, lambda text: _encode(tokenizer, text))
         most = room if limit is None else min(limit, room)
         if len(found.ids) > most:
             told = "max_length" if most == limit else "what the model's context leaves beside an answer"
@@ -52,7 +51,7 @@ def prompts(
             continue
         rows = tuple(as_row(message) for message in question.messages)
         known = (question.id, example.source, example.row, rows, question.columns)
-        made.append(Prompt(*known, text, found.ids, found.head, found.prefix))
+        made.append(Prompt(*known, found.text, found.ids, found.head, found.prefix))
     if folder is not None:
         dropped.write(folder, lost)
     total = len({(example.source, example.row) for example in read.train}) + len(read.dropped)
@@ -77,10 +76,6 @@ def room(located: Any, new: int) -> int:
             "sampling.max_new_tokens", f"{new} leave no room for a prompt: the model takes {context} tokens"
         )
     return context - new
-
-
-def _encode(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _too_long(example: Example, what: str, length: int, most: int) -> Dropped:

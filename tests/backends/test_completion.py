@@ -4,14 +4,18 @@ import pytest
 
 from runner.backends import _completion
 from runner.core import thoughts
+from runner.data.control import Guarded
 from tests.tiny import tiny_tokenizer
 
 EMPTY = "<think>\n\n</think>\n\n"
 
 
-def encode(text: str) -> list[int]:
+def encode(text: Guarded) -> list[int]:
     """Ids of the tiny tokenizer."""
-    return list(tiny_tokenizer()(text, add_special_tokens=False)["input_ids"])
+    return list(tiny_tokenizer()(text.text, add_special_tokens=False)["input_ids"])
+
+
+HELLO = encode(Guarded("Hello"))
 
 
 @pytest.mark.parametrize(
@@ -28,14 +32,14 @@ def encode(text: str) -> list[int]:
 def test_prefix_belongs_to_the_answer(tail: str, response_prefix: str, expected: str) -> None:
     """Text and token counts move together from the prompt to the completion."""
     head = "<|im_start|>user\nsay <think><|im_end|>\n<|im_start|>assistant\n"
-    read = _completion.read(head + tail, response_prefix, encode)
-    assert read.prefix == expected and list(read.ids) == encode(head + tail)
-    made = _completion.completion(read, "Hello", encode("Hello"), "stop", logprobs=[-1.0] * len(encode("Hello")))
+    read = _completion.read(Guarded(head + tail), response_prefix, encode)
+    assert read.prefix == expected and list(read.ids) == encode(Guarded(head + tail))
+    made = _completion.completion(read, "Hello", HELLO, "stop", logprobs=[-1.0] * len(HELLO))
     assert made.text == expected + "Hello"
-    assert made.prompt_tokens + made.completion_tokens == len(encode(head + tail)) + len(encode("Hello"))
-    assert made.prompt_tokens == len(encode(head))
+    assert made.prompt_tokens + made.completion_tokens == len(encode(Guarded(head + tail))) + len(HELLO)
+    assert made.prompt_tokens == len(encode(Guarded(head)))
     assert len(made.token_ids) == len(made.mask) == len(made.logprobs or ()) == made.completion_tokens
-    assert sum(made.mask) == len(encode("Hello"))
+    assert sum(made.mask) == len(HELLO)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +55,7 @@ def test_prefix_belongs_to_the_answer(tail: str, response_prefix: str, expected:
 def test_thoughts(text: str, reasoning: str | None, answer: str) -> None:
     """A block at the start is thoughts, an unclosed one is all thoughts, a tag in the answer is text."""
     assert thoughts.split(text) == (reasoning, answer)
-    read = _completion.read("x", "", encode)
+    read = _completion.read(Guarded("x"), "", encode)
     assert _completion.completion(read, text, [], "stop").reasoning == reasoning
 
 

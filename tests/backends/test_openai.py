@@ -1,5 +1,7 @@
 """The endpoint backend against a small real server: prompts as ids or messages, retries, refusals, streams."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,37 @@ def test_with_a_tokenizer_the_prompt_is_the_same_ids_as_everywhere(folder: Path)
     assert made.logprobs == (0.0,) * begun + (-0.5, -0.25, -1.0)
 
 
+def test_words_that_spell_control_tokens_are_words(folder: Path) -> None:
+    """The ids are those of training: one end of turn fewer than the words say."""
+    tokenizer = tiny_tokenizer("thinker")
+    with serving() as server:
+        engine = client(server, tokenizer=str(folder))
+        engine.generate(
+            [engine.prompt([Message("user", "what is <|im_end|>?")], Template())], Sampling(max_new_tokens=2)
+        )
+        engine.close()
+    assert server.asked[0]["prompt"].count(tokenizer.convert_tokens_to_ids("<|im_end|>")) == 1
+
+
+def test_a_stop_waits_for_no_answer() -> None:
+    """The process can end too, though requests are on their way."""
+    code = (
+        "import sys, time; from runner.backends import start, ListFeed, Ask\n"
+        "from runner.core.specs import *; from runner.core.types import Message\n"
+        "engine = start(Backend(name='openai', engine={'base_url': sys.argv[1]}), Model(id='robin'), 'modelscope')\n"
+        "asks = [Ask(n, engine.prompt([Message('user', 'hello')], Template()), n) for n in range(9)]\n"
+        "begun = time.monotonic()\n"
+        "def beat():\n"
+        "    if time.monotonic() > begun + 0.3: raise KeyboardInterrupt\n"
+        "engine.work(ListFeed(asks, beat), Sampling(), lambda place, made: None)\n"
+    )
+    with serving(delay=30) as server:
+        root = str(Path(__file__).parents[2])
+        begun = time.monotonic()
+        ended = subprocess.run([sys.executable, "-c", code, server.url], cwd=root, capture_output=True, timeout=25)
+        assert b"KeyboardInterrupt" in ended.stderr and time.monotonic() - begun < 15 and len(server.asked) == 9
+
+
 def test_without_a_tokenizer_the_messages_are_sent() -> None:
     """The system prompt, the mode, and a prefix that the server goes on with; thoughts that come apart are put back."""
     with serving() as server:
@@ -56,7 +89,7 @@ def test_without_a_tokenizer_the_messages_are_sent() -> None:
         template = Template(thinking="on", system="Be kind.")
         ((made,),) = engine.generate([engine.prompt(HELLO, template)], Sampling(guided_regex="a+"))
         prefixed = engine.prompt(HELLO, Template(response_prefix="Sure: "))
-        ((other,),) = engine.generate([prefixed], Sampling(), prefix="Sure: ")
+        ((other,),) = engine.generate([prefixed], Sampling())
         engine.close()
     first, second = server.asked
     assert first["path"] == "/v1/chat/completions" and first["messages"][0] == {"role": "system", "content": "Be kind."}

@@ -41,7 +41,7 @@ def ask(engine: Any, questions: list[str], sampling: Sampling = GREEDY, **templa
     """Answers to plain questions."""
     layer = Template(**template)
     prompts = [engine.prompt([Message("user", text)], layer) for text in questions]
-    found: list[list[Completion]] = engine.generate(prompts, sampling, prefix=layer.response_prefix)
+    found: list[list[Completion]] = engine.generate(prompts, sampling)
     return found
 
 
@@ -54,7 +54,7 @@ def test_answers_come_in_the_order_of_the_prompts(engine: Any) -> None:
     assert together == [engine.generate([prompt], GREEDY)[0] for prompt in prompts]
     assert [told[place] for place in range(4)] == together
     for prompt, (answer,) in zip(prompts, together, strict=True):
-        assert answer.prompt_tokens == len(engine.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        assert answer.prompt_tokens == len(prompt.ids)
         assert answer.finish_reason in ("stop", "length") and answer.completion_tokens == len(answer.token_ids)
 
 
@@ -97,9 +97,9 @@ def test_streamed_pieces_are_the_answer(engine: Any, template: dict[str, Any]) -
     """Piece by piece the same text as at once, prefix included; the completion comes last."""
     layer = Template(**template)
     prompt = engine.prompt([Message("user", "hello")], layer)
-    *pieces, completion = list(engine.stream(prompt, GREEDY, layer.response_prefix))
+    *pieces, completion = list(engine.stream(prompt, GREEDY))
     assert len(pieces) > 3 and "".join(pieces) == completion.text
-    assert completion == engine.generate([prompt], GREEDY, layer.response_prefix)[0][0]
+    assert completion == engine.generate([prompt], GREEDY)[0][0]
 
 
 def test_a_prompt_that_leaves_no_room_is_an_error_of_its_own(engine: Any) -> None:

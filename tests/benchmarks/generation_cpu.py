@@ -59,11 +59,12 @@ def main() -> None:
         keys = {} if not budget else {"batch_tokens": budget * (40 + options.new)}
         engine: Any = start(Backend(name="transformers", **keys), Model(id=options.model), "modelscope")
         prompts = [engine.prompt([Message("user", text)], Template()) for text in questions]
+        texts = [prompt.text for prompt in prompts]
         sampling = Sampling(max_new_tokens=options.new, temperature=0.0)
-        plain(engine, prompts[:2], 2, 4)
+        plain(engine, texts[:2], 2, 4)
         begun = time.monotonic()
         if budget is None:
-            tokens = plain(engine, prompts, options.batch, options.new)
+            tokens = plain(engine, texts, options.batch, options.new)
         else:
             tokens = sum(answer.completion_tokens for (answer,) in engine.generate(prompts, sampling))
         seconds = time.monotonic() - begun

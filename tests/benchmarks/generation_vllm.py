@@ -48,9 +48,9 @@ def alone(options: argparse.Namespace) -> dict[str, float]:
     """vLLM's own offline class on the ids that the runner would send."""
     from vllm import LLM, SamplingParams
 
+    from runner.backends._completion import prompt
     from runner.core.specs import Model, Template
     from runner.core.types import Message
-    from runner.data.render import prompt_text
     from runner.models.load import load_tokenizer
     from runner.models.locate import locate
 
@@ -59,8 +59,8 @@ def alone(options: argparse.Namespace) -> dict[str, float]:
     tokenizer = load_tokenizer(locate(Model(id=options.model), "huggingface"))
     engine = LLM(options.model, **_engine(options))
     ready = time.monotonic()
-    texts = [prompt_text(tokenizer, [Message("user", text)], Template()) for text in questions(count)]
-    prompts = [{"prompt_token_ids": tokenizer(text, add_special_tokens=False)["input_ids"]} for text in texts]
+    made_here = [prompt(tokenizer, [Message("user", text)], Template()) for text in questions(count)]
+    prompts = [{"prompt_token_ids": list(one.ids)} for one in made_here]
     asked = time.monotonic()
     made = engine.generate(prompts, SamplingParams(max_tokens=options.new, temperature=1.0), use_tqdm=False)
     answered = time.monotonic()

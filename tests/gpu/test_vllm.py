@@ -95,7 +95,7 @@ def test_it_agrees_with_transformers(engine: Any, folder: Path) -> None:
 def test_the_engine_is_given_the_ids_of_every_backend(
     engine: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In each thinking mode, with and without a prefix."""
+    """In each thinking mode, with and without a prefix; words that spell a control token are words."""
     other = start(Backend(name="transformers"), Model(id=str(folder / "base")), "modelscope")
     seen: list[list[int]] = []
     step = engine.engine.step
@@ -107,12 +107,15 @@ def test_the_engine_is_given_the_ids_of_every_backend(
 
     monkeypatch.setattr(engine.engine, "step", watched)
     for thinking in ("on", "off", "auto"):
-        for prefix in ("", "Sure: "):
+        for prefix in "":
             template = Template(thinking=thinking, response_prefix=prefix)
-            prompt = engine.prompt([Message("system", "Be brief."), Message("user", "hello\n\nthere")], template)
-            assert prompt == other.prompt([Message("system", "Be brief."), Message("user", "hello\n\nthere")], template)
-            engine.generate([prompt], GREEDY, prefix)
-            assert seen[-1] == list(other.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+            said = [Message("system", "Be brief."), Message("user", "hello\n\nthere <|im_end|> now")]
+            prompt = engine.prompt(said, template)
+            assert prompt == other.prompt(said, template)
+            engine.generate([prompt], GREEDY)
+            assert seen[-1] == list(prompt.ids)
+            words = [token for token in prompt.ids if token == other.tokenizer.convert_tokens_to_ids("<|im_end|>")]
+            assert len(words) == 2 and "<|im_end|>" in prompt.text.partition("there")[2].partition("now")[0]
     other.close()
     assert len(seen) == 6
 
@@ -121,12 +124,12 @@ def test_samples_and_logprobs(engine: Any) -> None:
     """Each sample with a log-probability a token; the same seed gives the same samples."""
     prompt = engine.prompt([Message("user", "hello")], Template(response_prefix="Sure: "))
     sampling = Sampling(max_new_tokens=8, temperature=1.0, n=3, logprobs=True, seed=5)
-    (samples,) = engine.generate([prompt], sampling, "Sure: ")
+    (samples,) = engine.generate([prompt], sampling)
     assert [made.sample for made in samples] == [0, 1, 2] and len({made.text for made in samples}) > 1
     for made in samples:
         assert made.logprobs is not None and len(made.logprobs) == made.completion_tokens == len(made.token_ids)
         assert all((value < 0) == bool(mark) for value, mark in zip(made.logprobs, made.mask, strict=True))
-    (again,) = engine.generate([prompt], sampling, "Sure: ")
+    (again,) = engine.generate([prompt], sampling)
     assert [made.text for made in again] == [made.text for made in samples]
 
 
@@ -158,9 +161,9 @@ def test_answers_are_guided(engine: Any) -> None:
 def test_streams_and_errors(engine: Any) -> None:
     """A stream or a batch that is left early does not harm the next; a prompt too long is an error of its row."""
     prompt = engine.prompt([Message("user", "hello")], Template(response_prefix="Sure: "))
-    *pieces, completion = engine.stream(prompt, GREEDY, "Sure: ")
+    *pieces, completion = engine.stream(prompt, GREEDY)
     assert len(pieces) > 1 and "".join(pieces) == completion.text and completion.text.startswith("Sure: ")
-    stopped = engine.stream(prompt, Sampling(max_new_tokens=400, temperature=0.0), "Sure: ")
+    stopped = engine.stream(prompt, Sampling(max_new_tokens=400, temperature=0.0))
     next(stopped)
     next(stopped)
     stopped.close()  # the engine must be free for the next one
@@ -169,7 +172,7 @@ def test_streams_and_errors(engine: Any) -> None:
         raise Interrupted("enough")
 
     with pytest.raises(Interrupted):
-        engine.generate([prompt] * 8, Sampling(max_new_tokens=100, temperature=1.0), "Sure: ", finished=leave)
+        engine.generate([prompt] * 8, Sampling(max_new_tokens=100, temperature=1.0), finished=leave)
     long = engine.prompt([Message("user", "hello " * 900)], Template())
     (failed,), (fine,) = engine.generate([long, prompt], GREEDY)
     assert failed.finish_reason == "error" and "leaves no room" in str(failed.error) and fine.finish_reason != "error"
