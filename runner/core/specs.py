@@ -19,7 +19,10 @@ Share = Annotated[float, Interval(ge=0.0, le=1.0)]
 
 @component
 class Model:
-    """Which model: a hub id, a folder, a run, a stage, a checkpoint, `stage:NAME`, or `package:MODULE/FILE`."""
+    """Which model: a hub id, a folder, a run, a stage, a checkpoint, `stage:NAME`, or `package:MODULE/FILE`.
+
+    compile: whether its layers are compiled for training on a GPU; auto: where the work is long enough to pay for it.
+    """
 
     id: str
     revision: str | None = None
@@ -27,6 +30,7 @@ class Model:
     attention: Literal[
         "auto", "eager", "sdpa", "varlen", "flash_attention_2", "flash_attention_3", "flash_attention_4"
     ] = "auto"
+    compile: Annotated[bool | Literal["auto"], EXECUTION] = "auto"
     adapter: str | None = None
     trust_remote_code: bool = False
 
@@ -128,13 +132,17 @@ class TrainType:
 class Batch:
     """What makes one update, over all devices: rows, or packs of max_length, or tokens. Rows when none is said.
 
-    tokens_per_device: how many tokens a micro-batch holds; it never changes the gradient.
+    tokens_per_device: how many tokens a micro-batch holds; it never changes the gradient. checkpointing: what of the
+    activations is kept for the backward pass: all (off), what is dear to compute (selective, compiled layers only), or
+    what goes into each layer (full). memory_gib: use no more of a GPU than that.
     """
 
     rows: Count | None = None
     packs: Count | None = None
     tokens: Count | None = None
     tokens_per_device: Annotated[Literal["auto"] | Count, EXECUTION] = "auto"
+    checkpointing: Annotated[Literal["auto", "off", "selective", "full"], EXECUTION] = "auto"
+    memory_gib: Annotated[Annotated[float, Gt(0)] | None, EXECUTION] = None
 
     def __post_init__(self) -> None:
         if sum(size is not None for size in (self.rows, self.packs, self.tokens)) > 1:

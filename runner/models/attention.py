@@ -69,53 +69,19 @@ def _installed(name: str) -> bool:
     return torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 9
 
 
-def register_varlen() -> None:
-    """Make PyTorch's varlen_attn known to transformers under the name "varlen"; doing it twice is harmless."""
+def implementation(name: str, training: bool) -> str:
+    """The name by which transformers knows a kernel; ours over packed sequences are made known to it here."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
-    AttentionInterface.register("varlen", varlen_forward)
-    AttentionMaskInterface.register("varlen", _no_mask)
+    if name != "varlen" and not (name == "flash_attention_4" and training):
+        return name
+    from runner.models import _packed_attention
+
+    known = f"packed_{name}"
+    AttentionInterface.register(known, _packed_attention.varlen if name == "varlen" else _packed_attention.flash4)
+    AttentionMaskInterface.register(known, _no_mask)
+    return known
 
 
 def _no_mask(*_: Any, **__: Any) -> None:
     """Bounds isolate the documents: no mask is made."""
-
-
-def varlen_forward(
-    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, scaling: float | None = None,
-    cu_seq_lens_q: Any = None, max_length_q: int | None = None, sliding_window: int | None = None, **_: Any,
-) -> tuple[Any, None]:  # fmt: skip
-    """Causal attention over packed sequences.
-
-    Args:
-        query: [1, heads, tokens, head_dim]; key and value the same with fewer heads where they are grouped.
-        cu_seq_lens_q: bounds of the sequences, int32 [sequences + 1]. max_length_q: the longest one.
-
-    Returns:
-        [1, tokens, heads, head_dim], and no weights.
-    """
-    import torch
-    from torch.nn.attention.varlen import varlen_attn
-
-    if cu_seq_lens_q is None or query.shape[0] != 1:
-        raise ModelError("model.attention: varlen takes packed batches only. Take sdpa or auto for this work.")
-    if torch.is_autocast_enabled(query.device.type):  # norms with float32 weights leave the type of autocast
-        kind = torch.get_autocast_dtype(query.device.type)
-        query, key, value = query.to(kind), key.to(kind), value.to(kind)
-    heads, shared = query.shape[1], key.shape[1]
-    if heads != shared:  # grouped queries: older releases of PyTorch know no enable_gqa
-        key, value = (part.repeat_interleave(heads // shared, dim=1) for part in (key, value))
-    q, k, v = (part[0].transpose(0, 1).contiguous() for part in (query, key, value))
-    window = (sliding_window - 1 if sliding_window else -1, 0)
-    out = _call(varlen_attn, q, k, v, cu_seq_lens_q, max_length_q, scaling, window)
-    return out.unsqueeze(0), None
-
-
-def _call(kernel: Any, q: Any, k: Any, v: Any, bounds: Any, longest: Any, scale: float | None, window: Any) -> Any:
-    """PyTorch renamed `is_causal` to `window_size` between the releases that we support."""
-    import inspect
-
-    named = inspect.signature(kernel).parameters
-    causal: dict[str, Any] = {"window_size": window} if "window_size" in named else {"is_causal": True}
-    scaled = {"scale": scale} if "scale" in named else {}
-    return kernel(q, k, v, bounds, bounds, int(longest), int(longest), **causal, **scaled)

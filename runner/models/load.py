@@ -66,7 +66,8 @@ def load_model(located: Located, model: Model, train_type: TrainType | None = No
     On a GPU of this process alone the model lies there; several processes get it on the CPU and place it themselves.
 
     Args:
-        model: dtype auto is bfloat16 on a GPU and float32 on a CPU. train_type: under qlora the base is held in 4 bits.
+        model: dtype auto is bfloat16 on a GPU and float32 on a CPU. train_type: of a model that is to be
+            trained; under qlora the base is held in 4 bits.
 
     Raises:
         ModelError: no safetensors, missing weights, weights of another shape, an adapter of another base.
@@ -76,11 +77,10 @@ def load_model(located: Located, model: Model, train_type: TrainType | None = No
     _check_files(located.base)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = attention.choose(model.attention, device)
-    if chosen.name == "varlen":
-        attention.register_varlen()
+    kernel = attention.implementation(chosen.name, training=train_type is not None)
     automatic = torch.bfloat16 if device == "cuda" else torch.float32
     dtype = automatic if model.dtype == "auto" else getattr(torch, model.dtype)
-    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": chosen.name}
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": kernel}
     if train_type is not None and train_type.kind == "qlora":
         options["quantization_config"] = four_bits(device)
     loaded = _read(located, options, model.trust_remote_code)

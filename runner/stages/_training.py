@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from runner.models.locate import Located
     from runner.stages._known import Known
     from runner.training.algorithm import Algorithm
+    from runner.training.pace import Extent
     from runner.training.settings import Settings
     from runner.training.train import Work
 
@@ -127,7 +128,7 @@ class Training:
             model=self._learner(located, kind.model), tokenizer=tokenizer, algorithm=algorithm, work=work,
             settings=self._settings(kind.autocast), job=job, write_dtype=kind.written,
         )  # fmt: skip
-        if _first():
+        if first():
             curve(job.folder / FILE, job.folder / PICTURE, f"{job.run.name}: {job.name}")
         return Artifact(self.produces(), str(made.folder), base=located.name, metrics=made.metrics)
 
@@ -146,9 +147,9 @@ class Training:
         made = prepare(
             tokenizer, self.mix, reading,
             seed=job.seed, hub=job.hub, places=job.roots, max_dropped=self.data.max_dropped,
-            folder=job.folder if _first() else None, processes=self.data.processes,
+            folder=job.folder if first() else None, processes=self.data.processes,
         )  # fmt: skip
-        if _first():
+        if first():
             print("\n".join(made.report), flush=True)
             if job.identity:
                 counted.remember(job.identity, counted.Counted(len(set(made.train.rows)), sum(made.train.lengths)))
@@ -168,11 +169,14 @@ class Training:
 
         train, kept = prepared.train, first_rows(prepared.validation, self.eval.max_rows)
         lengths = train.lengths
-        plan = UpdatePlan(lengths, train.rows, self.batch, job.seed, self.epochs, self.max_updates, self.max_length)
+        plan = UpdatePlan(
+            lengths, train.rows, self.batch, job.seed, self.epochs, self.max_updates, self.max_length, prepared.folder
+        )
         budget = tokens_per_device(self.batch, gpu)
-        packed = choose(self.model.attention, "cuda" if gpu else "cpu").packed
-        if _first():
-            print(_told(plan.total, len(set(train.rows)), lengths, budget, packed), flush=True)
+        attention = choose(self.model.attention, "cuda" if gpu else "cpu")
+        if first():
+            print(_told(plan.total, len(set(train.rows)), lengths), flush=True)
+            print(f"attention: {attention.name} ({attention.reason})", flush=True)
         known = self._known(plan, train, kept, job)
 
         def evaluation(cutting: Cutting) -> Evaluation:
@@ -181,8 +185,8 @@ class Training:
             )
 
         return Work(
-            plan.total, Cutting(budget, packed), lambda cutting: known.updates(algorithm, cutting),
-            evaluation if kept.sequences else None, known.before,
+            plan.total, Cutting(budget, attention.packed), lambda cutting: known.updates(algorithm, cutting),
+            evaluation if kept.sequences else None, _extent(plan, lengths), known.before,
         )  # fmt: skip
 
     def _known(self, plan: "UpdatePlan", train: "Encodings", kept: "Encodings", job: Job) -> "Known":
@@ -196,8 +200,18 @@ class Training:
 
         rate = self.optim.lr or self.rates[self.produces() != "adapter"]
         return Settings(
-            rate, self.optim, self.eval, self.save, self.log, self.data, autocast=autocast, parallelism=self.parallelism
-        )
+            rate, self.optim, self.eval, self.save, self.log, self.data, autocast=autocast,
+            parallelism=self.parallelism, batch=self.batch, compile=self.model.compile,
+        )  # fmt: skip
+
+
+def _extent(plan: "UpdatePlan", lengths: Sequence[int]) -> "Extent":
+    """What there is to do."""
+    from runner.training.pace import Extent
+
+    update = max(sum(lengths[i] for i in plan.update(number)) for number in range(min(plan.total, 8)))
+    epochs = plan.epoch_after(plan.total - 1)
+    return Extent(int(sum(lengths) * epochs), max(lengths), sum(lengths) // len(lengths), update)
 
 
 def _seed(seed: int) -> None:
@@ -207,14 +221,10 @@ def _seed(seed: int) -> None:
     set_seed(seed)
 
 
-def _first() -> bool:
+def first() -> bool:
     """Whether this process speaks for all devices."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def _told(updates: int, rows: int, lengths: Sequence[int], budget: int, packed: bool) -> str:
-    form = "packed without padding" if packed else "padded, grouped by length"
-    return (
-        f"{updates} updates from {rows} rows of {sum(lengths):,} tokens, the longest {max(lengths):,}; "
-        f"micro-batches of {budget:,} tokens, {form}"
-    )
+def _told(updates: int, rows: int, lengths: Sequence[int]) -> str:
+    return f"{updates} updates from {rows} rows of {sum(lengths):,} tokens, the longest {max(lengths):,}"

@@ -2,7 +2,8 @@
 
 The head of a language model is wide: logits of every place would cost more memory and time than the rest of a small
 model. A hook in front of the head lets only the trained places through; the model's own forward, and whatever wraps it
-(DDP, FSDP, adapters), stays in charge, and so does what it does to logits afterwards.
+(DDP, FSDP, adapters), stays in charge, and so does what it does to logits afterwards. On a GPU even those logits are
+never held at once where Liger's fused kernel may stand in for the head (`fused_head.py`).
 """
 
 from dataclasses import dataclass
@@ -14,27 +15,39 @@ from torch.nn import functional
 
 from runner.core.errors import ModelError
 from runner.data.collate import MicroBatch
+from runner.training.fused_head import fused
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """logits: [N, vocabulary] at the N trained places, in the model's type. targets: int64 [N]."""
+    """targets: int64 [N], the tokens at the N trained places. out: their logits [N, vocabulary] in the model's type, or
+    where the head was fused with the loss their log-probabilities, float32 [N]."""
 
-    logits: torch.Tensor
+    out: torch.Tensor
     targets: torch.Tensor
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """[N, vocabulary], for algorithms that say `needs_logits`."""
+        assert self.out.dim() == 2, "the algorithm must say needs_logits"
+        return self.out
 
     @cached_property
     def logprobs(self) -> torch.Tensor:
         """The log-probability of each trained token, float32 [N]."""
-        return -functional.cross_entropy(self.logits.float(), self.targets, reduction="none")
+        if self.out.dim() == 1:
+            return self.out
+        return -functional.cross_entropy(self.out.float(), self.targets, reduction="none")
 
 
-def predict(model: Any, head: torch.nn.Module, micro: MicroBatch, temperature: float = 1.0) -> Predictions:
+def predict(
+    model: Any, head: torch.nn.Module, micro: MicroBatch, temperature: float = 1.0, fuse: bool = False
+) -> Predictions:
     """Run the model on a micro-batch.
 
     Args:
         model: as wrapped for training. head: its output layer. micro: on the model's device. temperature: logits are
-            divided by it, as they were where answers were sampled.
+            divided by it, as they were where answers were sampled. fuse: whether the head may be fused with the loss.
     """
 
     def trained_places(_: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -44,10 +57,11 @@ def predict(model: Any, head: torch.nn.Module, micro: MicroBatch, temperature: f
 
     hook = head.register_forward_pre_hook(trained_places)
     try:
-        logits = model(**micro.inputs, use_cache=False).logits
+        with fused(head, micro.targets, fuse):
+            out = model(**micro.inputs, use_cache=False).logits
     finally:
         hook.remove()
-    return Predictions(logits, micro.targets)
+    return Predictions(out, micro.targets)
 
 
 def head_of(model: Any) -> torch.nn.Module:

@@ -6,6 +6,8 @@ devices an update (never in the loop over micro-batches); an update that is not 
 """
 
 import contextlib
+import dataclasses
+import gc
 import itertools
 import math
 import time
@@ -18,7 +20,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from runner.core.errors import StageError
 from runner.core.job import Job
-from runner.training import _save_checkpoint, ledger, schedule, speed
+from runner.training import _save_checkpoint, ledger, pace, schedule, speed
 from runner.training._learner import TrainedModel
 from runner.training._predictions import head_of, predict
 from runner.training._random_state import RandomState
@@ -26,6 +28,7 @@ from runner.training._stopped import Stopped
 from runner.training._update_loader import loader
 from runner.training.algorithm import Algorithm, LiveUpdates, Updates
 from runner.training.evaluation import Evaluation
+from runner.training.layers import arrange
 from runner.training.planned import UpdateBatch
 from runner.training.settings import Settings
 
@@ -48,12 +51,14 @@ class UpdateTrainer(Trainer):
         self.side: Path | None = None  # where a checkpoint is being written
         self.begin: RandomState | None = None  # of the update that is running
         self._head = head_of(model)
+        self.fuse = False  # the head with the loss
+        self._pace = pace.Pace(updates.cutting.budget)
         self._operations = speed.operations(model)
         self._peak = speed.peak(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
         self._item: UpdateBatch | None = None
         self._loss, self._grad_norm = 0.0, 0.0
         self._figures: dict[str, float] = {}
-        self._mark = time.monotonic()
+        self._mark, self._waited = time.monotonic(), 0.0
 
     # What Trainer asks of its data
 
@@ -68,7 +73,9 @@ class UpdateTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], None]:
         """The next update; the clock of an update starts here, so that waiting for data counts."""
         self._mark = time.monotonic()
-        return list(itertools.islice(epoch_iterator, num_batches)), None
+        items = list(itertools.islice(epoch_iterator, num_batches))
+        self._waited = time.monotonic() - self._mark
+        return items, None
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted by Trainer; see speed.py."""
@@ -94,23 +101,83 @@ class UpdateTrainer(Trainer):
         if isinstance(inputs, int):
             inputs = self._made(inputs, model)
         model.train()
-        self._item = inputs
-        shares: list[dict[str, torch.Tensor]] = []
-        for number, micro in enumerate(inputs.micros):
-            if alone and self.job.stopping():
-                raise Stopped
-            last = number == len(inputs.micros) - 1
-            self.accelerator.gradient_state._set_sync_gradients(last)
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
-                share = self._share(model, micro, inputs.totals)
-                # devices average their gradients: times their number makes it a sum
-                self.accelerator.backward(share["loss"] * self.args.world_size)
-            shares.append({name: value.detach() for name, value in share.items()})
+        self._item = self._cut_now(inputs)
+        made = RandomState() if alone else None
+        while (shares := self._passes(model, self._item)) is None:
+            assert made is not None, "one device cannot begin an update anew that others are in"
+            made.restore()
+            self._item = self._smaller(model, self._item)
         self.begin = None
         sums = self._over_devices(shares, stop=self.job.stopping())
         self.stopping = sums.pop("stop") > 0
-        self._loss, self._figures = sums.pop("loss"), {**sums, **inputs.figures}
+        self._loss, self._figures = sums.pop("loss"), {**sums, "data_seconds": self._waited, **inputs.figures}
         return torch.tensor(self._loss, device=self.args.device)
+
+    def _passes(self, model: Any, item: UpdateBatch) -> list[dict[str, torch.Tensor]] | None:
+        """What each micro-batch adds to the loss and the figures; None when a device alone ran out of memory."""
+        alone = self.args.world_size == 1
+        shares: list[dict[str, torch.Tensor]] = []
+        for number, micro in enumerate(item.micros):
+            if alone and self.job.stopping():
+                raise Stopped
+            last = number == len(item.micros) - 1
+            self.accelerator.gradient_state._set_sync_gradients(last)
+            try:
+                with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+                    share = self._share(model, micro, item.totals)
+                    # devices average their gradients: times their number makes it a sum
+                    self.accelerator.backward(share["loss"] * self.args.world_size)
+            except torch.OutOfMemoryError:
+                if not alone:
+                    raise
+                return None
+            shares.append({name: value.detach() for name, value in share.items()})
+        return shares
+
+    # How updates are cut
+
+    def keep_pace(self, chosen: pace.Pace) -> None:
+        """Cut updates from now on as a pace says."""
+        self._pace = chosen
+        self.updates.cutting = dataclasses.replace(self.updates.cutting, budget=chosen.budget)
+
+    def _cut_now(self, item: UpdateBatch) -> UpdateBatch:
+        """The update as it would be cut now: the loader may have cut it before the budget changed."""
+        if isinstance(self.updates, LiveUpdates) or item.budget == self.updates.cutting.budget:
+            return item
+        made = self.updates[item.number]
+        assert isinstance(made, UpdateBatch)
+        return made
+
+    def _smaller(self, model: Any, item: UpdateBatch) -> UpdateBatch:
+        """The same update in smaller micro-batches, or with less kept of each, after memory ran out.
+
+        Raises:
+            StageError: nothing smaller is left.
+        """
+        model.zero_grad(set_to_none=True)
+        gc.collect()
+        largest = max(item.micros, key=lambda micro: micro.slots)
+        found = pace.reduced(self._pace, largest.slots, alone=len(largest.sequences) == 1)
+        if found is None:
+            raise StageError(
+                f"{self.job.name}: update {item.number + 1} ran out of memory on one sequence of {largest.tokens:,} "
+                "tokens, with all activations recomputed. Lower max_length, or take train_type=lora or more devices."
+            )
+        print(
+            f"update {item.number + 1}: out of memory with micro-batches of {largest.slots:,} tokens; again with "
+            f"{found.budget:,} and {found.checkpointing} activation checkpointing",
+            flush=True,
+        )
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if found.checkpointing != self._pace.checkpointing:
+            arrange(self.model, found.checkpointing, found.compiled)
+        self.keep_pace(found)
+        pace.write(self.job.folder / pace.FILE, found)
+        if isinstance(self.updates, LiveUpdates):
+            return self._made(item.number, model)
+        return self._cut_now(item)
 
     def _made(self, number: int, model: Any) -> UpdateBatch:
         """An update that depends on the weights of this moment."""
@@ -122,7 +189,7 @@ class UpdateTrainer(Trainer):
     def _share(self, model: Any, micro: Any, totals: Any) -> dict[str, torch.Tensor]:
         micro = micro.to(self.args.device)
         temperature = getattr(self.algorithm, "temperature", 1.0)
-        loss, figures = self.algorithm.loss(predict(model, self._head, micro, temperature), micro, totals)
+        loss, figures = self.algorithm.loss(predict(model, self._head, micro, temperature, self.fuse), micro, totals)
         return {"loss": loss, **figures}
 
     def _over_devices(self, shares: list[dict[str, torch.Tensor]], **more: float) -> dict[str, float]:
@@ -205,6 +272,7 @@ class UpdateTrainer(Trainer):
         """The loss on the rows kept aside, through the loss of training."""
         assert self.evaluation is not None
         start = time.monotonic()
+        self.evaluation.begin(TrainedModel(self, self.model_wrapped, self._head))
         self.model_wrapped.eval()
         shares = []
         with torch.no_grad():

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     import torch
 
     from runner.training._predictions import Predictions
+    from runner.training.planned import Cutting
 
 
 class Algorithm(Protocol):
     """What is learned from the predictions of a model.
 
     whole_rows: whether all sequences of a row must share a micro-batch, as the two of a preference pair. One that
-    learns from sampled answers may have a `temperature` too: logits are divided by it.
+    learns from sampled answers may have a `temperature` too: logits are divided by it; one that looks at whole logits
+    says `needs_logits`.
     """
 
     @property
@@ -46,11 +48,10 @@ class Updates(Protocol):
     cutting: how its sequences are cut.
     """
 
-    @property
-    def digest(self) -> str: ...
+    cutting: "Cutting"
 
     @property
-    def cutting(self) -> Any: ...
+    def digest(self) -> str: ...
 
     def __len__(self) -> int:
         """Updates of the whole training."""
@@ -65,11 +66,10 @@ class LiveUpdates(Protocol):
     update is made when it begins, by the trainer's process, and never ahead. cutting: how its sequences are cut.
     """
 
-    @property
-    def digest(self) -> str: ...
+    cutting: "Cutting"
 
     @property
-    def cutting(self) -> Any: ...
+    def digest(self) -> str: ...
 
     def __len__(self) -> int:
         """Updates of the whole training."""

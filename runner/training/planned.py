@@ -26,7 +26,8 @@ class UpdateBatch:
 
     number: from 0. micros: this device's micro-batches. totals: the algorithm's, over the whole update.
     epoch: epochs done with this update. origins: (source, row) of every row of the update. figures: to be logged
-    beside those of the loss. An update without micro-batches has no gradient and leaves the weights as they are.
+    beside those of the loss. budget: tokens of a micro-batch when it was cut. An update without micro-batches has no
+    gradient and leaves the weights as they are.
     """
 
     number: int
@@ -36,6 +37,7 @@ class UpdateBatch:
     epoch: float
     origins: tuple[tuple[str, int], ...]
     figures: Mapping[str, float] = field(default_factory=dict)
+    budget: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def batch(
         slots=sum(cost(lengths, [micro.sequences], cutting.packed) for part in parts for micro in part),
     )
     origins = tuple(dict.fromkeys((sequences[i].source, sequences[i].row) for i in (*chosen, *idle)))
-    return UpdateBatch(number, micros, totals, size, epoch, origins)
+    return UpdateBatch(number, micros, totals, size, epoch, origins, budget=cutting.budget)
 
 
 def units(chosen: Sequence[int], rows: Sequence[int], whole_rows: bool) -> list[tuple[int, ...]]:

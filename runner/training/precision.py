@@ -2,7 +2,8 @@
 
 A bfloat16 weight has 8 bits of fraction, and an update of 1e-5 of it would vanish in rounding. So on a GPU full
 weights are held in float32 and matrix products run in bfloat16 (autocast); the model is written in bfloat16. A frozen
-base under an adapter may well be bfloat16; the adapter itself is float32. float16 would overflow and is refused.
+base under an adapter may well be bfloat16; the adapter itself is held in float32, with products in bfloat16 likewise.
+float16 would overflow and is refused.
 """
 
 from dataclasses import dataclass, replace
@@ -25,8 +26,10 @@ class Precision:
 
 def precision(model: Model, train_type: TrainType, gpu: bool) -> Precision:
     """How to load, train and write a model."""
-    if train_type.kind in ADAPTERS or not gpu or model.dtype == "float32":
+    if not gpu or model.dtype == "float32":
         return Precision(model)
+    if train_type.kind in ADAPTERS:
+        return Precision(model, autocast=True)
     return Precision(replace(model, dtype="float32"), autocast=True, written="bfloat16")
 
 

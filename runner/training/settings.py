@@ -2,16 +2,18 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 from runner.core.errors import ConfigError
-from runner.core.specs import Data, Eval, Log, Optim, Parallelism, Save
+from runner.core.specs import Batch, Data, Eval, Log, Optim, Parallelism, Save
 
 CHECKPOINTS = 10  # a training without `save.every` and `eval.every` writes about so many
 
 
 @dataclass(frozen=True)
 class Settings:
-    """lr: the highest learning rate. autocast: run matrix products in bfloat16 over float32 weights."""
+    """lr: the highest learning rate. autocast: run matrix products in bfloat16 over float32 weights. batch, compile:
+    what they say of the pace (`pace.py`)."""
 
     lr: float
     optim: Optim = field(default_factory=Optim)
@@ -21,6 +23,8 @@ class Settings:
     data: Data = field(default_factory=Data)
     parallelism: Parallelism = field(default_factory=Parallelism)
     autocast: bool = False
+    batch: Batch = field(default_factory=Batch)
+    compile: bool | Literal["auto"] = "auto"
 
 
 def check(optim: Optim, key: str) -> None:

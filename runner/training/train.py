@@ -16,6 +16,7 @@ from runner.training import checkpoints, ledger
 from runner.training.algorithm import Algorithm, Learner, LiveUpdates, Updates
 from runner.training.arguments import arguments
 from runner.training.evaluation import Evaluation
+from runner.training.pace import Extent
 from runner.training.planned import Cutting
 from runner.training.settings import Settings, rhythm
 from runner.training.write_model import write_model
@@ -29,13 +30,15 @@ class Work:
     """What is trained on. updates and evaluation: made for one device once it is known which.
 
     total: updates of the whole training. cutting: as for one device alone. before: what is to be done with the wrapped
-    model before its first update; it is told how many updates the model has seen already.
+    model before its first update; it is told how many updates the model has seen already. extent: what there is to do,
+    for the pace on a GPU; None where it is not known.
     """
 
     total: int
     cutting: Cutting
     updates: Callable[[Cutting], Updates | LiveUpdates]
     evaluation: Callable[[Cutting], Evaluation] | None = None
+    extent: Extent | None = None
     before: Callable[[Learner, int], None] | None = None
 
 
@@ -91,6 +94,10 @@ def _trainer(
         model=model, args=args, tokenizer=tokenizer, algorithm=algorithm, updates=work.updates(cutting),
         evaluation=work.evaluation(cutting) if work.evaluation else None, settings=settings, job=job, books=books,
     )  # fmt: skip
+    if work.extent is not None and args.device.type == "cuda":
+        from runner.training._pacing import Pacing
+
+        trainer.add_callback(Pacing(trainer, work.extent))
     if work.before is not None:  # first: an evaluation that is made up for needs it
         trainer.add_callback(Before(trainer, work.before))
     trainer.add_callback(Beat(trainer, rhythm(settings, work.total)))

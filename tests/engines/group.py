@@ -21,7 +21,7 @@ from runner.training.settings import Settings
 from tests.training import small
 
 PRELOAD = ["peft", "transformers", "runner.training._update_trainer", "runner.training._beat", "tests.engines.group"]
-CLOCKS = ("seconds", "tokens_per_s", "memory_gib", "eval_seconds", "mfu", "padding_share")
+CLOCKS = ("seconds", "data_seconds", "tokens_per_s", "memory_gib", "eval_seconds", "mfu", "padding_share")
 
 
 class StopAt(Progress):

@@ -19,7 +19,7 @@ from tests.training import small
 GOLDEN = Path(__file__).parent.parent / "golden" / "small_training.json"
 FIELDS = (
     "update", "epoch", "loss", "grad_norm", "lr", "rows", "tokens", "trained_tokens", "padding_share", "seconds",
-    "tokens_per_s", "mfu", "memory_gib",
+    "tokens_per_s", "data_seconds", "mfu", "memory_gib",
 )  # fmt: skip
 
 

@@ -1,0 +1,38 @@
+"""The repeated layers of a model: compiled, and run again in the backward pass instead of kept (checkpointing).
+
+One layer is compiled for all, with shapes left open, so that micro-batches of other sizes compile nothing anew. Three
+ways to spend memory: `off` keeps what the backward pass needs; `selective` keeps half of what compiled layers would
+(the compiler recomputes what is cheap); `full` keeps only what goes into each layer.
+"""
+
+from typing import Any, Literal
+
+Checkpointing = Literal["off", "selective", "full"]
+SHARE = {"off": 1.0, "selective": 0.5, "full": 1.0}  # of the activations of a compiled layer that are kept
+
+
+def repeated(model: Any) -> list[Any]:
+    """The layers that a model repeats, as it names them itself (`_no_split_modules`); empty where it names none."""
+    names = set(getattr(model, "_no_split_modules", None) or ())
+    return [part for part in model.modules() if type(part).__name__ in names]
+
+
+def arrange(model: Any, checkpointing: Checkpointing, compiled: bool) -> None:
+    """Make the layers run that way; may be called again, and what was compiled before is thrown away."""
+    import torch
+    from torch._functorch import config as functorch
+
+    _named(model, "checkpointing_disable")()
+    if checkpointing == "full":
+        _named(model, "checkpointing_enable")({"use_reentrant": False})
+    functorch.activation_memory_budget = SHARE[checkpointing]
+    torch._dynamo.reset()
+    for layer in repeated(model):
+        layer._compiled_call_impl = None
+        if compiled:
+            layer.compile(dynamic=True)
+
+
+def _named(model: Any, what: str) -> Any:
+    """transformers calls activation checkpointing by that name from 5.22 on, and gradient checkpointing before."""
+    return getattr(model, f"activation_{what}", None) or getattr(model, f"gradient_{what}")

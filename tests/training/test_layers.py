@@ -1,0 +1,39 @@
+"""Layers run compiled and checkpointed give the gradient that they give plainly."""
+
+import pytest
+import torch
+
+from runner.training.layers import arrange, repeated
+from tests.training import small
+
+
+def gradient(model: torch.nn.Module) -> torch.Tensor:
+    model.zero_grad()
+    ids = torch.arange(3, 40)[None]
+    model.train()(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+    return torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
+
+
+@pytest.mark.parametrize("learner", [small.model(), small.adapter(dropout=0.0)], ids=["full", "lora"])
+def test_recomputing_layers_changes_no_gradient(learner):
+    assert len(repeated(learner)) == 2
+    plain, calls = gradient(learner), []
+    for layer in repeated(learner):
+        layer.input_layernorm.register_forward_hook(lambda *_: calls.append(1))
+    arrange(learner, "full", compiled=False)
+    assert torch.allclose(gradient(learner), plain, atol=1e-6)
+    assert len(calls) == 4, "each layer ran a second time in the backward pass"
+    arrange(learner, "off", compiled=False)
+    gradient(learner)
+    assert len(calls) == 6
+
+
+def test_layers_are_compiled_and_let_go_again(monkeypatch):
+    model, compiled = small.model(), []
+    monkeypatch.setattr(torch, "compile", lambda call, **keys: compiled.append(keys) or call)
+    arrange(model, "selective", compiled=True)
+    assert compiled == [{"dynamic": True}] * 2
+    assert torch._functorch.config.activation_memory_budget == 0.5
+    arrange(model, "off", compiled=False)
+    assert all(layer._compiled_call_impl is None for layer in repeated(model))
+    assert torch._functorch.config.activation_memory_budget == 1.0

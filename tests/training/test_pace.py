@@ -1,0 +1,101 @@
+"""The fastest pace within memory, found from passes whose time and memory are known lines."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from runner.training import pace
+from runner.training.layers import Checkpointing
+from runner.training.pace import Pace, Sample, find
+
+# seconds to start a micro-batch, seconds a token, GiB to start with, GiB a token
+LINES: dict[Checkpointing, tuple[float, float, float, float]] = {
+    "off": (0.05, 6.5e-5, 17.0, 7e-3),
+    "selective": (0.05, 6.7e-5, 17.0, 2.7e-3),
+    "full": (0.05, 9.5e-5, 16.0, 5e-4),
+}
+
+
+@dataclass
+class Gpu:
+    """Measures by LINES; memory above `gib` is none."""
+
+    gib: float
+    passes: list[tuple[Checkpointing, int]] = field(default_factory=list)
+
+    def measure(self, mode: Checkpointing, tokens: int) -> Sample | None:
+        self.passes.append((mode, tokens))
+        start, slope, base, grows = LINES[mode]
+        used = base + grows * tokens
+        return Sample(tokens, start + slope * tokens, used) if used <= self.gib else None
+
+
+def found(gpu: Gpu, longest: int = 2048, update: int = 8600) -> Pace | None:
+    return find(gpu.measure, ["off", "selective", "full"], gpu.gib, longest, update, compiled=True)
+
+
+def test_a_whole_update_in_one_micro_batch_where_memory_is_plenty():
+    gpu = Gpu(90.0)
+    assert found(gpu) == Pace(8600, "off", True, pytest.approx(8600 / (0.05 + 6.5e-5 * 8600), rel=1e-3))
+    assert {mode for mode, _ in gpu.passes} == {"off"}, "nothing else need be tried"
+
+
+def test_less_is_kept_where_that_is_faster_than_several_micro_batches():
+    made = found(Gpu(60.0))
+    assert made is not None
+    assert (made.budget, made.checkpointing) == (8600, "selective")
+
+
+def test_only_what_fits():
+    made = found(Gpu(22.0))
+    assert made is not None
+    assert made.checkpointing == "full"
+    assert 16.0 + 5e-4 * made.budget <= 22.0
+
+
+@pytest.mark.parametrize("gib", [20.0, 24.0, 31.0, 47.0, 80.0])
+@pytest.mark.parametrize("update", [3000, 8600, 140_000])
+def test_it_stays_within_memory_and_no_other_mode_beats_it(gib, update):
+    gpu = Gpu(gib)
+    made = found(gpu, longest=1500, update=update)
+    assert made is not None
+    _, _, base, grows = LINES[made.checkpointing]
+    assert base + grows * made.budget <= gib
+    assert made.budget >= 1500
+    for other, (_, _, least, each) in LINES.items():
+        limit = min(int((pace.FILL * gib - least) / each), pace.MOST)
+        if limit < 1500:
+            continue
+        assert made.tokens_per_s >= 0.9 * rate(other, limit, update), other
+
+
+def rate(mode: Checkpointing, limit: int, update: int) -> float:
+    start, slope, *_ = LINES[mode]
+    rounds = -(-update // limit)
+    return update / (rounds * (start + slope * max(update / rounds, 1)))
+
+
+def test_small_updates_need_one_pass():
+    gpu = Gpu(90.0)
+    made = found(gpu, longest=300, update=500)
+    assert made is not None
+    assert (made.budget, made.checkpointing, gpu.passes) == (1024, "off", [("off", 1024)])
+
+
+def test_a_sequence_that_does_not_fit_at_all():
+    assert found(Gpu(16.2)) is None
+
+
+def test_a_pace_is_kept_whole_or_not_at_all(tmp_path):
+    file = tmp_path / "cache" / pace.FILE
+    assert pace.read(file) is None
+    pace.write(file, Pace(4096, "selective", True, 12.5))
+    assert pace.read(file) == Pace(4096, "selective", True, 12.5)
+    file.write_text("{", encoding="utf-8")
+    assert pace.read(file) is None
+
+
+def test_after_memory_ran_out_micro_batches_shrink_then_less_is_kept():
+    assert pace.reduced(Pace(1000), 800, alone=False) == Pace(560)
+    assert pace.reduced(Pace(1000, "off"), 900, alone=True) == Pace(1000, "full")
+    assert pace.reduced(Pace(1000, "full"), 900, alone=True) is None
