@@ -1,24 +1,30 @@
 """Which rows make which update: the plan of a training, known before it starts and the same on any number of devices.
 
 A pure function of lengths, rows, batch, seed and epoch. Rows are shuffled by seed and epoch; all sequences of a row
-stay in one update; an update holds so many rows, or as much as fits into its packs or its tokens. It never looks at
-devices or budgets: those decide only how an update is cut (`micro_batches.py`).
+stay in one update; an update holds so many rows, so many packs, or as much as fits into its tokens. Packs are planned
+over the whole data set (`packing.py`), and each epoch deals its rows to them anew. It never looks at devices or
+budgets: those decide only how an update is cut (`micro_batches.py`).
 """
 
 import hashlib
 import math
 import random
 from array import array
-from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from runner.core.specs import Batch
+from runner.data import packing
+
+if TYPE_CHECKING:
+    import numpy
 
 ROWS = 16  # rows of an update when the batch says nothing
-LOOK_AHEAD = 256  # rows tried for a hole in an update of packs or tokens, before it is closed
+LOOK_AHEAD = 256  # rows tried for a hole in an update of tokens, before it is closed
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class UpdatePlan:
 
     lengths: tokens of each sequence. rows: the row that each sequence comes from.
     epochs: passes over the rows, broken numbers too. max_updates: so many updates instead, over as many passes as it
-    takes. max_length: tokens of a pack.
+    takes. max_length: tokens of a pack. beside: a folder of the encoded rows, where their packing is kept.
     """
 
     lengths: Sequence[int]
@@ -37,14 +43,13 @@ class UpdatePlan:
     epochs: float = 1.0
     max_updates: int | None = None
     max_length: int | None = None
+    beside: Path | None = field(default=None, compare=False)
     _made: dict[int, list[tuple[int, ...]]] = field(default_factory=dict, repr=False, compare=False)
 
     def updates(self, epoch: int) -> list[tuple[int, ...]]:
         """The sequences (as indices) of each update of an epoch."""
         if epoch not in self._made:
-            order = list(self._sequences_of)
-            random.Random(f"{self.seed}:{epoch}").shuffle(order)
-            made = [tuple(i for row in update for i in self._sequences_of[row]) for update in self._fill(order)]
+            made = [tuple(i for row in update for i in self._sequences_of[row]) for update in self._fill(epoch)]
             while len(self._made) > 1:  # the epoch that is running and the next one
                 self._made.pop(next(iter(self._made)))
             self._made[epoch] = made
@@ -87,15 +92,19 @@ class UpdatePlan:
         counts: list[int] = []
         wanted = self.max_updates
         while self._sequences_of and (sum(counts) < wanted if wanted is not None else len(counts) < self.epochs):
-            made = len(self.updates(len(counts))) if self.batch.packs or self.batch.tokens else self._by_rows
+            made = self._alike or len(self.updates(len(counts)))
             share = 1.0 if wanted is not None else min(1.0, self.epochs - len(counts))
             made = math.ceil(made * share - 1e-9)
             counts.append(made if wanted is None else min(made, wanted - sum(counts)))
         return counts
 
     @property
-    def _by_rows(self) -> int:
-        return math.ceil(len(self._sequences_of) / (self.batch.rows or ROWS))
+    def _alike(self) -> int | None:
+        """How many updates each epoch has, where all have as many."""
+        if self.batch.packs:
+            packs = int(self._packing[1].max(initial=-1)) + 1
+            return None if self._wide else math.ceil(packs / self.batch.packs)
+        return None if self.batch.tokens else math.ceil(len(self._sequences_of) / (self.batch.rows or ROWS))
 
     def _where(self, number: int) -> tuple[int, int]:
         if not 0 <= number < self.total:
@@ -106,48 +115,73 @@ class UpdatePlan:
             number -= count
         raise AssertionError("counts do not add up")
 
-    def _fill(self, order: list[int]) -> Iterator[list[int]]:
-        """The rows of each update, in shuffled order as far as they fit."""
+    def _fill(self, epoch: int) -> Iterator[Sequence[int]]:
+        """The rows of each update."""
+        chance = random.Random(f"{self.seed}:{epoch}")
+        if self.batch.packs:
+            parts = self._packed(epoch)
+            chance.shuffle(parts)
+            yield from _fit(parts, self.batch.packs)
+            return
+        order = list(self._sequences_of)
+        chance.shuffle(order)
         if self.batch.tokens:
-            yield from self._fit(order, 1, self.batch.tokens)
-        elif self.batch.packs:
-            assert self.max_length is not None, "packs are counted in sequences of max_length"
-            yield from self._fit(order, self.batch.packs, self.max_length)
+            yield from _fit([([row], self._sizes[row]) for row in order], self.batch.tokens)
         else:
             step = self.batch.rows or ROWS
             yield from (order[start : start + step] for start in range(0, len(order), step))
 
-    def _fit(self, order: list[int], packs: int, size: int) -> Iterator[list[int]]:
-        """Updates of at most `packs` packs of `size` tokens; a row that is larger than that is an update of its own.
+    @cached_property
+    def _sizes(self) -> dict[int, int]:
+        """Tokens of each row."""
+        return {row: sum(self.lengths[i] for i in held) for row, held in self._sequences_of.items()}
 
-        A row that finds no room waits for the next update and comes first there.
-        """
-        waiting = deque(order)
-        while waiting:
-            room = [size] * packs
-            taken: list[int] = []
-            late: list[int] = []
-            while waiting and len(late) < LOOK_AHEAD:
-                row = waiting.popleft()
-                left = _place(room, [self.lengths[i] for i in self._sequences_of[row]])
-                if left is not None:
-                    room = left
-                    taken.append(row)
-                elif not taken:
-                    taken.append(row)
-                    break
-                else:
-                    late.append(row)
-            waiting.extendleft(reversed(late))
-            yield taken
+    @cached_property
+    def _wide(self) -> dict[int, int]:
+        """Rows that do not go into one pack, and how many each takes: more than an update has, if no number will do."""
+        assert self.max_length is not None, "packs are counted in sequences of max_length"
+        made = {}
+        for row, size in self._sizes.items():
+            if size > self.max_length:
+                lengths = [self.lengths[i] for i in self._sequences_of[row]]
+                fits = max(lengths) <= self.max_length
+                made[row] = packing.packs_of(lengths, self.max_length) if fits else (self.batch.packs or 0) + 1
+        return made
+
+    @cached_property
+    def _packing(self) -> tuple[list[int], "numpy.ndarray[Any, Any]", "numpy.ndarray[Any, Any]"]:
+        """The rows that share packs, the pack of each slot, the tokens of each row."""
+        import numpy as np
+
+        rows = [row for row in self._sizes if row not in self._wide]
+        sizes = np.asarray([self._sizes[row] for row in rows], dtype=np.int64)
+        return rows, packing.kept_slots(sizes, self.max_length or 0, self.beside), sizes
+
+    def _packed(self, epoch: int) -> list[tuple[list[int], int]]:
+        """The rows of each pack, and rows that take several, with how many packs that is."""
+        rows, slots, sizes = self._packing
+        dealt = packing.dealt(sizes, slots, f"{self.seed}:{epoch}")
+        return [([rows[place] for place in pack.tolist()], 1) for pack in dealt] + [
+            ([row], count) for row, count in self._wide.items()
+        ]
 
 
-def _place(room: list[int], lengths: list[int]) -> list[int] | None:
-    """What is left of each pack (ascending) when the lengths are put where they fit most tightly; None: no room."""
-    left = list(room)
-    for length in sorted(lengths, reverse=True):
-        tightest = bisect_left(left, length)
-        if tightest == len(left):
-            return None
-        insort(left, left.pop(tightest) - length)
-    return left
+def _fit(parts: Sequence[tuple[list[int], int]], size: int) -> Iterator[list[int]]:
+    """Updates of parts that together are at most `size`; a part that is larger is an update of its own.
+
+    parts: rows, and how much they are. One that finds no room waits for the next update and comes first there.
+    """
+    waiting = deque(parts)
+    while waiting:
+        room = size
+        taken: list[int] = []
+        late: list[tuple[list[int], int]] = []
+        while waiting and room > 0 and len(late) < LOOK_AHEAD:
+            rows, amount = waiting.popleft()
+            if amount <= room or not taken:
+                taken += rows
+                room -= amount
+            else:
+                late.append((rows, amount))
+        waiting.extendleft(reversed(late))
+        yield taken
