@@ -107,6 +107,7 @@ class Training:
 
     def run(self, job: Job) -> Artifact:
         """Prepare, train, draw."""
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # micro-batches are of many sizes
         import torch
 
         from runner.models.load import load_tokenizer
