@@ -87,11 +87,15 @@ Variables = dict[str, str | list[str] | dict[str, str]]
 
 @component
 class Mix:
-    """The blend of datasets, and the variables that fill `{{NAME}}` in their text."""
+    """The blend of datasets, and the variables that fill `{{NAME}}` in their text.
+
+    duplicates: whether a row that means the same as an earlier one, or as one kept aside for validation, is trained on.
+    """
 
     datasets: list[str | Dataset] = field(default_factory=list)
     validation: Validation = field(default_factory=Validation)
     interleave: bool = False
+    duplicates: Literal["keep", "drop"] = "keep"
     variables: Variables = field(default_factory=dict)
 
 

@@ -10,6 +10,7 @@ from runner.core.artifact import write_whole
 from runner.core.errors import DataError
 
 FILE = "dropped.jsonl"
+COPY, LEAK = "the same as an earlier row", "the same as a row kept aside for validation"  # taken out on request
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def read(file: Path) -> list[Dropped]:
 
 
 def refuse_many(dropped: Sequence[Dropped], total: int, allowed: float) -> None:
-    """Stop when more rows are lost than the recipe allows.
+    """Stop when more rows are lost than the recipe allows; those that it asked to take out are not lost.
 
     Args:
         total: rows before dropping. allowed: share, `data.max_dropped`.
@@ -56,6 +57,9 @@ def refuse_many(dropped: Sequence[Dropped], total: int, allowed: float) -> None:
     Raises:
         DataError: too many were dropped, or none is left; with the commonest reason and one row as an example.
     """
+    lost = [row for row in dropped if row.reason not in (COPY, LEAK)]
+    total -= len(dropped) - len(lost)
+    dropped = lost
     if not dropped or (len(dropped) / total <= allowed and len(dropped) < total):
         return
     reasons = by_reason(dropped)

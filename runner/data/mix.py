@@ -5,13 +5,13 @@ that contradict each other, and a validation that the mix cannot spare.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from runner.core.errors import ConfigError
 from runner.core.specs import Dataset, Mix
 from runner.core.types import Example
-from runner.data import choose_format, draw, row_filter, rules, variables
+from runner.data import choose_format, draw, duplicates, row_filter, rules, variables
 from runner.data.dropped import Dropped
 from runner.data.sources import parse
 from runner.data.table import Table
@@ -31,12 +31,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Mixed:
-    """A mix, read. `Example.part` counts through parts; those of `validation.datasets` come last."""
+    """A mix, read. `Example.part` counts through parts; those of `validation.datasets` come last.
+
+    told: sentences about rows that mean the same.
+    """
 
     train: list[Example] = field(default_factory=list)
     validation: list[Example] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
 
 
 def check(mix: Mix, places: Sequence[Path], hub: str, key: str = "mix") -> None:
@@ -101,7 +105,8 @@ def load(mix: Mix, seed: int, hub: str, places: Sequence[Path], key: str = "mix"
         drawn = draw.draw(len(table.rows), take, apart, f"{seed}:{table.source.name}:{before}")
         _use(made, table, number, drawn)
     _own_validation(made, mix, seed, hub, places, key)
-    return made
+    found = duplicates.look(made.train, made.validation, mix.duplicates)
+    return replace(made, train=found.train, dropped=[*made.dropped, *found.dropped], told=found.told)
 
 
 def _sizes(mix: Mix, tables: Sequence[Table]) -> list[int]:

@@ -222,7 +222,7 @@ def _report(
     if len(validation):
         told.append(f"validation: {len(set(validation.rows))} rows")
     told += [f"dropped: {count} rows, {reason}" for reason, count in dropped.by_reason(lost).items()]
-    return [*told, *(f"{count:,} {note}" for note, count in notes.items())]
+    return [*told, *read.told, *(f"{count:,} {note}" for note, count in notes.items())]
 
 
 def _share(counts: Mapping[int, int], key: int) -> str:

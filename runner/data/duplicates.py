@@ -1,0 +1,76 @@
+"""Rows that mean exactly the same: told in one sentence each, taken out on request (`mix.duplicates: drop`).
+
+Two questions are asked: which rows to train on are there more than once (copies that `take` makes are wanted and do not
+count), and which rows kept aside for validation are trained on too. What a row means counts, not how its file writes
+it: the conversation, the other answer, the label, the tools, the text.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from runner.core.types import Example, Message
+from runner.data.dropped import COPY, LEAK, Dropped
+
+Wanted = Literal["keep", "drop"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """train: the rows left to train on. dropped: those taken out. told: a sentence for each kind that was found."""
+
+    train: list[Example]
+    dropped: list[Dropped]
+    told: list[str]
+
+
+def look(train: Sequence[Example], validation: Sequence[Example], wanted: Wanted) -> Found:
+    """Look for rows that mean the same, and take them out of what is trained on where that is wanted."""
+    places: dict[tuple[str, int], bytes] = {}
+    first: dict[bytes, tuple[str, int]] = {}
+    copies: dict[tuple[str, int], str] = {}  # a row, and the file of the row that it is the same as
+    for example in train:
+        place = (example.source, example.row)
+        if place in places:
+            continue  # a copy that was asked for
+        places[place] = mark = meaning(example)
+        if first.setdefault(mark, place) != place:
+            copies[place] = first[mark][0]
+    aside = {meaning(example) for example in validation}
+    leaks = [place for place, mark in places.items() if mark in aside]
+    told = []
+    if copies:
+        pairs = [source if source == other else f"{source} and {other}" for (source, _), other in copies.items()]
+        told.append(_sentence(len(copies), "to train on are the same as an earlier one", pairs, wanted))
+    if leaks:
+        told.append(
+            _sentence(len(leaks), "to train on are kept aside for validation too", [s for s, _ in leaks], wanted)
+        )
+    if wanted == "keep":
+        return Found(list(train), [], told)
+    gone = {**dict.fromkeys(copies, COPY), **dict.fromkeys(leaks, LEAK)}
+    left = [example for example in train if (example.source, example.row) not in gone]
+    return Found(left, [Dropped(source, row, reason) for (source, row), reason in gone.items()], told)
+
+
+def meaning(example: Example) -> bytes:
+    """Sixteen bytes that are the same for two rows only if they mean the same."""
+    parts: list[object] = [*_said(example.messages), "rejected", *_said(example.rejected)]
+    parts += [example.label, example.tools, example.text]
+    return hashlib.blake2b("\x1e".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _said(messages: Sequence[Message]) -> Iterable[object]:
+    for message in messages:
+        yield message.role
+        yield message.content
+        if message.tool_calls or message.name or message.reasoning is not None:
+            yield (message.tool_calls, message.name, message.reasoning)
+
+
+def _sentence(count: int, what: str, sources: Sequence[str], wanted: Wanted) -> str:
+    shown = ", ".join(f"{number:,} in {source}" for source, number in Counter(sources).most_common(3))
+    fate = "they are taken out" if wanted == "drop" else "mix.duplicates=drop takes them out"
+    return f"{count:,} rows {what} ({shown}{', …' if len(set(sources)) > 3 else ''}); {fate}"
