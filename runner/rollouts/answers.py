@@ -1,7 +1,7 @@
 """What a rollout is made of: prompts as they are asked, answers as they came and were judged, groups of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from runner.core.types import Completion, Encoded
@@ -26,6 +26,7 @@ class Prompt:
     ids: tuple[int, ...]
     head: int
     prefix: str = ""
+    own: Encoded | None = None  # the row with its own last turn, trained
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Answer:
     total: float | None = None
     advantage: float | None = None
     masked: bool = False
+    given: bool = False  # the row's own answer, which nobody sampled
     old: tuple[float, ...] = ()
     reference: tuple[float, ...] = ()
     correction: tuple[float, ...] = ()
@@ -59,6 +61,8 @@ class Answer:
 
     def encoded(self, prompt: Prompt) -> Encoded:
         """The sequence that is trained on: the prompt's own ids, then those that were sampled, trained."""
+        if self.given and prompt.own is not None:
+            return replace(prompt.own, values={"advantage": self.advantage or 0.0})
         made = self.completion
         ids = [*prompt.ids[: made.prompt_tokens], *made.token_ids]
         chosen = [

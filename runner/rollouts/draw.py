@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.core.errors import RunnerError, StageError
 from runner.core.types import Completion
-from runner.rollouts.answers import Answer, Group, Prompt
+from runner.rollouts.answers import UNTRAINED, Answer, Group, Prompt
 from runner.rollouts.sampler import Sampler, seed_of
 from runner.scoring.arguments import keywords
 from runner.scoring.rewards import Rewards
@@ -29,13 +29,16 @@ class Clock:
 
 @dataclass(frozen=True)
 class Drawing:
-    """How groups are drawn. seed: of the run."""
+    """How groups are drawn. seed: of the run. own_share: of prompts that are asked; to the others the rows' own answers
+    are taken.
+    """
 
     prompts: Sequence[Prompt]
     sampler: Sampler
     rewards: Rewards
     num_generations: int
     seed: int
+    own_share: float = 1.0
 
     def groups(self, asked: Sequence[int], rollout: int, learner: "Learner", clock: Clock) -> list[Group]:
         """The groups of these prompts, in their order, scored.
@@ -64,8 +67,12 @@ class Drawing:
     ) -> list[Answer]:
         start = time.monotonic()
         made: dict[int, Answer] = {}
+        asked = [place for place, (prompt, _) in enumerate(pairs) if self._asks(prompt, rollout)]
+        for place in set(range(len(pairs))) - set(asked):
+            made[place] = self._given(*pairs[place])
 
-        def take(place: int, completion: Completion) -> None:
+        def take(number: int, completion: Completion) -> None:
+            place = asked[number]
             prompt, sample = pairs[place]
             if completion.error:
                 raise StageError(f"prompt {self.prompts[prompt].id}: {completion.error}.")
@@ -73,10 +80,34 @@ class Drawing:
             made[place] = Answer(prompt, sample, replace(completion, sample=sample), seconds)
             learner.stop_if_asked()
 
-        seeds = [seed_of(self.seed, rollout, prompt, sample) for prompt, sample in pairs]
-        self.sampler.answer([self.prompts[prompt] for prompt, _ in pairs], seeds, take)
+        seeds = [seed_of(self.seed, rollout, *pairs[place]) for place in asked]
+        self.sampler.answer([self.prompts[pairs[place][0]] for place in asked], seeds, take)
         clock.generate += time.monotonic() - start
         return [made[place] for place in range(len(pairs))]
+
+    def _asks(self, prompt: int, rollout: int) -> bool:
+        """Whether the model answers a prompt itself."""
+        return self.own_share >= 1.0 or seed_of(self.seed, "own", rollout, prompt) < self.own_share * 2**32
+
+    def _given(self, prompt: int, sample: int) -> Answer:
+        row = self.prompts[prompt]
+        own = row.own
+        assert own is not None, "a row without an answer is left out before"
+        first = next(i for i, label in enumerate(own.labels) if label != UNTRAINED)
+        mask = tuple(int(label != UNTRAINED) for label in own.labels[first:])
+        length = len(own.input_ids) - first
+        made = Completion(
+            own.text.removeprefix(row.text),
+            None,
+            "stop",
+            first,
+            length,
+            sample,
+            tuple(own.input_ids[first:]),
+            None,
+            mask,
+        )
+        return Answer(prompt, sample, made, given=True)
 
     def _scored(self, answers: list[Answer], clock: Clock) -> list[Answer]:
         start = time.monotonic()

@@ -34,7 +34,7 @@ def facts(groups: Sequence[Group]) -> Facts:
     gaps = [gap for answer in answers for gap in mismatch(answer.old, answer.sampled[: len(answer.old)])]
     return Facts(
         groups=len(groups),
-        same=sum(spread([answer.total for answer in group]) <= EQUAL for group in groups),
+        same=sum(bool(group[0].scores) and spread([one.total for one in group]) <= EQUAL for group in groups),
         answers=len(answers),
         truncated=sum(answer.truncated for answer in answers),
         reward=mean(totals),
@@ -69,7 +69,11 @@ def logged(groups: Sequence[Group], known: Facts) -> dict[str, float]:
     for name, scores in _by_reward(answers).items():
         made[f"rewards/{name}/mean"] = mean(scores)
         made[f"rewards/{name}/std"] = spread(scores)
-    absent = ("sampling_mismatch", "rollout_kl")
+    absent = ["sampling_mismatch", "rollout_kl"]
+    if not any(answer.scores for answer in answers):  # there are no rewards
+        absent += ["reward"]
+        for name in ("reward_std", "frac_reward_zero_std", "unscored"):
+            made.pop(name)
     return {name: math.nan if v is None else v for name, v in made.items() if v is not None or name not in absent}
 
 

@@ -94,6 +94,7 @@ def line(update: int, answer: Answer, prompt: Prompt) -> dict[str, Any]:
         "reward": answer.total,
         "advantage": answer.advantage,
         "masked": answer.masked,
+        "given": answer.given,
         "finish_reason": made.finish_reason,
         "prompt_tokens": made.prompt_tokens,
         "completion_tokens": made.completion_tokens,

@@ -30,13 +30,15 @@ if TYPE_CHECKING:
 class Rules:
     """What is made of scored answers.
 
-    estimator: relative to the group's mean, or to that of the others. scale_rewards: what a difference is divided by.
+    weighed: whether answers learn by how good they are; else all do alike. estimator: relative to the group's mean, or
+    to that of the others. scale_rewards: what a difference is divided by.
     mask_truncated: answers that were cut off carry no loss. truncated_count: but they do count in the group's mean.
     resample: how often dynamic sampling draws again, 0 for never. old: whether the model's own log-probabilities are
     needed. reference: the model that beta holds it to, "base" for the one under the adapter. max_idle: rollouts in a
     row from which nothing could be learned.
     """
 
+    weighed: bool = True
     estimator: str = "relative"
     scale_rewards: advantages.Scale = "group"
     mask_truncated: bool = False
@@ -110,7 +112,7 @@ class RolloutUpdates:
         """Whether an answer has a gradient."""
         if answer.masked or not sum(answer.completion.mask):
             return False
-        return bool(answer.advantage) or bool(getattr(self.algorithm, "beta", 0.0))
+        return bool(answer.advantage) or not self.rules.weighed or bool(getattr(self.algorithm, "beta", 0.0))
 
     def _rollout(self, number: int, amid: bool, learner: "Learner") -> Rollout:
         if self._held is not None and self._held.number == number:

@@ -89,8 +89,14 @@ class Sampled:
     reuse: ClassVar[str] = "always"
     interactive: ClassVar[bool] = False
     rates: ClassVar[tuple[float, float]] = (1e-5, 1e-6)  # optim.lr when it is not given: of adapters, of full weights
+    compares: ClassVar[bool] = True  # answers by their rewards
 
-    def algorithm(self) -> "Algorithm":
+    @property
+    def own_share(self) -> float:
+        """Share of prompts that the model answers itself; to the others the data's answers are taken."""
+        return 1.0
+
+    def algorithm(self, tokenizer: Any, hub: str) -> "Algorithm":
         """What is learned from the answers."""
         raise NotImplementedError
 
@@ -142,7 +148,7 @@ class Sampled:
             if getattr(self.batch, name) is not None:
                 fix = f"Say {key}.prompts_per_update, and leave batch.{name} out (null)."
                 raise ConfigError(f"{key}.batch.{name}", "this stage counts prompts", fix)
-        if self.num_generations < 2:
+        if self.compares and self.num_generations < 2:
             raise ConfigError(
                 f"{key}.num_generations", f"{self.num_generations} answer to a prompt has nothing to be compared with",
                 "Take at least 2.",
@@ -152,7 +158,7 @@ class Sampled:
         from runner.scoring.arguments import check as check_rewards
         from runner.stages._questions import columns_of
 
-        if not self.reward:
+        if self.compares and not self.reward:
             raise ConfigError(f"{key}.reward", "none, and nothing says which answers are good", "reward=[accuracy].")
         columns = columns_of(self.mix.datasets, roots, self.hub, f"{key}.mix.datasets")
         check_rewards(self.reward, roots, f"{key}.reward", columns)
@@ -184,7 +190,8 @@ class Sampled:
         if self.disable_dropout:
             without_dropout(model)
         longest = max(len(prompt.ids) for prompt in prompts)
-        algorithm, sampler = self.algorithm(), self._sampler(tokenizer, located, longest, job)
+        algorithm = self.algorithm(tokenizer, job.hub)
+        sampler = self._sampler(tokenizer, located, longest, job)
         with Rewards(self.reward, job.roots) as rewards:
             rules = self.rules(sampler, self.reference(located))
             updates = self._updates(prompts, schedule, rewards, algorithm, rules, sampler, job)
@@ -207,6 +214,7 @@ class Sampled:
             tokenizer, self.mix, self.template, limit=self.max_length,
             room=room(located, self.sampling.max_new_tokens), seed=job.seed,
             hub=job.hub, places=job.roots, max_dropped=self.data.max_dropped, folder=job.folder if first() else None,
+            answered=self.own_share < 1.0,
         )  # fmt: skip
         if job.stopping():
             raise Interrupted(f"{job.name}: stopped before the first update. The same command begins anew.")
@@ -252,7 +260,7 @@ class Sampled:
         from runner.rollouts.updates import RolloutUpdates
 
         def updates(cutting: "Cutting") -> "RolloutUpdates":
-            drawing = Drawing(prompts, sampler, rewards, self.num_generations, job.seed)
+            drawing = Drawing(prompts, sampler, rewards, self.num_generations, job.seed, self.own_share)
             alerts = Alerts(self.sampling.max_new_tokens, say(job.folder))
             return RolloutUpdates(
                 schedule, drawing, rules, algorithm, cutting, Store(job.folder, job.fingerprint), alerts,

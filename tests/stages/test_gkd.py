@@ -1,0 +1,86 @@
+"""The gkd stage: the student comes nearer to its teacher, on its own answers and on the data's."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.core.errors import DataError, ModelError
+from runner.core.job import Job
+from runner.core.places import package_root
+from runner.core.schema import build
+from runner.stages.gkd import Gkd
+from tests.tiny import tiny_model, tiny_tokenizer
+from tests.training.small import Silent
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student, and a teacher of the same family with other weights."""
+    folder = tmp_path_factory.mktemp("models")
+    tiny_model(folder / "student")
+    tiny_model(folder / "teacher", family="qwen3", seed=7)
+    return folder
+
+
+def stage(folder: Path, models: Path, answered: bool = True, **keys: Any) -> Gkd:
+    """Eight questions, with answers where that is said."""
+    talks = []
+    for number in range(8):
+        said = [{"role": "assistant", "content": f"It is {number}."}] if answered else []
+        talks.append({"messages": [{"role": "user", "content": f"What is {number}?"}, *said]})
+    (folder / "rows.jsonl").write_text("".join(json.dumps(talk) + "\n" for talk in talks))
+    given = {
+        "model": {"id": str(models / "student")}, "teacher": {"id": str(models / "teacher")},
+        "mix": {"datasets": [str(folder / "rows.jsonl")]}, "train_type": {"kind": "full"}, "max_updates": 25,
+        "optim": {"lr": 3e-3, "schedule": "constant"}, "sampling": {"max_new_tokens": 8}, "log": {"every": 1},
+        "prompts_per_update": 8,
+    }  # fmt: skip
+    return build(Gkd, {**given, **keys}, "stages.train")
+
+
+def done(one: Gkd, folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The lines of metrics.jsonl and the answers."""
+    out = folder / "out"
+    out.mkdir()
+    one.check([folder], "stages.train")
+    one.run(Job("train", out, folder, roots=(folder, package_root()), progress=Silent()))
+    read = [(out / name).read_text().splitlines() for name in ("metrics.jsonl", "completions.jsonl")]
+    return [json.loads(line) for line in read[0]], [json.loads(line) for line in read[1]]
+
+
+@pytest.mark.parametrize(("lmbda", "beta"), [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)])
+def test_the_student_comes_nearer_to_its_teacher(tmp_path: Path, models: Path, lmbda: float, beta: float) -> None:
+    """Divergence a token; on the data's answers, on its own, on both in the share that is asked for."""
+    lines, answers = done(stage(tmp_path, models, lmbda=lmbda, beta=beta), tmp_path)
+    assert lines[-1]["loss"] < 0.6 * lines[0]["loss"]
+    own = sum(not one["given"] for one in answers)
+    assert all(one["response"].startswith("It is ") for one in answers if one["given"])
+    assert len(answers) == 8 * 25
+    assert {0.0: own == 0, 0.5: 0.35 < own / len(answers) < 0.65, 1.0: own == len(answers)}[lmbda]
+    assert "reward" not in lines[0] and "completions/mean_length" in lines[0]
+
+
+def test_a_teacher_with_another_vocabulary_is_refused(tmp_path: Path, models: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["brand", "new"])
+    other = tiny_model(tmp_path / "other")
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(other)
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(other)
+    tokenizer.save_pretrained(other)
+    with pytest.raises(
+        ModelError, match=r"teacher: .* has another vocabulary than .*Take a teacher of the same family"
+    ):
+        done(stage(tmp_path, models, teacher={"id": str(other)}), tmp_path)
+
+
+def test_rows_need_answers_only_where_some_are_taken_from_them(tmp_path: Path, models: Path) -> None:
+    with pytest.raises(DataError, match=r"no assistant turn. None of the 8 rows"):
+        done(stage(tmp_path, models, answered=False), tmp_path)
+    (tmp_path / "out").rename(tmp_path / "before")
+    lines, _ = done(stage(tmp_path, models, answered=False, lmbda=1.0, max_updates=2), tmp_path)
+    assert len(lines) == 2
