@@ -52,7 +52,10 @@ def test_it_runs_in_miniature(user: User, name: str) -> None:
     folder = user.root / f"outputs/{name}/train"
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["update"] for line in lines] == [1, 2] and (folder / "artifact.json").is_file()
-    assert lines[0].get("reward_std", 1.0) > 0 and lines[0]["grad_norm"] > 0
+    if name == "qwen3_gkd":  # the student is its own teacher here
+        assert lines[0]["loss"] == pytest.approx(0.0, abs=1e-6)
+    else:
+        assert lines[0]["reward_std"] > 0 and lines[0]["grad_norm"] > 0
     assert user.tell(*words)[0] == 0
 
 
