@@ -15,6 +15,7 @@ from runner.core.types import Example, Message
 from runner.data.dropped import Dropped
 
 Rows = Literal["conversations", "pairs", "labels"]  # what a row is read as
+FORMATS: dict[Rows, str | None] = {"conversations": None, "pairs": "preference", "labels": "kto"}
 CHOSEN, DESIRABLE = "chosen", "desirable"
 
 
@@ -47,8 +48,7 @@ def sides(example: Example, rows: Rows) -> list[Side] | Dropped:
             for value, messages in said.items()
         ]
     if example.label is None:
-        reason = "it has no label, true or false (format: kto reads 1 and 0 as well)"
-        return Dropped(example.source, example.row, reason)
+        return Dropped(example.source, example.row, "it has no label, true or false")
     asked = max((i for i, message in enumerate(example.messages) if message.role == "user"), default=-1)
     judged = replace(example, messages=_silent(example.messages, asked + 1))
     return [Side(judged, {DESIRABLE: float(example.label)})]

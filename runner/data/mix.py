@@ -75,19 +75,21 @@ def _check(entry: str | Dataset, mix: Mix, places: Sequence[Path], hub: str, key
         )
 
 
-def load(mix: Mix, seed: int, hub: str, places: Sequence[Path], key: str = "mix") -> Mixed:
+def load(mix: Mix, seed: int, hub: str, places: Sequence[Path], key: str = "mix", usual: str | None = None) -> Mixed:
     """Read the mix.
 
     Args:
         seed: of the run; each dataset draws from a seed of its own made of it.
         hub: where ids are looked up. places: search roots for files, plugins and known datasets.
+        usual: the format where nobody says one; None: the columns choose.
 
     Raises:
         ConfigError, DataError: what is wrong, with the file and the line or row.
     """
     check(mix, places, hub, key)
     tables = [
-        Table.read(entry, places, hub, f"{key}.datasets.{i}", mix.variables) for i, entry in enumerate(mix.datasets)
+        Table.read(entry, places, hub, f"{key}.datasets.{i}", mix.variables, usual)
+        for i, entry in enumerate(mix.datasets)
     ]
     sizes = _sizes(mix, tables)
     unique = [min(size, len(table.rows)) for size, table in zip(sizes, tables, strict=True)]
@@ -104,7 +106,7 @@ def load(mix: Mix, seed: int, hub: str, places: Sequence[Path], key: str = "mix"
         before = sum(other.source.name == table.source.name for other in tables[:number])
         drawn = draw.draw(len(table.rows), take, apart, f"{seed}:{table.source.name}:{before}")
         _use(made, table, number, drawn)
-    _own_validation(made, mix, seed, hub, places, key)
+    _own_validation(made, mix, seed, hub, places, key, usual)
     found = duplicates.look(made.train, made.validation, mix.duplicates)
     return replace(made, train=found.train, dropped=[*made.dropped, *found.dropped], told=found.told)
 
@@ -119,10 +121,12 @@ def _sizes(mix: Mix, tables: Sequence[Table]) -> list[int]:
     )
 
 
-def _own_validation(made: Mixed, mix: Mix, seed: int, hub: str, places: Sequence[Path], key: str) -> None:
+def _own_validation(
+    made: Mixed, mix: Mix, seed: int, hub: str, places: Sequence[Path], key: str, usual: str | None
+) -> None:
     for number, entry in enumerate(mix.validation.datasets):
         where = f"{key}.validation.datasets.{number}"
-        table = Table.read(entry, places, hub, where, mix.variables)
+        table = Table.read(entry, places, hub, where, mix.variables, usual)
         take = table.source.spec.take or len(table.rows)
         if take > len(table.rows):
             raise ConfigError(

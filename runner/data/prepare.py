@@ -18,6 +18,7 @@ from runner.core.specs import Dataset, Mix
 from runner.core.types import Encoded
 from runner.data import cache, dropped, gate, mix, rules, store
 from runner.data.hub import fetch
+from runner.data.judged import FORMATS
 from runner.data.pieces import Piece, Reading, pieces, seldom_collected
 from runner.data.render import template_text
 from runner.data.sources import parse
@@ -94,7 +95,7 @@ def prepare(
 
     def make(into: Path) -> Mapping[str, Any]:
         with seldom_collected():
-            read = mix.load(given, seed, hub, places)
+            read = mix.load(given, seed, hub, places, usual=FORMATS[reading.rows])
         return _make(into, tokenizer, read, own, processes, progress)
 
     held, cached = cache.kept(name, make)

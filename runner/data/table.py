@@ -22,17 +22,24 @@ from runner.formats._row import QUERY, RESPONSE, SYSTEM, BadRow, Unclear
 
 @dataclass
 class Table:
-    """The rows of one dataset, and how they are read. format: the name of the format of its first row."""
+    """The rows of one dataset, and how they are read. format: the name of the format of its first row.
+
+    usual: the format where neither the recipe nor the dataset says one; None: each row's columns choose.
+    """
 
     source: Source
     rows: list[Row]
     places: Sequence[Path]
     values: variables.Values
     format: str = ""
+    usual: str | None = None
     _formats: dict[str, choose_format.Format] = field(default_factory=dict)
 
     @staticmethod
-    def read(entry: str | Dataset, places: Sequence[Path], hub: str, key: str, values: variables.Values) -> "Table":
+    def read(
+        entry: str | Dataset, places: Sequence[Path], hub: str, key: str, values: variables.Values,
+        usual: str | None = None,
+    ) -> "Table":  # fmt: skip
         """Read a dataset's files whole, without the rows that its filter leaves out."""
         source = fetch(parse(entry, places, hub, key))
         held = [row for file in source.files for row in rows(file, source.told(file))]
@@ -46,7 +53,7 @@ class Table:
                     f"{source.spec.dataset}: none of its {len(held)} rows passes the filter {source.spec.filter}."
                 )
             held = kept
-        made = Table(source, held, places, values)
+        made = Table(source, held, places, values, usual=usual)
         made._check_columns()
         return made
 
@@ -74,7 +81,7 @@ class Table:
         try:
             seen = self._edited(variables.fill(row, self.values))
             name = self.source.spec.format or (self.source.known and self.source.known.format)
-            name = name or choose_format.named(self._view(seen), row.place)
+            name = name or self.usual or choose_format.named(self._view(seen), row.place)
             self.format = self.format or name
             if name not in self._formats:
                 self._formats[name] = choose_format.load(name, self.places)

@@ -17,8 +17,10 @@ LABELS = {"true": True, "1": True, "false": False, "0": False}  # as tables writ
 def kto(row: Mapping[str, Any]) -> Example:
     """The conversation ends with the answer that the label judges. Question and answer may be lists of messages."""
     label = LABELS.get(str(row.get("label")).lower())
+    if row.get("label") is None:
+        raise BadRow("the label is missing", "an answer has a label, true or false")
     if label is None:
-        raise BadRow("label is neither true nor false", short(row.get("label")))
+        raise BadRow("label is neither true nor false", short(row["label"]))
     made = _talk(row)
     if made.messages[-1].role != "assistant":
         raise BadRow("the conversation does not end with an assistant turn")

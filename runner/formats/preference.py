@@ -20,8 +20,10 @@ def preference(row: Mapping[str, Any]) -> Example:
         made = messages(row) if first(row, NAMES) else query_response(row)
         asked = _up_to_user(made.messages)
         return _different(made.messages, (*asked, *_answer(row["rejected_response"], "rejected_response")), tools(row))
-    if row.get("chosen") is None or row.get("rejected") is None:
-        raise BadRow("chosen or rejected is missing")
+    missing = [name for name in ("chosen", "rejected") if row.get(name) is None]
+    if missing:
+        what = f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing"
+        raise BadRow(what, "a pair has chosen and rejected, or messages and rejected_response")
     chosen, rejected = (_answer(row[name], name) for name in ("chosen", "rejected"))
     whole = any(message.role == "user" for message in chosen)
     asked = () if whole else _question(row)

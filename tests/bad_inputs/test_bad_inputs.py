@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from tests.bad_inputs import answers, engines, folders, models, plugins, pushes, rl, rows
+from tests.bad_inputs import answers, engines, folders, judged, models, plugins, pushes, rl, rows
 from tests.user import User
 
 CASES = {
@@ -19,6 +19,7 @@ CASES = {
     **pushes.CASES,
     **answers.CASES,
     **rl.CASES,
+    **judged.CASES,
 }
 
 

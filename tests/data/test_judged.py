@@ -120,9 +120,7 @@ def test_a_labelled_answer_is_one_sequence_with_its_label(label: bool):
 def test_rows_without_a_judgement_are_dropped():
     plain = Example((Message("user", "q"), Message("assistant", "a")), "f", 3)
     assert encoded(plain) == Dropped("f", 3, "it has no rejected answer beside the chosen one")
-    assert encoded(plain, rows="labels") == Dropped(
-        "f", 3, "it has no label, true or false (format: kto reads 1 and 0 as well)"
-    )
+    assert encoded(plain, rows="labels") == Dropped("f", 3, "it has no label, true or false")
 
 
 def test_conversations_are_read_as_before():

@@ -125,7 +125,7 @@ def test_dropout_is_off_unless_wanted(base: Path, rows: Path, tmp_path: Path):
 def test_rows_without_two_answers(base: Path, tmp_path: Path):
     file = tmp_path / "plain.jsonl"
     file.write_text('{"query": "a", "response": "b"}\n')
-    with pytest.raises(DataError, match="it has no rejected answer beside the chosen one"):
+    with pytest.raises(DataError, match="chosen and rejected are missing"):
         run(run_judged.stage("dpo", base, file, mix={"datasets": [str(file)]}), tmp_path / "out")
 
 

@@ -70,7 +70,7 @@ def test_numbers_of_both_kinds_are_told(base: Path, tmp_path: Path, capsys: pyte
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        ('{"query": "a", "response": "b"}\n', "it has no label, true or false"),
+        ('{"query": "a", "response": "b"}\n', "the label is missing"),
         ('{"query": "a", "response": "b", "label": true}\n', "mix.datasets: 1 row, and kto measures against answers"),
     ],
 )
