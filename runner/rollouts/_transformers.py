@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from runner.training.algorithm import Learner
 
 
+CACHED = ("sdpa", "eager")  # attention that keys and values of earlier tokens can be given to; packed kernels take none
+
+
 class _Live(Transformers):
     """The transformers backend around a model that is in memory already."""
 
@@ -33,10 +36,15 @@ class LiveTransformers:
         self.tokenizer, self.backend, self.prefix = tokenizer, backend, prefix
         self.sampling = replace(sampling, n=1, logprobs=True)
         self._engine: _Live | None = None
+        self._attention = ""
 
     def begin(self, learner: "Learner") -> None:
         """The model itself, in evaluation mode."""
         model = learner.own.eval()
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._attention = base.config._attn_implementation
+        if self._attention not in CACHED:
+            base.set_attn_implementation("sdpa")
         ends = _sampling.end_ids({"eos_token_id": model.generation_config.eos_token_id}, self.tokenizer)
         self._engine = _Live(model, self.tokenizer, ends, self.backend.batch_tokens)
 
@@ -51,7 +59,11 @@ class LiveTransformers:
         self._engine.generate(asked, self.sampling, seeds, take)
 
     def end(self, learner: "Learner") -> None:
-        """Nothing was taken."""
+        """Give the model its own attention back."""
+        model = learner.own
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        if base.config._attn_implementation != self._attention:
+            base.set_attn_implementation(self._attention)
         self._engine = None
 
     def close(self) -> None:

@@ -22,13 +22,11 @@ from runner.models.locate import Located
 from runner.rollouts._offload import Offload
 from runner.rollouts._weights import buckets, weights
 from runner.rollouts.answers import Prompt
-from runner.rollouts.sampler import Engine, Finished, seed_of
+from runner.rollouts.sampler import UTILIZATION, Engine, Finished, seed_of
 from runner.training._random_state import RandomState
 
 if TYPE_CHECKING:
     from runner.training.algorithm import Learner
-
-UTILIZATION = 0.3  # of the GPU's memory, where backend.engine.gpu_memory_utilization is not given
 
 
 class LiveVllm:

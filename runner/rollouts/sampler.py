@@ -13,6 +13,8 @@ from runner.rollouts.answers import Prompt
 if TYPE_CHECKING:
     from runner.training.algorithm import Learner
 
+UTILIZATION = 0.3  # of a GPU's memory that vLLM takes where backend.engine.gpu_memory_utilization does not say it
+
 Finished = Callable[[int, Completion], None]
 
 

@@ -33,6 +33,7 @@ from runner.core.specs import (
     Template,
     TrainType,
 )  # fmt: skip
+from runner.rollouts.sampler import UTILIZATION
 
 if TYPE_CHECKING:
     from runner.rollouts.answers import Prompt
@@ -40,10 +41,12 @@ if TYPE_CHECKING:
     from runner.rollouts.schedule import Schedule
     from runner.rollouts.updates import RolloutUpdates, Rules
     from runner.training.algorithm import Algorithm
+    from runner.training.pace import Extent
     from runner.training.planned import Cutting
     from runner.training.settings import Settings
 
 PICTURE = "loss.png"
+ASLEEP = 4.0  # GiB that vLLM keeps on a GPU while it sleeps, and its start needs beside it
 
 
 @component
@@ -195,7 +198,7 @@ class Sampled:
         with Rewards(self.reward, job.roots) as rewards:
             rules = self.rules(sampler, self.reference(located))
             updates = self._updates(prompts, schedule, rewards, algorithm, rules, sampler, job)
-            work = Work(schedule.total, self._cutting(gpu), updates)
+            work = Work(schedule.total, self._cutting(gpu), updates, extent=self._extent(prompts, schedule.total))
             try:
                 made = train(
                     model=model, tokenizer=tokenizer, algorithm=algorithm, work=work,
@@ -249,6 +252,15 @@ class Sampled:
         packed = choose(self.model.attention, "cuda" if gpu else "cpu").packed
         return Cutting(tokens_per_device(self.batch, gpu), packed)
 
+    def _extent(self, prompts: "Sequence[Prompt]", updates: int) -> "Extent":
+        """What there is to do; how long answers will be nobody knows, so half of what they may be."""
+        from runner.training.pace import Extent
+
+        lengths, answer = [len(prompt.ids) for prompt in prompts], self.sampling.max_new_tokens
+        typical = sum(lengths) // len(lengths) + (answer + 1) // 2
+        update = self.prompts_per_update * self.num_generations * typical
+        return Extent(updates * update, max(lengths) + answer, typical, update)
+
     def _updates(
         self, prompts: Any, schedule: Any, rewards: Any, algorithm: Any, rules: Any, sampler: Any, job: Job
     ) -> Any:
@@ -275,8 +287,22 @@ class Sampled:
         rate = self.optim.lr or self.rates[self.produces() != "adapter"]
         return Settings(
             rate, self.optim, save=self.save, log=self.log, data=self.data, autocast=autocast,
-            parallelism=self.parallelism,
+            parallelism=self.parallelism, batch=self._batch(), compile=self.model.compile,
         )  # fmt: skip
+
+    def _batch(self) -> Batch:
+        """What an engine on the same GPU holds while the model learns is not there for its micro-batches."""
+        import torch
+
+        from runner.backends import choose
+
+        if not torch.cuda.is_available() or choose(self.backend.name) != "vllm":
+            return self.batch
+        total = torch.cuda.mem_get_info()[1] / 2**30
+        share = float(self.backend.engine.get("gpu_memory_utilization", UTILIZATION))
+        left = total - (ASLEEP if self.sleep_level else share * total)
+        most = left if self.batch.memory_gib is None else min(left, self.batch.memory_gib)
+        return dataclasses.replace(self.batch, memory_gib=max(most, 1.0))
 
 
 def first() -> bool:

@@ -44,7 +44,8 @@ class TrainedModel:
                 self.stop_if_asked()
                 made = collate([sequences[i] for i in micro.sequences], micro.sequences, cutting.packed, micro.filler)
                 made = made.to(args.device)
-                told = predict(model, head, made, getattr(self.trainer.algorithm, "temperature", 1.0)).logprobs
+                fuse = self.trainer.fuse and model is self.model
+                told = predict(model, head, made, getattr(self.trainer.algorithm, "temperature", 1.0), fuse).logprobs
                 counts = torch.bincount(made.owners, minlength=len(micro.sequences)).tolist()
                 parts = torch.split(told.float().cpu(), counts)
                 found |= {} if micro.filler else dict(zip(micro.sequences, (p.tolist() for p in parts), strict=True))
