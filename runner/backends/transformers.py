@@ -5,10 +5,11 @@ Adapters stay beside the base model. Prompts are sorted by length and decoded in
 batches). It takes no engine arguments.
 """
 
+import contextlib
 import dataclasses
 import random
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,19 +91,19 @@ class Transformers:
             _sort(waiting)
 
         rolling = self._rolling(sampling)
-        while True:
-            refill(wait=True)
-            if not waiting:
-                return
-            for advanced in rolling.steps(waiting):
-                feed.pulse()
-                for place in (row.index for row in advanced if row.finish_reason):
-                    asked[place].left -= 1
-                    if not asked[place].left:
-                        prompt, rows = asked[place].prompt, asked.pop(place).rows
-                        finished(place, [self._completion(prompt, row, sampling, n) for n, row in enumerate(rows)])
-                if len(waiting) < FEW:
-                    refill(wait=False)
+        with self._felt(feed.pulse):
+            while True:
+                refill(wait=True)
+                if not waiting:
+                    return
+                for advanced in rolling.steps(waiting):
+                    for place in (row.index for row in advanced if row.finish_reason):
+                        asked[place].left -= 1
+                        if not asked[place].left:
+                            prompt, rows = asked[place].prompt, asked.pop(place).rows
+                            finished(place, [self._completion(prompt, row, sampling, n) for n, row in enumerate(rows)])
+                    if len(waiting) < FEW:
+                        refill(wait=False)
 
     def stream(self, prompt: Prompt, sampling: Sampling, seed: int = 0) -> Iterator[str | Completion]:
         """See `Engine.stream`."""
@@ -129,6 +130,19 @@ class Transformers:
         del self.model
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    @contextlib.contextmanager
+    def _felt(self, pulse: Callable[[], None]) -> Iterator[None]:
+        """A pulse at every layer: on a CPU the first step of a large batch takes many seconds."""
+        import torch
+
+        lists = [part for part in self.model.modules() if isinstance(part, torch.nn.ModuleList)]
+        hooks = [layer.register_forward_pre_hook(lambda *_: pulse()) for layers in lists for layer in layers]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _row(self, place: int, prompt: Prompt, sampling: Sampling, sample: int, seed: int) -> "Row":
         from runner.backends._sampler import Row
