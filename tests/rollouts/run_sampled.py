@@ -13,6 +13,7 @@ from typing import Any
 from runner.core.errors import RunnerError
 from runner.core.job import Job
 from runner.core.schema import build
+from runner.engines.ranks import free_port
 from runner.stages.grpo import Grpo
 from tests.training.run_small import PRELOAD, Trap
 
@@ -66,36 +67,44 @@ def stage(folder: Path, model: Path, **keys: Any) -> Grpo:
     return build(Grpo, {**given, **keys}, "stages.train")
 
 
-def main(folder: Path, model: Path, out: Path, event: str, update: int) -> None:
+def main(folder: Path, model: Path, out: Path, event: str, update: int, rank: int, world: int, port: int) -> None:
     """Train; exit code 0, or that of the error."""
     import torch
 
     os.setsid()
+    if world > 1:
+        group = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in group.items()})
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
-    log = os.open(out / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(out / f"log{rank or ''}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
     trap = Trap(event, update)
     job = Job("train", out, out, roots=(folder,), fingerprint="same", progress=trap, stopping=trap.stop.is_set)
     try:
-        stage(folder, model).run(job)
+        more = {"parallelism": {"preset": "ddp", "gpus": world}} if world > 1 else {}
+        stage(folder, model, **more).run(job)
     except RunnerError as error:
         print(error, flush=True)
         sys.exit(error.exit_code)
 
 
-def run(folder: Path, model: Path, out: Path, event: str = "", update: int = 0) -> int:
-    """Train in a process of its own; its exit code."""
+def run(folder: Path, model: Path, out: Path, event: str = "", update: int = 0, world: int = 1) -> int:
+    """Train in a process of its own, or several; the exit code of the first."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload([*PRELOAD, "tests.rollouts.run_sampled"])
-    process = server.Process(target=main, args=(folder, model, out, event, update), daemon=False)
-    process.start()
-    process.join(120)
-    assert process.exitcode is not None, (out / "log").read_text()
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid or 0, signal.SIGKILL)
-    return process.exitcode
+    port, started = free_port(), []
+    for rank in range(world):
+        arguments = (folder, model, out, event, update, rank, world, port)
+        started.append(server.Process(target=main, args=arguments, daemon=False))
+        started[-1].start()
+    for process in started:
+        process.join(120)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid or 0, signal.SIGKILL)
+    assert started[0].exitcode is not None, (out / "log").read_text()
+    return started[0].exitcode
 
 
 def made(out: Path) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
@@ -105,6 +114,6 @@ def made(out: Path) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
         [json.loads(line) for line in (out / name).read_text().splitlines()]
         for name in ("completions.jsonl", "metrics.jsonl")
     ]
-    clock = ("seconds", "tokens_per_s", "memory_gib", "mfu")
+    clock = ("seconds", "data_seconds", "tokens_per_s", "memory_gib", "mfu")
     kept = [[{k: v for k, v in one.items() if not k.startswith(clock)} for one in part] for part in lines]
     return digest, [{**one, "id": Path(one["id"]).name} for one in kept[0]], kept[1]

@@ -92,6 +92,16 @@ def test_stopped_and_resumed_is_as_never_stopped(base: Path, place: Path, whole:
     assert digest == whole[0]
 
 
+def test_two_devices_learn_what_one_does(base: Path, place: Path, whole: Any) -> None:
+    """Each samples and scores a part of the answers; all answers and figures are those of one device."""
+    assert run(place, base, place / "out", world=2) == 0, (place / "out/log").read_text()
+    _, answers, lines = made(place / "out")
+    assert answers == whole[1]
+    for one, two in zip(whole[2], lines, strict=True):
+        for name in ("loss", "grad_norm", "kl", "reward", "entropy"):
+            assert two[name] == pytest.approx(one[name], rel=1e-4, abs=1e-6), (one["update"], name)
+
+
 def test_dynamic_sampling_draws_until_groups_differ_and_says_where_it_stops(
     base: Path, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
