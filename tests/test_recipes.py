@@ -24,6 +24,7 @@ GIVEN = {  # recipes that are about a model of one's own
     "evaluate_gsm8k": ["model=model"],
     "infer": ["model=model", "stages.infer.questions=[hi]"],
     "merge": ["model=adapter"],
+    "pretrain": ["mix.datasets=[some/data#500]"],
     "push": ["model=model", "stages.push.repo=me/mine", "stages.push.dry_run=true"],
     "qwen3_full_zero3": ["mix.datasets=[some/data#500]"],
     "qwen3_qlora": ["mix.datasets=[some/data#500]"],

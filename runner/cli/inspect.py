@@ -89,7 +89,7 @@ def inspect(composer: Composer, chosen: Choice, names: Sequence[str]) -> int:
         return preflight.preflight(plan, samples, _model(plan, samples), chosen.count, chosen.output)
     step = _stage(plan, names)
     stage, recipe = step.stage, plan.recipe
-    tokenizer = load_tokenizer(locate(_model(plan, step), recipe.hub))
+    tokenizer = load_tokenizer(locate(_model(plan, step), recipe.hub), chat=False)
     rows: Rows = getattr(stage, "rows", "conversations")
     reading = Reading(stage.template, stage.loss_scale, stage.max_length, stage.overlong, rows=rows)
     made = prepare(

@@ -111,8 +111,9 @@ def dealt(sizes: "Numbers", pack: "Numbers", seed: str) -> "list[Numbers]":
     return list(np.split(rows, np.cumsum(np.bincount(pack))[:-1])) if len(pack) else []
 
 
-def packs_of(lengths: Sequence[int], room: int) -> int:
-    """How many packs a row of several sequences takes."""
+def fills(lengths: Sequence[int], room: int) -> list[int]:
+    """How full each pack is that a row of several sequences takes, if it shares none."""
     import numpy as np
 
-    return int(slots(np.asarray(lengths), room).max()) + 1
+    falling = np.sort(np.asarray(lengths, dtype=np.int64))[::-1]
+    return [int(tokens) for tokens in np.bincount(slots(falling, room), falling)]

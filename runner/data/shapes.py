@@ -91,8 +91,13 @@ class Shapes:
 
     def __post_init__(self) -> None:
         """See whether the chat template can be watched."""
+        from jinja2 import TemplateError
+
         source = template_text(self.dialect.tokenizer)
-        self.template = template(compiled(source), source)
+        try:
+            self.template = template(compiled(source), source)
+        except TemplateError:  # told when a row is rendered
+            self.template = None
 
     def layouts(self, messages: Sequence[Message], said: Sequence[Mapping[str, Any]]) -> list[Layout] | None:
         """The layouts of a row, all of its assistant turns trained; None where it must be rendered itself.

@@ -102,8 +102,9 @@ class UpdatePlan:
     def _alike(self) -> int | None:
         """How many updates each epoch has, where all have as many."""
         if self.batch.packs:
-            packs = int(self._packing[1].max(initial=-1)) + 1
-            return None if self._wide else math.ceil(packs / self.batch.packs)
+            packs = int(self._packing[0].max(initial=-1)) + 1
+            alike = all(besides == 0 for _, besides in self._shares.values())
+            return math.ceil(packs / self.batch.packs) if alike else None
         return None if self.batch.tokens else math.ceil(len(self._sequences_of) / (self.batch.rows or ROWS))
 
     def _where(self, number: int) -> tuple[int, int]:
@@ -137,33 +138,45 @@ class UpdatePlan:
         return {row: sum(self.lengths[i] for i in held) for row, held in self._sequences_of.items()}
 
     @cached_property
-    def _wide(self) -> dict[int, int]:
-        """Rows that do not go into one pack, and how many each takes: more than an update has, if no number will do."""
-        assert self.max_length is not None, "packs are counted in sequences of max_length"
-        made = {}
-        for row, size in self._sizes.items():
-            if size > self.max_length:
+    def _shares(self) -> dict[int, tuple[int, int]]:
+        """What a row puts into a pack that it may share, and how many packs it fills besides: 0 for most rows."""
+        size = self.max_length
+        assert size is not None, "packs are counted in sequences of max_length"
+        made = {row: (tokens, 0) for row, tokens in self._sizes.items()}
+        for row, (tokens, _) in made.items():
+            if tokens > size:
                 lengths = [self.lengths[i] for i in self._sequences_of[row]]
-                fits = max(lengths) <= self.max_length
-                made[row] = packing.packs_of(lengths, self.max_length) if fits else (self.batch.packs or 0) + 1
+                filled = packing.fills(lengths, size)
+                # a sequence that no pack holds: as much as no update has, so that its row is one of its own
+                made[row] = (min(filled), len(filled) - 1) if max(filled) <= size else (size, self.batch.packs or 0)
         return made
 
     @cached_property
-    def _packing(self) -> tuple[list[int], "numpy.ndarray[Any, Any]", "numpy.ndarray[Any, Any]"]:
-        """The rows that share packs, the pack of each slot, the tokens of each row."""
+    def _packing(self) -> tuple["numpy.ndarray[Any, Any]", "numpy.ndarray[Any, Any]"]:
+        """The pack of each slot, and what each row puts into it."""
         import numpy as np
 
-        rows = [row for row in self._sizes if row not in self._wide]
-        sizes = np.asarray([self._sizes[row] for row in rows], dtype=np.int64)
-        return rows, packing.kept_slots(sizes, self.max_length or 0, self.beside), sizes
+        sizes = np.asarray([shared for shared, _ in self._shares.values()], dtype=np.int64)
+        return packing.kept_slots(sizes, self.max_length or 0, self.beside), sizes
 
     def _packed(self, epoch: int) -> list[tuple[list[int], int]]:
-        """The rows of each pack, and rows that take several, with how many packs that is."""
-        rows, slots, sizes = self._packing
-        dealt = packing.dealt(sizes, slots, f"{self.seed}:{epoch}")
-        return [([rows[place] for place in pack.tolist()], 1) for pack in dealt] + [
-            ([row], count) for row, count in self._wide.items()
-        ]
+        """Rows that lie together, and how many packs they take: one, and those that they fill besides."""
+        slots, sizes = self._packing
+        rows, most = list(self._shares), self.batch.packs or 0
+        made: list[tuple[list[int], int]] = []
+        for pack in packing.dealt(sizes, slots, f"{self.seed}:{epoch}"):
+            together: list[int] = []
+            count = 1
+            for row in (rows[place] for place in pack.tolist()):
+                besides = self._shares[row][1]
+                if besides and count + besides > most:
+                    made.append(([row], 1 + besides))  # it shares no pack: the update would be too large
+                else:
+                    together.append(row)
+                    count += besides
+            if together:
+                made.append((together, count))
+        return made
 
 
 def _fit(parts: Sequence[tuple[list[int], int]], size: int) -> Iterator[list[int]]:

@@ -119,7 +119,7 @@ class Training:
 
         gpu = torch.cuda.is_available()
         located = locate(self.model, job.hub)
-        tokenizer = load_tokenizer(located)
+        tokenizer = load_tokenizer(located, chat=False)  # plain text needs no chat template
         prepared = self._prepare(tokenizer, job)
         kind = precision(self.model, self.train_type, gpu)
         algorithm = self.algorithm()

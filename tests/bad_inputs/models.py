@@ -52,10 +52,7 @@ CASES = {
     ),
     "half a tokenizer": Case("{root}/tiny: its tokenizer cannot be read: ", harm=harm.cut("tokenizer.json")),
     "no template": Case(
-        (
-            "{root}/tiny: this tokenizer has no chat template. Take a chat model, or put its "
-            "chat_template.jinja into the folder."
-        ),
+        "{root}/tiny: has no chat template, so messages cannot become text. Choose the chat model of the family, or",
         harm=harm.without("chat_template*"),
     ),
     "a template that fails": Case(
