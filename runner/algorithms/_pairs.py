@@ -26,6 +26,10 @@ class Pairs:
     rejected_size: torch.Tensor
     live: float
 
+    def per_token(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mean log-probability of a token of the chosen and of the rejected answers."""
+        return self.chosen / self.chosen_size.clamp(min=1.0), self.rejected / self.rejected_size.clamp(min=1.0)
+
 
 def pairs(predictions: "Predictions", micro: MicroBatch) -> Pairs:
     """Pairs lie as (chosen, rejected, chosen, rejected, ...): rows are whole, their sequences in order."""

@@ -13,8 +13,12 @@ import torch
 from runner.algorithms._dpo_losses import LOSSES
 from runner.algorithms.dpo import Dpo
 from runner.algorithms.kto import Kto
+from runner.algorithms.orpo import Orpo
+from runner.algorithms.simpo import Simpo
 from runner.core.types import Encoded
+from runner.data.collate import collate
 from runner.data.mismatch import Mismatched
+from runner.training._predictions import head_of, predict
 from tests.algorithms import judged
 from tests.training import small
 
@@ -120,3 +124,51 @@ def test_kto(tmp_path: Path, keys: dict[str, Any], learner: int):
     assert (moved > 0.05) == (learner == 0)
     total = {"kl": max(0.0, moved)}
     same(judged.gradient(model, Kto(**keys), data, [range(5), range(5, 12)], more=total), theirs)
+
+
+class Nobody:
+    """What TRL's loss functions ask of their trainer."""
+
+    def __init__(self, **keys: Any) -> None:
+        from types import SimpleNamespace
+
+        self.__dict__.update(keys)
+        self.accelerator = SimpleNamespace(device="cpu")
+
+
+def means(model: Any, data: Sequence[Encoded]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Log-probability a token of chosen and rejected answers, and the cross-entropy of the chosen ones."""
+    micro = collate(data, range(len(data)))
+    logprobs = predict(model, head_of(model), micro).logprobs
+    parts = [logprobs[micro.owners == number] for number in range(len(data))]
+    each = torch.stack([part.mean() for part in parts])
+    return each[::2], each[1::2], -torch.cat(parts[::2]).mean()
+
+
+def by_hand(model: Any, loss: torch.Tensor) -> tuple[torch.Tensor, float]:
+    model.zero_grad()
+    loss.backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters()]), loss.item()
+
+
+def test_simpo():
+    """With CPO's term too; TRL adds it over all chosen tokens of the batch."""
+    from trl.experimental.cpo import CPOTrainer
+
+    model, data = small.model(), judged.pairs(8)
+    chosen, rejected, copied = means(model, data)
+    keys = {"beta": 2.0, "simpo_gamma": 0.8, "label_smoothing": 0.1}
+    nobody = Nobody(**keys, alpha=0.0, loss_type="simpo")
+    theirs = by_hand(model, CPOTrainer.cpo_loss(nobody, chosen, rejected)[0].mean() + 0.5 * copied)
+    ours = Simpo(**keys, cpo_alpha=0.5)
+    same(judged.gradient(small.model(), ours, data, [range(4), range(4, 16)]), theirs)
+
+
+def test_orpo():
+    from trl.experimental.orpo import ORPOTrainer
+
+    model, data = small.model(), judged.pairs(8)
+    chosen, rejected, copied = means(model, data)
+    lost = ORPOTrainer.odds_ratio_loss(Nobody(beta=0.3), chosen, rejected)[0]
+    theirs = by_hand(model, copied - lost.mean())
+    same(judged.gradient(small.model(), Orpo(beta=0.3), data, [range(4), range(4, 16)]), theirs)
