@@ -34,8 +34,8 @@ class Rules:
     to that of the others. scale_rewards: what a difference is divided by.
     mask_truncated: answers that were cut off carry no loss. truncated_count: but they do count in the group's mean.
     resample: how often dynamic sampling draws again, 0 for never. old: whether the model's own log-probabilities are
-    needed. reference: the model that beta holds it to, "base" for the one under the adapter. max_idle: rollouts in a
-    row from which nothing could be learned.
+    needed. reference: the model that a divergence is measured from, "base" for the one under the adapter. penalty:
+    weight of an answer's divergence in its worth. max_idle: rollouts in a row from which nothing could be learned.
     """
 
     weighed: bool = True
@@ -45,27 +45,36 @@ class Rules:
     truncated_count: bool = True
     resample: int = 0
     old: bool = False
+    penalty: float = 0.0
     correction: Correction = "none"
     correction_max: float | None = 3.0
     correction_min: float | None = None
     reference: Any = None
     max_idle: int = 50
 
+    def mask(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups with masks on what was cut off."""
+        if not self.mask_truncated:
+            return list(groups)
+        return [tuple(replace(answer, masked=answer.truncated) for answer in group) for group in groups]
+
     def weigh(self, groups: Sequence[Group]) -> list[Group]:
-        """The groups with advantages, and with masks on what was cut off."""
-        totals = [[answer.total for answer in group] for group in groups]
+        """The groups with advantages."""
+        totals = [[self._worth(answer) for answer in group] for group in groups]
         if self.estimator == "leave_one_out":
             made = advantages.leave_one_out(totals)
         else:
             left_out = None if self.truncated_count else [[answer.truncated for answer in group] for group in groups]
             made = advantages.relative(totals, self.scale_rewards, left_out)
         return [
-            tuple(
-                replace(answer, advantage=value, masked=self.mask_truncated and answer.truncated)
-                for answer, value in zip(group, values, strict=True)
-            )
+            tuple(replace(answer, advantage=value) for answer, value in zip(group, values, strict=True))
             for group, values in zip(groups, made, strict=True)
         ]
+
+    def _worth(self, answer: Answer) -> float | None:
+        if answer.total is None or not self.penalty:
+            return answer.total
+        return answer.total - self.penalty * sum(a - b for a, b in zip(answer.old, answer.reference, strict=False))
 
 
 @dataclass
@@ -156,7 +165,7 @@ class RolloutUpdates:
             self.drawing.sampler.end(learner)
             clock.sync += time.monotonic() - ended
         start = time.monotonic()
-        groups = self._known(self.rules.weigh(groups), learner)
+        groups = self.rules.weigh(self._known(self.rules.mask(groups), learner))
         known = figures.facts(groups)
         told = figures.logged(groups, known) | {
             "seconds_sync": clock.sync,

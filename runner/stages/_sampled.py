@@ -111,6 +111,14 @@ class Sampled:
         """The model that the divergence is measured from: loaded, "base" for the one under the adapter, or none."""
         return None
 
+    def start(self, located: Any) -> Any:
+        """The model as it is before the first update; under a new adapter that is the base, which is there already."""
+        if self.produces() == "adapter" and located.adapter is None:
+            return "base"
+        from runner.models.load import load_model
+
+        return load_model(located, self.model).requires_grad_(False)
+
     def produces(self) -> str:
         """An adapter under lora and qlora, a whole model otherwise."""
         return "adapter" if self.train_type.kind in ("lora", "qlora") else "model"

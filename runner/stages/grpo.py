@@ -64,14 +64,8 @@ class Grpo(Sampled):
         )  # fmt: skip
 
     def reference(self, located: Any) -> Any:
-        """The model as it starts; under a new adapter that is the base, which is there already."""
-        if not self.beta:
-            return None
-        if self.produces() == "adapter" and located.adapter is None:
-            return "base"
-        from runner.models.load import load_model
-
-        return load_model(located, self.model).requires_grad_(False)
+        """The model as it starts."""
+        return self.start(located) if self.beta else None
 
     def rules(self, sampler: "Sampler", reference: Any) -> "Rules":
         """Advantages, masks, correction, reference."""
