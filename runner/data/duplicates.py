@@ -17,42 +17,49 @@ from runner.data.dropped import COPY, LEAK, Dropped
 Wanted = Literal["keep", "drop"]
 
 
+Place = tuple[str, int]  # a file, and the number of a row there
+
+
 @dataclass(frozen=True)
 class Found:
-    """train: the rows left to train on. dropped: those taken out. told: a sentence for each kind that was found."""
+    """gone: the rows to take out, and why. told: a sentence for each kind that was found."""
 
-    train: list[Example]
-    dropped: list[Dropped]
+    gone: dict[Place, str]
     told: list[str]
 
+    @property
+    def dropped(self) -> list[Dropped]:
+        """What is taken out."""
+        return [Dropped(source, row, reason) for (source, row), reason in self.gone.items()]
 
-def look(train: Sequence[Example], validation: Sequence[Example], wanted: Wanted) -> Found:
-    """Look for rows that mean the same, and take them out of what is trained on where that is wanted."""
-    places: dict[tuple[str, int], bytes] = {}
-    first: dict[bytes, tuple[str, int]] = {}
-    copies: dict[tuple[str, int], str] = {}  # a row, and the file of the row that it is the same as
-    for example in train:
-        place = (example.source, example.row)
+
+def look(train: Iterable[tuple[Place, bytes]], aside: set[bytes], wanted: Wanted) -> Found:
+    """Look for rows that mean the same.
+
+    Args:
+        train: the rows to train on, each with its meaning. aside: the meanings of rows kept aside for validation.
+        wanted: whether those that are found are to be trained on.
+    """
+    places: dict[Place, bytes] = {}
+    first: dict[bytes, Place] = {}
+    copies: dict[Place, str] = {}  # a row, and the file of the row that it is the same as
+    for place, mark in train:
         if place in places:
             continue  # a copy that was asked for
-        places[place] = mark = meaning(example)
+        places[place] = mark
         if first.setdefault(mark, place) != place:
             copies[place] = first[mark][0]
-    aside = {meaning(example) for example in validation}
     leaks = [place for place, mark in places.items() if mark in aside]
     told = []
     if copies:
         pairs = [source if source == other else f"{source} and {other}" for (source, _), other in copies.items()]
         told.append(_sentence(len(copies), "to train on are the same as an earlier one", pairs, wanted))
     if leaks:
-        told.append(
-            _sentence(len(leaks), "to train on are kept aside for validation too", [s for s, _ in leaks], wanted)
-        )
+        sources = [source for source, _ in leaks]
+        told.append(_sentence(len(leaks), "to train on are kept aside for validation too", sources, wanted))
     if wanted == "keep":
-        return Found(list(train), [], told)
-    gone = {**dict.fromkeys(copies, COPY), **dict.fromkeys(leaks, LEAK)}
-    left = [example for example in train if (example.source, example.row) not in gone]
-    return Found(left, [Dropped(source, row, reason) for (source, row), reason in gone.items()], told)
+        return Found({}, told)
+    return Found({**dict.fromkeys(copies, COPY), **dict.fromkeys(leaks, LEAK)}, told)
 
 
 def meaning(example: Example) -> bytes:

@@ -4,7 +4,7 @@ Validation rows are drawn before rows are copied, so none of them is trained on.
 that contradict each other, and a validation that the mix cannot spare.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from runner.core.specs import Dataset, Mix
 from runner.core.types import Example
 from runner.data import choose_format, draw, duplicates, row_filter, rules, variables
 from runner.data.dropped import Dropped
+from runner.data.examples import Examples
+from runner.data.on_disk import OnDisk
 from runner.data.sources import parse
 from runner.data.table import Table
 
@@ -36,8 +38,8 @@ class Mixed:
     told: sentences about rows that mean the same.
     """
 
-    train: list[Example] = field(default_factory=list)
-    validation: list[Example] = field(default_factory=list)
+    train: Examples
+    validation: Examples
     dropped: list[Dropped] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
@@ -101,14 +103,16 @@ def load(mix: Mix, seed: int, hub: str, places: Sequence[Path], key: str = "mix"
             f"{wanted} rows are more than the mix can spare",
             f"It has {sum(unique)} different rows.",
         )
-    made = Mixed()
+    shared: tuple[list[Table], list[Mapping[int, Example]]] = ([], [])
+    made = Mixed(Examples(*shared), Examples(*shared))
     for number, (table, take, apart) in enumerate(zip(tables, sizes, aside, strict=True)):
         before = sum(other.source.name == table.source.name for other in tables[:number])
         drawn = draw.draw(len(table.rows), take, apart, f"{seed}:{table.source.name}:{before}")
         _use(made, table, number, drawn)
     _own_validation(made, mix, seed, hub, places, key, usual)
-    found = duplicates.look(made.train, made.validation, mix.duplicates)
-    return replace(made, train=found.train, dropped=[*made.dropped, *found.dropped], told=found.told)
+    found = duplicates.look(made.train.placed(), set(made.validation.marks), mix.duplicates)
+    train = made.train.without(found.gone) if found.gone else made.train
+    return replace(made, train=train, dropped=[*made.dropped, *found.dropped], told=found.told)
 
 
 def _sizes(mix: Mix, tables: Sequence[Table]) -> list[int]:
@@ -138,12 +142,20 @@ def _own_validation(
 
 def _use(made: Mixed, table: Table, number: int, drawn: draw.Drawn) -> None:
     """Add the drawn rows of a dataset to the mix."""
-    known: dict[int, Example | Dropped] = {
-        i: table.example(i, number) for i in sorted({*drawn.train, *drawn.validation})
-    }
-    made.dropped.extend(outcome for outcome in known.values() if isinstance(outcome, Dropped))
-    for chosen, into in ((drawn.train, made.train), (drawn.validation, made.validation)):
-        into.extend(outcome for i in chosen if isinstance(outcome := known[i], Example))
+    known: dict[int, Example] = {}
+    marks: dict[int, bytes] = {}
+    for row in sorted({*drawn.train, *drawn.validation}):
+        outcome = table.example(row, number)
+        if isinstance(outcome, Dropped):
+            made.dropped.append(outcome)
+            continue
+        marks[row] = duplicates.meaning(outcome)
+        if not isinstance(table.rows, OnDisk):
+            known[row] = outcome
+    made.train.tables.append(table)  # the same lists for validation
+    made.train.known.append(known)
+    made.train.add(number, drawn.train, marks)
+    made.validation.add(number, drawn.validation, marks)
     source = table.source
     made.parts.append(
         Part(source.name, source.spec, table.format, len(table.rows), len(drawn.train), len(drawn.validation))

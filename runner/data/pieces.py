@@ -72,8 +72,8 @@ def pieces(
         readings: one for each dataset of the mix; `Example.part` says which.
         processes: how many work at once; 1, or few rows, is this process alone.
     """
-    work = list(_cut(examples))
-    if processes <= 1 or len(work) < 2 * processes:
+    work = _cut(examples)
+    if processes <= 1 or len(examples) < 2 * processes * SIZE:
         encoders = _Encoders(tokenizer, readings)
         for some in work:
             with seldom_collected():
@@ -105,12 +105,14 @@ def seldom_collected() -> Iterator[None]:
 
 def _cut(examples: Sequence[Example]) -> Iterator[tuple[int, list[Example]]]:
     """Pieces of rows of one dataset, each with the number of its first row; columns stay behind."""
-    start = 0
-    for end in range(1, len(examples) + 1):
-        whole = end - start == SIZE
-        if whole or end == len(examples) or examples[end].part != examples[start].part:
-            yield start, [replace(example, columns={}) for example in examples[start:end]]
-            start = end
+    some: list[Example] = []
+    for number, example in enumerate(examples):
+        if some and (len(some) == SIZE or example.part != some[0].part):
+            yield number - len(some), some
+            some = []
+        some.append(replace(example, columns={}))
+    if some:
+        yield len(examples) - len(some), some
 
 
 def _in_order(pool: ProcessPoolExecutor, work: Iterable[tuple[int, list[Example]]], ahead: int) -> Iterator[Piece]:

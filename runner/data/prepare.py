@@ -184,7 +184,7 @@ def _make(
     lost = list(dict.fromkeys(lost))
     dropped.write(into, lost)
     train, validation = (store.Stored(into / file) for file in (TRAIN, VALIDATION))
-    rows = {(example.source, example.row) for example in (*read.train, *read.validation)}
+    rows = {place for part in (read.train, read.validation) for place, _ in part.placed()}
     return {
         "datasets": [part.name for part in read.parts],
         "rows": len(rows) + len(read.dropped),
@@ -211,7 +211,7 @@ def _report(
     notes: Counter[str],
 ) -> list[str]:
     """Shares of the mix by rows and by trained tokens, what was lost, and what the rows show."""
-    part_of = [example.part for example in read.train]
+    part_of = read.train.parts
     kept, tokens = Counter(part_of[row] for row in set(train.rows)), Counter[int]()
     for count, row in zip(train.trained(), train.rows, strict=True):
         tokens[part_of[row]] += count

@@ -12,10 +12,10 @@ from typing import Any
 from runner.core.errors import ConfigError, DataError, PluginError, RunnerError, near_miss
 from runner.core.specs import Dataset
 from runner.core.types import Example
-from runner.data import choose_format, row_filter, variables
+from runner.data import choose_format, on_disk, row_filter, variables
 from runner.data.dropped import Dropped
 from runner.data.hub import fetch
-from runner.data.read import Row, rows
+from runner.data.read import Row
 from runner.data.sources import Source, parse
 from runner.formats._row import QUERY, RESPONSE, SYSTEM, BadRow, Unclear
 
@@ -28,7 +28,7 @@ class Table:
     """
 
     source: Source
-    rows: list[Row]
+    rows: Sequence[Row]
     places: Sequence[Path]
     values: variables.Values
     format: str = ""
@@ -40,21 +40,17 @@ class Table:
         entry: str | Dataset, places: Sequence[Path], hub: str, key: str, values: variables.Values,
         usual: str | None = None,
     ) -> "Table":  # fmt: skip
-        """Read a dataset's files whole, without the rows that its filter leaves out."""
+        """Read a dataset's files, without the rows that its filter leaves out."""
         source = fetch(parse(entry, places, hub, key))
-        held = [row for file in source.files for row in rows(file, source.told(file))]
-        if not held:
+        passes = row_filter.compiled(source.spec.filter, f"{key}.filter") if source.spec.filter else None
+        files = ((file, source.told(file)) for file in source.files)
+        held, count, there = on_disk.held(files, lambda row: passes is None or passes(row.values, row.place))
+        if not count:
             raise DataError(f"{source.spec.dataset}: holds no rows.")
-        if source.spec.filter:
-            keeps = row_filter.compiled(source.spec.filter, f"{key}.filter")
-            kept = [row for row in held if keeps(row.values, row.place)]
-            if not kept:
-                raise DataError(
-                    f"{source.spec.dataset}: none of its {len(held)} rows passes the filter {source.spec.filter}."
-                )
-            held = kept
+        if not held:
+            raise DataError(f"{source.spec.dataset}: none of its {count} rows passes the filter {source.spec.filter}.")
         made = Table(source, held, places, values, usual=usual)
-        made._check_columns()
+        made._check_columns(there)
         return made
 
     @property
@@ -62,8 +58,7 @@ class Table:
         """Old name -> new name."""
         return {**(self.source.known.columns if self.source.known else {}), **self.source.spec.columns}
 
-    def _check_columns(self) -> None:
-        there = {name for row in self.rows for name in row.values}
+    def _check_columns(self, there: set[Any]) -> None:
         for old in self.columns:
             if old not in there:
                 hint = near_miss(old, map(str, there))

@@ -100,16 +100,15 @@ def gather(
     Raises:
         DataError: no question at all, or rows that cannot be read.
     """
-    read = (
-        mix.load(Mix(datasets=list(prompts), variables=dict(variables)), seed, hub, roots, "prompts")
-        if prompts
-        else mix.Mixed()
-    )
-    for reason, count in dropped.by_reason(read.dropped).items():
-        example = next(row for row in read.dropped if row.reason == reason)
-        print(f"{count} rows are not asked: {reason}; for example {example.sentence()}", flush=True)
+    read = None
+    if prompts:
+        given = Mix(datasets=list(prompts), variables=dict(variables))
+        read = mix.load(given, seed, hub, roots, "prompts")
+        for reason, count in dropped.by_reason(read.dropped).items():
+            example = next(row for row in read.dropped if row.reason == reason)
+            print(f"{count} rows are not asked: {reason}; for example {example.sentence()}", flush=True)
     plain = [Example((Message("user", text),), source="questions", row=row) for row, text in enumerate(questions)]
-    examples = [*read.train, *plain]
+    examples = [*(read.train if read else ()), *plain]
     found = [asked(example) for example in examples]
     if not found:
         raise DataError("prompts: there is no question in them. Give datasets with rows, or questions: [...].")

@@ -13,7 +13,8 @@ from runner.core.places import package_root
 from runner.core.specs import Mix, Validation
 from runner.core.types import Example, Message
 from runner.data import dropped, mix
-from runner.data.duplicates import look, meaning
+from runner.data.duplicates import Found, meaning
+from runner.data.duplicates import look as looked
 
 SAID = (Message("user", "q"), Message("assistant", "a"))
 
@@ -23,36 +24,43 @@ def row(number: int, text: str = "q", source: str = "a.jsonl") -> Example:
     return Example((Message("user", text), Message("assistant", "a")), source, number)
 
 
+def look(train: list[Example], validation: list[Example], wanted: Any) -> tuple[list[Example], Found]:
+    """The rows that are left, and what was found."""
+    placed = [((example.source, example.row), meaning(example)) for example in train]
+    found = looked(placed, {meaning(example) for example in validation}, wanted)
+    return [example for example, (place, _) in zip(train, placed, strict=True) if place not in found.gone], found
+
+
 @given(st.lists(st.sampled_from("abc"), max_size=12), st.lists(st.sampled_from("abc"), max_size=4))
 def test_dropping_keeps_the_first_of_each_and_nothing_that_is_kept_aside(train: list[str], aside: list[str]) -> None:
     """And keeping keeps all."""
     rows = [row(number, text) for number, text in enumerate(train)]
     held = [row(100 + number, text) for number, text in enumerate(aside)]
-    kept, left = look(rows, held, "keep"), look(rows, held, "drop")
-    assert kept.train == rows and not kept.dropped
-    texts = [example.messages[0].content for example in left.train]
+    (kept, told), (left, found) = look(rows, held, "keep"), look(rows, held, "drop")
+    assert kept == rows and not told.dropped
+    texts = [example.messages[0].content for example in left]
     assert texts == [text for text in dict.fromkeys(train) if text not in aside]
-    assert sorted(gone.row for gone in left.dropped) == sorted({e.row for e in rows} - {e.row for e in left.train})
-    assert bool(kept.told) == bool(left.dropped)
+    assert sorted(gone.row for gone in found.dropped) == sorted({e.row for e in rows} - {e.row for e in left})
+    assert bool(told.told) == bool(found.dropped)
 
 
 def test_copies_that_were_asked_for_are_no_duplicates() -> None:
     """The same row of the same file."""
-    found = look([row(1), row(2, "other"), row(1)], [], "drop")
-    assert [example.row for example in found.train] == [1, 2, 1] and not found.told
+    left, found = look([row(1), row(2, "other"), row(1)], [], "drop")
+    assert [example.row for example in left] == [1, 2, 1] and not found.told
 
 
 def test_sentences_name_the_sources() -> None:
     """And how to take the rows out."""
     rows = [row(1), row(2), row(1, source="b.jsonl"), row(5, "x"), row(6, "x", "b.jsonl")]
-    found = look(rows, [row(9, "x", "v.jsonl")], "keep")
+    _, found = look(rows, [row(9, "x", "v.jsonl")], "keep")
     assert found.told == [
         "3 rows to train on are the same as an earlier one (2 in b.jsonl and a.jsonl, 1 in a.jsonl); "
         "mix.duplicates=drop takes them out",
         "2 rows to train on are kept aside for validation too (1 in a.jsonl, 1 in b.jsonl); "
         "mix.duplicates=drop takes them out",
     ]
-    assert look(rows, [], "drop").told[0].endswith("; they are taken out")
+    assert look(rows, [], "drop")[1].told[0].endswith("; they are taken out")
 
 
 DIFFERENT = [
