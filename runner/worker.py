@@ -37,7 +37,7 @@ def run(folder: Path, stopping: threading.Event | None = None) -> artifact.Artif
     places = tuple(Path(place) for place in order["roots"])
     kind = registry.load("stages", order["kind"], places, "kind")
     stage = schema.build(kind, order["stage"], f"stages.{order['name']}")
-    first = launch.LOCAL_RANK not in os.environ or os.environ[launch.RANK] == "0"
+    first = launch.is_first(os.environ)
     if first:
         (folder / artifact.FILE).unlink(missing_ok=True)
     job = Job(
@@ -99,7 +99,7 @@ def _work(folder: Path) -> int:
             told = launch.ranks(parallelism, _gpus(), os.environ, ranks.free_port())
             return ranks.run(ranks.worker(folder), told, folder, parallelism.timeout)
         if not one_of_many:
-            launch.forget(os.environ)
+            launch.settle(order["stage"], os.environ)
         stopping = threading.Event()
         if not kind.interactive:
             _listen(stopping, one_of_many)

@@ -36,10 +36,24 @@ def wanted(kind: Any, values: Mapping[str, Any]) -> Parallelism | None:
     return found if spread(found) else None
 
 
-def forget(environment: MutableMapping[str, str]) -> None:
-    """A stage in one process is no member of a group, whatever a cluster says of the nodes."""
+def settle(values: Mapping[str, Any], environment: MutableMapping[str, str]) -> None:
+    """A stage in one process is no member of a group, whatever a cluster says of the nodes; which node, it remembers.
+
+    Raises:
+        ConfigError: several nodes, and nothing says which of them this is.
+    """
+    told = values.get(KEY) or {}
+    if told.get("nodes", 1) > 1:
+        environment[NODE] = str(node_rank(schema.build(Parallelism, told, KEY), environment))
     for name in (RANK, WORLD):
         environment.pop(name, None)
+
+
+def is_first(environment: Mapping[str, str]) -> bool:
+    """Whether this process writes what the stage made: the first of a group, on the first node."""
+    if LOCAL_RANK in environment:
+        return environment[RANK] == "0"
+    return environment.get(NODE, "0") == "0"
 
 
 def ranks(

@@ -45,7 +45,7 @@ class Results:
     def __post_init__(self) -> None:
         state = self._state()
         if state is None:
-            self._refuse_foreign()
+            refuse_foreign(self.file, self.folder)
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self.file.write_bytes(b"")
             (self.folder / JOURNAL).unlink(missing_ok=True)
@@ -107,17 +107,6 @@ class Results:
         whole = self.file.is_file() and self.file.stat().st_size >= state["bytes"]
         return state if same and whole else None
 
-    def _refuse_foreign(self) -> None:
-        """A file elsewhere that this stage did not make is somebody's work."""
-        ours = self.file.parent == self.folder or (
-            (self.folder / PROGRESS).is_file()
-            and json.loads((self.folder / PROGRESS).read_text(encoding="utf-8"))["file"] == str(self.file)
-        )
-        if not ours and self.file.is_file() and self.file.stat().st_size:
-            raise StageError(
-                f"{self.file}: is there already, made by something else. Choose another path or remove it."
-            )
-
     def _journal(self) -> list[tuple[int, list[Completion]]]:
         file = self.folder / JOURNAL
         found = []
@@ -125,6 +114,20 @@ class Results:
             entry = json.loads(line)
             found.append((int(entry["row"]), [_completion(plain) for plain in entry["completions"]]))
         return found
+
+
+def refuse_foreign(file: Path, folder: Path) -> None:
+    """A file elsewhere that the stage of this folder did not make is somebody's work.
+
+    Raises:
+        StageError: such a file.
+    """
+    ours = file.parent == folder or (
+        (folder / PROGRESS).is_file()
+        and json.loads((folder / PROGRESS).read_text(encoding="utf-8"))["file"] == str(file)
+    )
+    if not ours and file.is_file() and file.stat().st_size:
+        raise StageError(f"{file}: is there already, made by something else. Choose another path or remove it.")
 
 
 def _plain(completion: Completion) -> dict[str, Any]:

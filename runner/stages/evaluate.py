@@ -5,6 +5,7 @@ their 95% intervals, over all and by source file. Answers that are there already
 import dataclasses
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -80,6 +81,8 @@ class Evaluate:
         from runner.stages._scoring import score
 
         speed, file, sources = self._answers(job)
+        if speed is None:  # another node than the first
+            return Artifact("scores", str(job.folder / _scores.FILE))
         rows = [{**row, "source": sources.get(row["id"], row.get("source", file.name))} for row in _scores.read(file)]
         with Rewards(self.reward, job.roots, self.max_failed) as rewards:
             found = score(rewards, rows)
@@ -91,12 +94,13 @@ class Evaluate:
             print(told, flush=True)
         return Artifact("scores", str(job.folder / _scores.FILE), metrics={**metrics, **speed})
 
-    def _answers(self, job: Job) -> tuple[dict[str, Any], Path, dict[str, str]]:
+    def _answers(self, job: Job) -> tuple[dict[str, Any] | None, Path, dict[str, str]]:
         """The answers to score, asked now unless they were given, and the source of each question by its id."""
         from runner.backends import start
-        from runner.stages._answers import Asking, ask
+        from runner.stages._answers import Asking
         from runner.stages._completions import FILE, located, name_of
         from runner.stages._questions import gather
+        from runner.stages._shards import asked
 
         if self.completions is not None:
             return {}, located(self.completions), {}
@@ -104,5 +108,6 @@ class Evaluate:
         file = job.folder / FILE
         inputs = [self.model.id, self.model.adapter or "", *map(name_of, self.prompts)]
         asking = Asking(self.template, self.sampling, file, self.write_batch_size, self.max_errors, inputs)
-        speed = ask(job, lambda: start(self.backend, self.model, job.hub, self.parallelism.gpus), questions, asking)
+        engine = partial(start, self.backend, self.model, job.hub, self.parallelism.gpus)
+        speed = asked(job, engine, questions, asking, self.parallelism)
         return speed, file, {question.id: question.source for question in questions}

@@ -5,6 +5,7 @@ The result is `completions.jsonl` in the stage's folder, or `result_path`. A kil
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -71,10 +72,11 @@ class Infer:
     def run(self, job: Job) -> Artifact:
         """Answer, write, count."""
         from runner.backends import start
-        from runner.stages._answers import Asking, ask, figures
+        from runner.stages._answers import Asking, figures
         from runner.stages._completions import FILE, name_of, question_of, read
         from runner.stages._filter import Filter
         from runner.stages._questions import gather
+        from runner.stages._shards import asked
 
         questions = gather(self.prompts, self.questions, self.variables, job.seed, job.hub, job.roots)
         file = Path(self.result_path).expanduser().resolve() if self.result_path else job.folder / FILE
@@ -83,7 +85,10 @@ class Infer:
                 self.template, self.sampling, file, self.write_batch_size, self.max_errors,
                 [self.model.id, self.model.adapter or "", *map(name_of, self.prompts)], keep,
             )  # fmt: skip
-            speed = ask(job, lambda: start(self.backend, self.model, job.hub, self.parallelism.gpus), questions, asking)
+            engine = partial(start, self.backend, self.model, job.hub, self.parallelism.gpus)
+            speed = asked(job, engine, questions, asking, self.parallelism)
+        if speed is None:  # another node than the first
+            return Artifact("completions", str(file))
         written = read(file)
         for row in written[: self.show]:
             print(f"<<< {question_of(row)}\n{row['response']}\n", flush=True)
