@@ -38,6 +38,7 @@ class Pacing(TrainerCallback):
         self.trainer, self.extent = trainer, extent
         self.model: Any = trainer.model
         self.head: Any = trainer._head
+        self.arranged: Checkpointing | None = None  # how the layers run already
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """All devices do it together."""
@@ -51,7 +52,8 @@ class Pacing(TrainerCallback):
         if trainer.is_world_process_zero():
             pace.write(trainer.job.folder / pace.FILE, chosen)
             print(_told(chosen, trainer.fuse), flush=True)
-        arrange(self.model, chosen.checkpointing, chosen.compiled)
+        if chosen.checkpointing != self.arranged:  # what was compiled for the trial serves on
+            arrange(self.model, chosen.checkpointing, chosen.compiled)
         trainer.keep_pace(chosen)
 
     def _asked(self, kept: Pace) -> bool:
@@ -89,6 +91,7 @@ class Pacing(TrainerCallback):
         gib = self._memory()
         with untouched(self.model):
             found = pace.find(trial.measure, modes, gib, longest, update, compiled)
+        self.arranged = trial.mode
         if found is None:
             raise StageError(
                 f"{trainer.job.name}: a micro-batch of {longest:,} tokens does not fit into the {gib:.1f} GiB that "

@@ -24,7 +24,7 @@ CLOSE = 0.05  # in log-probability: what bfloat16 leaves of a difference
 
 
 class Trial:
-    """Measures for `pace.find`. typical: tokens of the sequences that a micro-batch is made of.
+    """Measures for `pace.find`. typical: tokens of the sequences that a micro-batch is made of. mode: the last tried.
 
     Several devices measure together and get the same answer, that of the slowest and fullest of them.
     """
@@ -33,13 +33,14 @@ class Trial:
         self.trainer, self.typical, self.compiled = trainer, typical, compiled
         self.model: Any = trainer.model
         self.head: Any = trainer._head
-        self._mode: Checkpointing | None = None
+        self.mode: Checkpointing | None = None
 
     def measure(self, mode: Checkpointing, tokens: int) -> Sample | None:
         """A micro-batch of so many tokens; None when memory runs out."""
-        if mode != self._mode:
+        begun = time.monotonic()
+        if mode != self.mode:
             arrange(self.model, mode, self.compiled)
-            self._mode = mode
+            self.mode = mode
         _empty()
         torch.cuda.reset_peak_memory_stats()
         micro, seconds = self._micro(tokens), float("inf")
@@ -55,6 +56,9 @@ class Trial:
         self.model.zero_grad(set_to_none=True)
         _empty()
         seconds, gib = self._of_all(seconds, gib)
+        if self.trainer.is_world_process_zero():
+            told = f"{seconds:.3f} s, {gib:.1f} GiB" if gib < float("inf") else "out of memory"
+            print(f"trial: {mode}, {tokens:,} tokens: {told} ({time.monotonic() - begun:.0f} s)", flush=True)
         return Sample(tokens, seconds, gib) if gib < float("inf") else None
 
     def _micro(self, tokens: int) -> MicroBatch:

@@ -20,6 +20,7 @@ def repeated(model: Any) -> list[Any]:
 def arrange(model: Any, checkpointing: Checkpointing, compiled: bool) -> None:
     """Make the layers run that way; may be called again, and what was compiled before is thrown away."""
     import torch
+    from torch._dynamo import config as dynamo
     from torch._functorch import config as functorch
 
     _named(model, "checkpointing_disable")()
@@ -27,6 +28,7 @@ def arrange(model: Any, checkpointing: Checkpointing, compiled: bool) -> None:
         _named(model, "checkpointing_enable")({"use_reentrant": False})
     functorch.activation_memory_budget = SHARE[checkpointing]
     torch._dynamo.reset()
+    dynamo.specialize_float = True  # scales and rates never change, and as inputs they would be computed on the host
     for layer in repeated(model):
         layer._compiled_call_impl = None
         if compiled:

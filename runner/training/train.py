@@ -94,7 +94,7 @@ def _trainer(
         model=model, args=args, tokenizer=tokenizer, algorithm=algorithm, updates=work.updates(cutting),
         evaluation=work.evaluation(cutting) if work.evaluation else None, settings=settings, job=job, books=books,
     )  # fmt: skip
-    if work.extent is not None and args.device.type == "cuda":
+    if work.extent is not None and _on_gpu(args):
         from runner.training._pacing import Pacing
 
         trainer.add_callback(Pacing(trainer, work.extent))
@@ -104,6 +104,10 @@ def _trainer(
     presets.prove(trainer.accelerator, settings.parallelism)
     set_seed(job.seed + args.process_index)  # devices that drop out the same places would learn less
     return trainer
+
+
+def _on_gpu(args: Any) -> bool:
+    return bool(args.device.type == "cuda")
 
 
 def _resume(trainer: "UpdateTrainer", job: Job, books: ledger.Ledger) -> checkpoints.Checkpoint | None:

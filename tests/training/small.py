@@ -10,6 +10,7 @@ from runner.core.specs import Batch, Optim
 from runner.core.types import Encoded
 from runner.data.updates import UpdatePlan
 from runner.training.evaluation import Evaluation
+from runner.training.pace import Extent
 from runner.training.planned import Cutting, PlannedUpdates
 from runner.training.settings import Settings
 from runner.training.train import Trained, Work, train
@@ -80,7 +81,7 @@ class Silent(Progress):
 def fit(
     folder: Path, learner: Any, data: list[Encoded], *, kept: list[Encoded] | None = None, batch: Batch | None = None,
     budget: int = 200, packed: bool = False, epochs: float = 1.0, max_updates: int | None = None,
-    settings: Settings | None = None, job: Job | None = None,
+    settings: Settings | None = None, job: Job | None = None, extent: Extent | None = None,
 ) -> Trained:  # fmt: skip
     """Train by supervised fine-tuning in `folder`."""
     algorithm = Sft()
@@ -92,6 +93,7 @@ def fit(
         cutting=Cutting(budget, packed),
         updates=lambda cutting: PlannedUpdates(data, plan, algorithm, cutting),
         evaluation=(lambda cutting: Evaluation(kept, list(range(len(kept))), algorithm, cutting)) if kept else None,
+        extent=extent,
     )
     return train(
         model=learner, tokenizer=tokenizer(), algorithm=algorithm, work=work,
