@@ -46,7 +46,8 @@ def figures(
     shape = shape_of(name)
     memory = estimate(shape, stage.train_type, stage.parallelism, stage.model.dtype) if shape else None
     share = 1.0 if stage.max_updates is None or not updates else stage.max_updates / updates
-    tokens = None if size.tokens is None else round(size.tokens * stage.epochs * share)
+    samples = hasattr(stage, "prompts_per_update")  # its own answers, of lengths that nobody knows yet
+    tokens = None if size.tokens is None or samples else round(size.tokens * stage.epochs * share)
     return Figures(size, stage.max_updates or updates, memory, tokens)
 
 
@@ -97,9 +98,14 @@ def lines(stage: Any, known: Figures) -> Iterator[str]:
     yield f"batch    {what} an update{shared}, cut into micro-batches by tokens per device ({cut})"
     if known.updates is not None:
         exact = size.exact and not (batch.packs or batch.tokens)
-        most = f", stopped by max_updates={stage.max_updates}" if stage.max_updates == known.updates else ""
-        epochs = f"{stage.epochs:g} epoch{'s' if stage.epochs != 1 else ''}"
-        yield f"updates  {'' if exact else '~'}{known.updates} in {epochs}{most}"
+        whole = _updates(stage, size)
+        over = whole is not None and known.updates > whole
+        most = (
+            f", stopped by max_updates={stage.max_updates}" if stage.max_updates == known.updates and not over else ""
+        )
+        count = known.updates / whole * stage.epochs if over and whole else stage.epochs
+        epochs = f"{count:.3g} epoch{'s' if count != 1 else ''}"
+        yield f"updates  {'' if exact else '~'}{known.updates} in {epochs}{most}{', by max_updates' if over else ''}"
     if known.memory is not None:
         yield from _memory(stage, known.memory)
 
