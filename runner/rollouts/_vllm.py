@@ -39,6 +39,7 @@ class LiveVllm:
         self.offload = Offload(keys.offload_model, keys.offload_optimizer)
         self.engine: Any = None
         self._count = 0
+        self._ends = _sampling.end_ids(_sampling.generation_config(located.base), tokenizer)
         cut = sampling.top_p != 1.0 or (sampling.top_k or 0) > 0 or sampling.min_p != 0.0
         self._mode = "raw_logprobs" if sampling.temperature == 1.0 else "processed_logprobs"
         self._comparable = sampling.temperature == 1.0 or not cut
@@ -132,19 +133,21 @@ class LiveVllm:
                 self.engine.apply_model(partial(_load, some))
 
     def _add(self, prompt: Prompt) -> str:
-        from vllm import SamplingParams
-
         self._count += 1
         name = str(self._count)
-        ends = _sampling.end_ids(_sampling.generation_config(self.located.base), self.tokenizer)
-        keys = _vllm_arguments.sampling_keys(_sampling.resolve(self.sampling, {}), ends)
-        keys |= {"n": 1, "logprobs": 0}
         asked = {"type": "token", "prompt_token_ids": list(prompt.ids)}
         try:
-            self.engine.add_request(name, asked, SamplingParams(**keys))
+            self.engine.add_request(name, asked, self._drawn())
         except ValueError as error:
             raise ConfigError("sampling", f"vLLM refuses it: {_first_line(error)}") from None
         return name
+
+    def _drawn(self) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        keys = _vllm_arguments.sampling_keys(_sampling.resolve(self.sampling, {}), self._ends)
+        return SamplingParams(**{**keys, "n": 1, "logprobs": 0}, output_kind=RequestOutputKind.FINAL_ONLY)
 
     def _completion(self, prompt: Prompt, made: Any) -> Completion:
         read = _completion.Prompt(prompt.ids, prompt.head, prompt.prefix)
