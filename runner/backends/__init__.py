@@ -11,7 +11,7 @@ from runner.backends._engine import Engine
 from runner.backends._feed import Ask, ListFeed
 from runner.core import registry
 from runner.core.errors import ConfigError
-from runner.core.specs import Backend, Model
+from runner.core.specs import Backend, Model, Sampling
 
 __all__ = ["Ask", "Engine", "ListFeed", "Prompt", "begin", "check", "choose", "start"]
 
@@ -27,8 +27,9 @@ def choose(name: str) -> str:
     return "vllm" if torch.cuda.device_count() else "transformers"  # counting leaves the driver alone: vLLM forks
 
 
-def check(backend: Backend, model: Model, key: str) -> None:
-    """At plan time, without a heavy import: refuse engine arguments that are not known, and a model that is not there.
+def check(backend: Backend, model: Model, key: str, sampling: Sampling | None = None) -> None:
+    """At plan time, without a heavy import: refuse engine arguments that are not known, a model that is not there, and
+    sampling that the engine cannot do.
 
     key: of the stage.
 
@@ -40,9 +41,11 @@ def check(backend: Backend, model: Model, key: str) -> None:
     if backend.name != "openai":  # there it is a name that a server knows
         check_model(model, f"{key}.model")
     name = "vllm" if backend.name == "auto" and backend.engine else backend.name
+    if name == "auto" and importlib.util.find_spec("vllm") is None:
+        name = "transformers"
     if name != "auto":
         try:
-            registry.load("backends", name).check(backend)
+            registry.load("backends", name).check(backend, sampling or Sampling())
         except ConfigError as error:
             raise ConfigError(f"{key}.{error.key}", error.problem, error.fix) from None
 

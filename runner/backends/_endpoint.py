@@ -71,8 +71,11 @@ def sampling_keys(sampling: Sampling, seed: int | None, extra: Mapping[str, Any]
         "min_p": sampling.min_p,
         "repetition_penalty": sampling.repetition_penalty,
     }
-    guided = {"json": sampling.guided_json, "regex": sampling.guided_regex}
-    more["structured_outputs"] = {name: value for name, value in guided.items() if value is not None} or None
+    if sampling.guided_json is not None:  # a form that most servers know
+        schema = {"name": "answer", "schema": sampling.guided_json}
+        more["response_format"] = {"type": "json_schema", "json_schema": schema}
+    if sampling.guided_regex is not None:  # vLLM's own
+        more["structured_outputs"] = {"regex": sampling.guided_regex}
     said = {name: value for name, value in plain.items() if value is not None}
     return {**said, "extra_body": {**{name: value for name, value in more.items() if value is not None}, **extra}}
 

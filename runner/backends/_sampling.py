@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from runner.core.errors import ConfigError
 from runner.core.specs import Sampling
 
 NEUTRAL = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
@@ -20,6 +21,9 @@ def resolve(sampling: Sampling, config: dict[str, Any]) -> Sampling:
     """`sampling` without None in what decides a draw.
 
     A temperature that neither says is 1 where the model's config samples (`do_sample`) and 0, greedy, elsewhere.
+
+    Raises:
+        ConfigError: several samples of a greedy answer.
     """
     filled: dict[str, Any] = {}
     for name, neutral in NEUTRAL.items():
@@ -31,6 +35,9 @@ def resolve(sampling: Sampling, config: dict[str, Any]) -> Sampling:
         said = config.get("temperature")
         temperature = (1.0 if said is None else float(said)) if config.get("do_sample") else 0.0
     filled["temperature"] = temperature
+    if temperature == 0 and sampling.n > 1:
+        fix = "Say sampling.temperature, above 0."
+        raise ConfigError("sampling.n", f"{sampling.n} samples of a model whose own config is greedy are the same", fix)
     filled["presence_penalty"] = sampling.presence_penalty or 0.0
     filled["frequency_penalty"] = sampling.frequency_penalty or 0.0
     return dataclasses.replace(sampling, **filled)

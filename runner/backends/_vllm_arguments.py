@@ -12,6 +12,7 @@ from runner.models.locate import ADAPTER, Located
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # of adapters, that vLLM has kernels for
 QUIET = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1", "VLLM_CONFIGURE_LOGGING": "1"}
+RANGES = {"temperature": (0.0, 2.0), "presence_penalty": (-2.0, 2.0), "frequency_penalty": (-2.0, 2.0)}
 OWN = ("model", "tokenizer", "enable_lora")  # what the model's place decides
 
 
@@ -42,6 +43,18 @@ def check(engine: dict[str, Any], key: str = "backend.engine") -> None:
             raise ConfigError(
                 f"{key}.{name}", f"vLLM has no such argument (value {engine[name]!r})", near_miss(name, known)
             )
+
+
+def check_sampling(sampling: Sampling) -> None:
+    """Refuse what vLLM does.
+
+    Raises:
+        ConfigError: a number outside of its range.
+    """
+    for name, (low, high) in RANGES.items():
+        value = getattr(sampling, name)
+        if value is not None and not low <= value <= high:
+            raise ConfigError(f"sampling.{name}", f"vLLM takes {low:g} to {high:g}, not {value:g}")
 
 
 def arguments(located: Located, model: Model, engine: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from runner.core.errors import ConfigError, StageError
 from runner.core.specs import Backend, Model, Sampling, Template
 from runner.core.types import Completion, Message
 
+_OPEN = Sampling()
 PATIENCE = 0.2  # seconds between looks at whether the user wants to stop
 
 
@@ -42,8 +43,8 @@ class Openai:
         self.context = self._context()
 
     @staticmethod
-    def check(backend: Backend) -> _endpoint.Endpoint:
-        """The keys of `backend.engine`.
+    def check(backend: Backend, sampling: Sampling = _OPEN) -> _endpoint.Endpoint:
+        """The keys of `backend.engine`; of sampling the server is the judge.
 
         Raises:
             ConfigError: an unknown or missing one.

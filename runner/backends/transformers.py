@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from runner.backends._sampler import Row
 
 WINDOW = 1024  # prompts that are sorted by length together: answers must not come too far out of order
+_OPEN = Sampling()
 FEW = 64  # waiting rows at which more prompts are taken
 
 
@@ -48,10 +49,14 @@ class Transformers:
         self.context = int(getattr(self.model.config, "max_position_embeddings", 0) or 1 << 30)
 
     @staticmethod
-    def check(backend: Backend) -> None:
-        """Refuse engine arguments: there are none."""
+    def check(backend: Backend, sampling: Sampling = _OPEN) -> None:
+        """Refuse engine arguments, of which there are none, and guided answers."""
         for name in backend.engine:
             raise ConfigError(f"backend.engine.{name}", "the transformers backend takes no engine arguments")
+        for name in ("guided_json", "guided_regex"):
+            if getattr(sampling, name) is not None:
+                fix = "Take backend=vllm or an endpoint."
+                raise ConfigError(f"sampling.{name}", "the transformers backend cannot guide answers", fix)
 
     def prompt(
         self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()
@@ -152,11 +157,6 @@ class Transformers:
     def _rolling(self, sampling: Sampling) -> Any:
         from runner.backends._rolling import Rolling
         from runner.backends._sampler import Sampler
-
-        if sampling.guided_json is not None or sampling.guided_regex is not None:
-            raise ConfigError(
-                "sampling.guided_json", "the transformers backend cannot guide answers", "Take backend=vllm."
-            )
 
         def stopped(row: "Row") -> bool:
             return _completion.cut_at_stop(self._text(row), sampling.stop)[1]

@@ -20,6 +20,7 @@ from runner.core.specs import Backend, Model, Sampling, Template
 from runner.core.types import Completion, Message
 
 IN_FLIGHT = 4096  # prompts that the engine holds at once: more than it works on, so that it never waits
+_OPEN = Sampling()
 FEW = 32  # prompts that it is given at a time
 
 
@@ -48,9 +49,10 @@ class Vllm:
         self._count = 0
 
     @staticmethod
-    def check(backend: Backend) -> None:
-        """Refuse unknown engine arguments."""
+    def check(backend: Backend, sampling: Sampling = _OPEN) -> None:
+        """Refuse unknown engine arguments, and numbers that vLLM does not sample by."""
         _vllm_arguments.check(backend.engine)
+        _vllm_arguments.check_sampling(sampling)
 
     def prompt(
         self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()

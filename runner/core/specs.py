@@ -212,6 +212,8 @@ class Sampling:
     """How answers are drawn. What is None follows the model's generation config. temperature 0 is greedy.
 
     guided_json: a JSON schema that the answer obeys; guided_regex: a pattern that it matches (vLLM and endpoints).
+    logprobs: rows carry their tokens and the log-probability of each: of vLLM and endpoints the model's own, of
+    transformers at the temperature and after penalties.
     """
 
     max_new_tokens: Count = 512
@@ -228,6 +230,12 @@ class Sampling:
     logprobs: bool = False
     guided_json: dict[str, Any] | None = None
     guided_regex: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.guided_json is not None and self.guided_regex is not None:
+            raise ValueError("should say only one of guided_json and guided_regex (the other null)")
+        if self.n > 1 and self.temperature == 0:
+            raise ValueError("should have a temperature above 0 for several samples: greedy ones are all the same")
 
 
 @component

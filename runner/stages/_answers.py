@@ -155,9 +155,17 @@ def rows(question: Question, completions: Sequence[Completion]) -> list[dict[str
             "completion_tokens": completion.completion_tokens,
             "sample": completion.sample,
             **({"error": completion.error} if completion.error else {}),
+            **tokens(completion),
         }
         made.append({**row, **{name: value for name, value in question.columns.items() if name not in row}})
     return made
+
+
+def tokens(completion: Completion) -> dict[str, list[float]]:
+    """The tokens and their log-probabilities, where these were asked for; no tokens where only a server knows them."""
+    if completion.logprobs is None:
+        return {}
+    return {"token_ids": list(completion.token_ids), "logprobs": list(completion.logprobs)}
 
 
 def figures(written: Sequence[dict[str, Any]]) -> dict[str, Any]:

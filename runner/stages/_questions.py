@@ -23,7 +23,7 @@ from runner.data.sources import parse
 STAGE, LOOKED_AT = "stage:", 1000  # rows whose columns are looked at when planning
 WRITTEN = (
     "id", "messages", "response", "reasoning", "reference", "finish_reason", "prompt_tokens", "completion_tokens",
-    "sample", "error",
+    "sample", "error", "token_ids", "logprobs",
 )  # fmt: skip
 
 

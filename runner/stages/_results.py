@@ -5,7 +5,6 @@ complete it is appended to the result, and `progress.json` says how far the resu
 left behind that mark is cut off. A result that other settings or another upstream stage made is not gone on with.
 """
 
-import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -131,9 +130,12 @@ def refuse_foreign(file: Path, folder: Path) -> None:
 
 
 def _plain(completion: Completion) -> dict[str, Any]:
-    kept = ("text", "finish_reason", "prompt_tokens", "completion_tokens", "sample", "error")
-    return {name: value for name, value in dataclasses.asdict(completion).items() if name in kept}
+    kept: tuple[str, ...] = ("text", "finish_reason", "prompt_tokens", "completion_tokens", "sample", "error")
+    if completion.logprobs is not None:
+        kept += ("token_ids", "logprobs")
+    return {name: getattr(completion, name) for name in kept}
 
 
 def _completion(plain: dict[str, Any]) -> Completion:
-    return Completion(**plain, reasoning=split(plain["text"])[0])
+    lists: dict[str, Any] = {name: tuple(plain[name]) for name in ("token_ids", "logprobs") if name in plain}
+    return Completion(**{**plain, **lists}, reasoning=split(plain["text"])[0])

@@ -34,7 +34,7 @@ class Chat:
         """Refuse a model that is plainly not there."""
         from runner.backends import check
 
-        check(self.backend, self.model, key)
+        check(self.backend, self.model, key, self.sampling)
 
     def run(self, job: Job) -> Artifact:
         """Load the model and talk until the input ends."""

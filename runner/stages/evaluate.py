@@ -70,7 +70,7 @@ class Evaluate:
                 )
         columns = None
         if self.completions is None:
-            check_backend(self.backend, self.model, key)
+            check_backend(self.backend, self.model, key, self.sampling)
             columns = check_questions(self.prompts, [], self.variables, roots, key, self.hub)
         check_rewards(self.reward, roots, f"{key}.reward", columns)
 

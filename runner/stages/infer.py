@@ -60,7 +60,7 @@ class Infer:
         from runner.scoring.arguments import check as check_rewards
         from runner.stages._questions import check as check_questions
 
-        check_backend(self.backend, self.model, key)
+        check_backend(self.backend, self.model, key, self.sampling)
         check_questions(self.prompts, self.questions, self.variables, roots, key, self.hub)
         if self.min_reward is not None:
             if not self.reward:

@@ -88,12 +88,16 @@ def test_without_a_tokenizer_the_messages_are_sent() -> None:
         engine = client(server)
         template = Template(thinking="on", system="Be kind.")
         ((made,),) = engine.generate([engine.prompt(HELLO, template)], Sampling(guided_regex="a+"))
+        schema = {"type": "object"}
+        engine.generate([engine.prompt(HELLO, template)], Sampling(guided_json=schema))
+        guided = server.asked.pop()
         prefixed = engine.prompt(HELLO, Template(response_prefix="Sure: "))
         ((other,),) = engine.generate([prefixed], Sampling())
         engine.close()
     first, second = server.asked
     assert first["path"] == "/v1/chat/completions" and first["messages"][0] == {"role": "system", "content": "Be kind."}
     assert first["chat_template_kwargs"] == {"enable_thinking": True} and first["structured_outputs"] == {"regex": "a+"}
+    assert guided["response_format"] == {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
     assert made.text == "<think>\nhm\n</think>\n\nyou said hello" and made.reasoning == "hm"
     assert made.prompt_tokens == 11 and made.completion_tokens == 3
     assert second["messages"][-1] == {"role": "assistant", "content": "Sure: "} and second["continue_final_message"]

@@ -32,8 +32,28 @@ CASES = {
         words=ASK + "backend.name=transformers backend.engine.max_model_len=100",
     ),
     "an answer that transformers cannot guide": Case(
-        "sampling.guided_json: the transformers backend cannot guide answers. Take backend=vllm.",
+        "stages.ask.sampling.guided_regex: the transformers backend cannot guide answers. Take backend=vllm or an",
         words=ASK + "backend.name=transformers sampling.guided_regex=a+",
+    ),
+    "an answer that is guided twice": Case(
+        "sampling: should say only one of guided_json and guided_regex (the other null)",
+        words=ASK + "sampling.guided_regex=a+ +sampling.guided_json.type=object",
+    ),
+    "several samples of a greedy answer": Case(
+        "sampling: should have a temperature above 0 for several samples: greedy ones are all the same",
+        words=ASK + "sampling.n=3 sampling.temperature=0",
+    ),
+    "several samples of a model that is greedy by itself": Case(
+        "sampling.n: 3 samples of a model whose own config is greedy are the same. Say sampling.temperature, above 0.",
+        words=ASK + "sampling.n=3",
+    ),
+    "a temperature that vLLM does not take": Case(
+        "stages.ask.sampling.temperature: vLLM takes 0 to 2, not 9.",
+        words=ASK + "backend.name=vllm sampling.temperature=9.0",
+    ),
+    "a penalty that vLLM does not take": Case(
+        "stages.ask.sampling.presence_penalty: vLLM takes -2 to 2, not 3.",
+        words=ASK + "backend.name=vllm sampling.presence_penalty=3.0",
     ),
     "a result over other work": Case(
         "rows.jsonl: is there already, made by something else. Choose another path or remove it.",

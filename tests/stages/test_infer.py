@@ -190,6 +190,25 @@ def test_other_work_is_not_gone_on_with(folder: Path, tmp_path: Path) -> None:
     assert foreign.read_text() == '{"id": 1}\n'
 
 
+def test_tokens_and_their_probabilities_where_they_are_asked_for(folder: Path, tmp_path: Path) -> None:
+    """One a token of the answer, through a stop too; otherwise no row holds any."""
+    keys: dict[str, Any] = {
+        "questions": [f"q {n}" for n in range(9)],
+        "backend": {"name": "transformers", "batch_tokens": 150},
+    }
+    keys["sampling"] = {"max_new_tokens": 6, "temperature": 1.0, "logprobs": True, "n": 2}
+    with pytest.raises(Interrupted):
+        infer(folder, **keys).run(After(3).job(tmp_path))
+    made = lines(Path(infer(folder, **keys).run(job(tmp_path)).path))
+    (tmp_path / "whole").mkdir()
+    assert made == lines(Path(infer(folder, **keys).run(job(tmp_path / "whole")).path))
+    assert all(len(row["token_ids"]) == len(row["logprobs"]) == row["completion_tokens"] for row in made)
+    assert all(value < 0 for row in made for value in row["logprobs"]) and len(made) == 18
+    (tmp_path / "none").mkdir()
+    plain = lines(Path(infer(folder, questions=["a"]).run(job(tmp_path / "none")).path))
+    assert not {"token_ids", "logprobs"} & plain[0].keys()
+
+
 def test_result_path(folder: Path, tmp_path: Path) -> None:
     """The rows go there, and the artifact says so."""
     made = infer(folder, questions=["a"], result_path=str(tmp_path / "out" / "rows.jsonl")).run(job(tmp_path))
