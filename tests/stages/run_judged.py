@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -70,27 +71,43 @@ def stage(kind: str, base: Path, rows: Path, **keys: Any) -> Any:
     return build(registry.load("stages", kind), given, "stages.train")
 
 
-def main(folder: Path, made: Any, what: str = "", done: int = 0) -> None:
-    """Run a stage in `folder`."""
+def main(folder: Path, made: Any, what: str = "", done: int = 0, rank: int = 0, world: int = 1, port: int = 0) -> None:
+    """Run a stage in `folder`, maybe as one device of several."""
     import torch
+
+    if world > 1:
+        group = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in group.items()})
 
     from runner.training import reference
 
     torch.set_num_threads(1)
     reference.BLOCK = 24
-    log = os.open(folder.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(folder.with_suffix(f".{rank}.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
     folder.mkdir(parents=True, exist_ok=True)
     artifact = made.run(Job(name="train", folder=folder, run=folder, progress=Trap(what, done)))
-    (folder / "made.json").write_text(json.dumps(artifact.metrics))
+    (folder / f"made.{rank}.json").write_text(json.dumps(artifact.metrics))
 
 
 def run(folder: Path, made: Any, what: str = "", done: int = 0) -> int | None:
     """The exit code of a run, -9 when it was killed."""
+    return run_on(folder, made, 1, what, done)[0]
+
+
+def run_on(folder: Path, made: Any, world: int, what: str = "", done: int = 0) -> list[int | None]:
+    """The exit codes of a run on several devices."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(PRELOAD)
-    process = server.Process(target=main, args=(folder, made, what, done))
-    process.start()
-    process.join(120)
-    return process.exitcode
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = int(found.getsockname()[1])
+    processes = [
+        server.Process(target=main, args=(folder, made, what, done, rank, world, port)) for rank in range(world)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    return [process.exitcode for process in processes]

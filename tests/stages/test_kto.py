@@ -54,6 +54,22 @@ def test_killed_and_resumed_is_as_never_stopped(
     assert figures(killed) == figures(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("kind", ["dpo", "kto"])
+def test_two_devices_learn_what_one_does(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str):
+    """The reference and the baseline are shared out too."""
+    monkeypatch.setenv("RUNNER_CACHE", str(tmp_path / ".cache"))
+    make = {"dpo": run_judged.pairs, "kto": run_judged.labelled}[kind]
+    rows = make(tmp_path / "rows.jsonl", 24)
+    alone = run_judged.stage(kind, base, rows, **SHORT, epochs=2)
+    assert run_judged.run(tmp_path / "one", alone) == 0
+    both = run_judged.stage(kind, base, rows, **SHORT, epochs=2, parallelism={"preset": "ddp", "gpus": 2})
+    assert run_judged.run_on(tmp_path / "two", both, 2) == [0, 0]
+    one, two = figures(tmp_path / "one"), figures(tmp_path / "two")
+    for told, other in zip(one, two, strict=True):
+        for key in told.keys() - {"padding_share", "mfu"}:
+            assert other[key] == pytest.approx(told[key], rel=1e-4, abs=1e-5), (key, told, other)
+
+
 def test_numbers_of_both_kinds_are_told(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     file = tmp_path / "rows.jsonl"
     row = '{"query": "q %d", "response": "answer %d", "label": %s}\n'
