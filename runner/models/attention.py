@@ -77,7 +77,7 @@ def implementation(name: str, training: bool) -> str:
         return name
     from runner.models import _packed_attention
 
-    known = f"packed_{name}"
+    known = "packed_varlen" if name == "varlen" else "packed_fa4"  # "flash" in it would make transformers load its own
     AttentionInterface.register(known, _packed_attention.varlen if name == "varlen" else _packed_attention.flash4)
     AttentionMaskInterface.register(known, _no_mask)
     return known

@@ -9,7 +9,7 @@ import torch
 
 from runner.algorithms.sft import Sft
 from runner.core.errors import ModelError
-from runner.core.specs import Model
+from runner.core.specs import Model, TrainType
 from runner.core.types import Encoded
 from runner.data.collate import MicroBatch, collate
 from runner.models.load import load_model
@@ -17,7 +17,7 @@ from runner.models.locate import locate
 from runner.training._predictions import head_of, predict
 from tests.tiny import tiny_tokenizer
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore")]  # the kernels own
 
 KERNELS = ["varlen", "flash_attention_2", "flash_attention_3", "flash_attention_4"]
 CUTS = {
@@ -48,7 +48,7 @@ def learner(folder: Path, dtype: Any, attention: str) -> Any:
     """The model on the GPU, all weights learning; skipped where the kernel is not installed."""
     spec = Model(id=str(folder), dtype=dtype, attention=attention)  # type: ignore[arg-type]
     try:
-        return load_model(locate(spec, "modelscope"), spec).requires_grad_(True)
+        return load_model(locate(spec, "modelscope"), spec, TrainType(kind="full")).requires_grad_(True)
     except ModelError as error:
         pytest.skip(str(error))
 
