@@ -87,12 +87,14 @@ def _value(parameter: Any) -> torch.Tensor:
         import bitsandbytes
 
         return torch.as_tensor(bitsandbytes.functional.dequantize_4bit(held, parameter.quant_state))
+    if hasattr(parameter, "ds_id"):
+        return torch.as_tensor(held.clone())  # it is whole only as long as it is held together
     return torch.as_tensor(held.full_tensor() if hasattr(held, "full_tensor") else held)
 
 
 def _whole(*parameters: Any) -> Any:
     """Puts weights together that ZeRO-3 has split."""
-    split = [one for one in parameters if hasattr(one, "ds_id")]
+    split = list({id(one): one for one in parameters if hasattr(one, "ds_id")}.values())
     if not split:
         return contextlib.nullcontext()
     from deepspeed.zero import GatheredParameters

@@ -12,7 +12,7 @@ LOWEST, HIGHEST = (0, 25), (0, 31)  # releases of vLLM whose weights can be repl
 NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
-def check(backend: Backend, sampling: Sampling, key: str) -> None:
+def check(backend: Backend, sampling: Sampling, preset: str, key: str) -> None:
     """At plan time: refuse engines that cannot sample from a model that learns, and keys that mean nothing here.
 
     Raises:
@@ -23,6 +23,8 @@ def check(backend: Backend, sampling: Sampling, key: str) -> None:
     if backend.name == "transformers" and backend.engine:
         name = next(iter(backend.engine))
         raise ConfigError(f"{key}.backend.engine.{name}", "the transformers backend takes no engine arguments")
+    if backend.name == "transformers":
+        check_whole(preset, f"{key}.parallelism.preset")
     if backend.name == "vllm":
         if importlib.util.find_spec("vllm") is not None:  # where it is planned, it need not be installed
             check_vllm(f"{key}.backend.name")
@@ -64,14 +66,30 @@ def check_vllm(key: str) -> None:
         )  # fmt: skip
 
 
-def ready(backend: Backend) -> None:
-    """Before anything is loaded: refuse an engine that is not installed.
+def ready(backend: Backend, preset: str) -> None:
+    """Before anything is loaded: refuse an engine that is not installed, and one that would wait for other devices.
 
     Raises:
         ConfigError: with the key.
     """
+    from runner.backends import choose as choose_backend
+
     if backend.name == "vllm":
         check_vllm("backend.name")
+    if choose_backend(backend.name) == "transformers":
+        check_whole(preset, "parallelism.preset")
+
+
+def check_whole(preset: str, key: str) -> None:
+    """Refuse to sample by transformers where weights are split: devices whose answers end earlier would be waited for.
+
+    Raises:
+        ConfigError: with the key.
+    """
+    if preset in ("zero3", "zero3_offload", "fsdp2"):
+        raise ConfigError(
+            key, f"{preset} splits the weights that transformers samples with", "Take backend=vllm, or ddp."
+        )
 
 
 def neutral(sampling: Sampling) -> Sampling:

@@ -150,7 +150,7 @@ class Sampled:
         check_mix(self.mix, roots, self.hub, f"{key}.mix")
         check_optim(self.optim, f"{key}.optim")
         check_parallelism(self.parallelism, self.train_type, f"{key}.parallelism")
-        check_sampler(self.backend, self.sampling, key)
+        check_sampler(self.backend, self.sampling, self.parallelism.preset, key)
         self._check_counts(key)
         self._check_rewards(roots, key)
 
@@ -189,7 +189,7 @@ class Sampled:
         from runner.training.precision import precision
         from runner.training.train import Work, train
 
-        ready(self.backend)
+        ready(self.backend, self.parallelism.preset)
         gpu = torch.cuda.is_available()
         located = locate(self.model, job.hub)
         tokenizer = load_tokenizer(located)

@@ -165,6 +165,10 @@ def test_answers_without_a_score_teach_nothing(base: Path, place: Path) -> None:
         ({"sampling": {"temperature": 0.0}}, r"sampling.temperature: 0 gives the same answer"),
         ({"backend": {"name": "openai"}}, r"backend.name: an endpoint cannot sample"),
         ({"backend": {"name": "transformers", "engine": {"x": 1}}}, r"takes no engine arguments"),
+        (
+            {"backend": {"name": "transformers"}, "parallelism": {"preset": "zero3", "gpus": 2}},
+            r"parallelism.preset: zero3 splits the weights",
+        ),
         ({"epsilon": 1.5}, r"stages.train.epsilon: 1.5 does not bound"),
         ({"reward": {"lettres": {}}}, r"no reward named 'lettres'. Did you mean letters"),
     ],

@@ -1,0 +1,102 @@
+"""Stands for vLLM where there is no GPU: the same calls, answered by a model of the weights that it was handed."""
+
+import importlib.machinery
+import importlib.metadata
+import sys
+import types
+from typing import Any
+
+import pytest
+import torch
+
+
+class Engine:
+    """vLLM's LLMEngine as far as rollouts call it. `asleep`: what of it is away; a call that needs it fails."""
+
+    made: "list[Engine]" = []  # noqa: RUF012 - read by the tests
+
+    def __init__(self, keys: dict[str, Any]) -> None:
+        from transformers import AutoModelForCausalLM
+
+        self.keys, self.calls, self.waiting = keys, list[str](), dict[str, Any]()
+        self.model = AutoModelForCausalLM.from_pretrained(keys["model"]).eval()
+        for parameter in self.model.parameters():
+            parameter.data.zero_()  # nothing but what is handed over
+        self.model_config = types.SimpleNamespace(dtype=torch.float32)
+        self.engine_core = types.SimpleNamespace(shutdown=lambda: self.calls.append("shutdown"))
+        self.asleep: set[str] = set()
+        self.random = torch.Generator().manual_seed(keys["seed"])
+        Engine.made.append(self)
+
+    @classmethod
+    def from_engine_args(cls, keys: dict[str, Any], usage_context: Any) -> "Engine":
+        return cls(keys)
+
+    def is_sleeping(self) -> bool:
+        return bool(self.asleep)
+
+    def sleep(self, level: int) -> None:
+        assert not self.asleep and not self.waiting and self.keys["enable_sleep_mode"]
+        self.calls.append(f"sleep {level}")
+        self.asleep = {"weights", "kv_cache"}
+
+    def wake_up(self, tags: list[str]) -> None:
+        self.calls.append(f"wake {' '.join(tags)}")
+        self.asleep -= set(tags)
+
+    def reset_prefix_cache(self) -> None:
+        self.calls.append("reset")
+
+    def apply_model(self, function: Any) -> None:
+        assert "weights" not in self.asleep
+        function(self)
+
+    def load_weights(self, some: list[tuple[str, torch.Tensor]]) -> set[str]:
+        held = dict(self.model.named_parameters())
+        for name, value in some:
+            held[name].data.copy_(value)
+        self.calls.append("load")
+        return {name for name, _ in some}
+
+    def add_request(self, name: str, prompt: dict[str, Any], params: Any) -> None:
+        self.waiting[name] = (prompt["prompt_token_ids"], params)
+
+    def abort_request(self, names: list[str]) -> None:
+        for name in names:
+            self.waiting.pop(name)
+
+    @torch.no_grad()
+    def step(self) -> list[Any]:
+        """One whole answer."""
+        assert not self.asleep
+        name, (ids, params) = self.waiting.popitem()
+        new, told, reason = list[int](), list[Any](), "length"
+        while len(new) < params.max_tokens:
+            chances = self.model(torch.tensor([ids + new])).logits[0, -1].log_softmax(-1)
+            token = int(torch.multinomial(chances.exp(), 1, generator=self.random))
+            new.append(token)
+            told.append({token: types.SimpleNamespace(logprob=float(chances[token]))})
+            if token in params.stop_token_ids:
+                reason = "stop"
+                break
+        one = types.SimpleNamespace(token_ids=new, text=f"{sum(new)}", logprobs=told, finish_reason=reason)
+        return [types.SimpleNamespace(request_id=name, finished=True, outputs=[one])]
+
+
+def install(monkeypatch: pytest.MonkeyPatch, release: str = "0.25.1") -> None:
+    """Put it where vLLM would be imported from."""
+    names = ("vllm", "vllm.sampling_params", "vllm.usage", "vllm.usage.usage_lib")
+    modules = {name: types.ModuleType(name) for name in names}
+    for name, module in modules.items():
+        module.__spec__ = importlib.machinery.ModuleSpec(name, None)
+        monkeypatch.setitem(sys.modules, name, module)
+    kept: dict[str, Any] = {
+        "EngineArgs": lambda **keys: keys, "LLMEngine": Engine,
+        "SamplingParams": lambda **keys: types.SimpleNamespace(**keys),
+    }  # fmt: skip
+    modules["vllm"].__dict__.update(kept)
+    modules["vllm.sampling_params"].__dict__["RequestOutputKind"] = types.SimpleNamespace(FINAL_ONLY=2)
+    modules["vllm.usage.usage_lib"].__dict__["UsageContext"] = types.SimpleNamespace(LLM_CLASS="llm")
+    version = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: release if name == "vllm" else version(name))
+    monkeypatch.setattr(Engine, "made", [])

@@ -1,0 +1,71 @@
+"""The way of the weights to an engine beside the training, and what it is told when. On a GPU: gpu/test_grpo.py."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.core.errors import StageError
+from tests.rollouts.engine import Engine, install
+from tests.rollouts.run_sampled import plugin, rows, stage
+from tests.stages.test_grpo import LEARN, done
+from tests.tiny import tiny_model
+
+KEYS: dict[str, Any] = {**LEARN, "backend": {"name": "vllm"}, "max_updates": 3, "prompts_per_update": 2}
+REWARD = "def letters(completions, *, place=''): return [float(int(text) % 7) for text in completions]\n"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny chat model."""
+    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's folder, and an engine where vLLM would be."""
+    install(monkeypatch)
+    for name in (
+        "VLLM_ENABLE_V1_MULTIPROCESSING",
+        "VLLM_LOGGING_LEVEL",
+        "VLLM_NO_USAGE_STATS",
+        "VLLM_CONFIGURE_LOGGING",
+    ):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    rows(tmp_path)
+    plugin(tmp_path, REWARD)
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+@pytest.mark.parametrize("sleep", [0, 1, 2])
+def test_it_samples_with_the_weights_of_the_moment(base: Path, place: Path, kind: str, sleep: int) -> None:
+    """The engine begins with zeros; its log-probabilities are the model's own, after each update."""
+    keys = {**KEYS, "train_type": {"kind": kind}, "sleep_level": sleep, "optim": {"lr": 1e-2}, "beta": 1e-6}
+    keys |= {"correction": "token_truncate", "offload_model": True, "offload_optimizer": True}
+    _, lines, answers = done(stage(place, base, **keys), place)
+    assert all(line["sampling_mismatch"] < 1e-4 for line in lines)
+    assert lines[-1]["rollout_kl"] > 1e-3  # and it has moved meanwhile
+    (engine,) = Engine.made
+    kept = ["wake weights", "load", "wake kv_cache", "reset", f"sleep {sleep}"] if sleep else ["load", "reset"]
+    first = ["load", "reset", f"sleep {sleep}"] if sleep else kept
+    assert engine.calls == [*first, *kept, *kept, "shutdown"]
+    assert engine.keys["max_model_len"] == max(one["prompt_tokens"] for one in answers) + 6
+    assert engine.keys["logprobs_mode"] == "raw_logprobs"
+
+
+def test_an_answer_that_takes_too_long_ends_it_with_a_name(base: Path, place: Path) -> None:
+    with pytest.raises(StageError, match=r"sampling took longer than sampler_timeout=1e-09 s: 1 of 16 answers"):
+        done(stage(place, base, **KEYS, sampler_timeout=1e-9), place)
+    (engine,) = Engine.made
+    assert not engine.waiting and engine.calls[-2:] == ["sleep 1", "shutdown"]
+
+
+def test_log_probabilities_after_cuts_at_a_temperature_are_not_compared(
+    base: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = {**KEYS, "sampling": {"max_new_tokens": 6, "temperature": 0.7, "top_p": 0.9}, "max_updates": 1}
+    _, lines, _ = done(stage(place, base, **keys), place)
+    assert "no correction" in capsys.readouterr().out and "sampling_mismatch" not in lines[0]
+    assert Engine.made[0].keys["logprobs_mode"] == "processed_logprobs"
