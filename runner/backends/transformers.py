@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runner.backends import _completion, _sampling
+from runner.backends import _completion, _memory, _sampling
 from runner.backends._completion import Prompt
 from runner.backends._engine import Finished, gather
 from runner.backends._feed import Feed
@@ -42,7 +42,8 @@ class Transformers:
         if model.attention == "auto" and torch.cuda.is_available():  # packed kernels have no cache
             model = dataclasses.replace(model, attention="sdpa")
         self.tokenizer = load_tokenizer(located)
-        self.model = load_model(located, model).eval()
+        with _memory.told("loading the model", "Take a smaller one, or model.dtype=bfloat16."):
+            self.model = load_model(located, model).eval()
         self.budget = backend.batch_tokens
         self.defaults = _sampling.generation_config(located.base)
         self.ends = _sampling.end_ids(self.defaults, self.tokenizer)
@@ -96,7 +97,7 @@ class Transformers:
             _sort(waiting)
 
         rolling = self._rolling(sampling)
-        with self._felt(feed.pulse):
+        with self._felt(feed.pulse), self._memory():
             while True:
                 refill(wait=True)
                 if not waiting:
@@ -120,12 +121,13 @@ class Transformers:
         if prompt.prefix:
             yield prompt.prefix
         shown = 0
-        for _ in self._rolling(sampling).steps(deque([row])):
-            text, _ = _completion.cut_at_stop(self._text(row), sampling.stop)
-            ready = len(text) if row.finish_reason else _completion.ready(text, sampling.stop)
-            if ready > shown:
-                yield text[shown:ready]
-                shown = ready
+        with self._memory():
+            for _ in self._rolling(sampling).steps(deque([row])):
+                text, _ = _completion.cut_at_stop(self._text(row), sampling.stop)
+                ready = len(text) if row.finish_reason else _completion.ready(text, sampling.stop)
+                if ready > shown:
+                    yield text[shown:ready]
+                    shown = ready
         yield self._completion(prompt, row, sampling, 0)
 
     def close(self) -> None:
@@ -135,6 +137,10 @@ class Transformers:
         del self.model
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def _memory(self) -> contextlib.AbstractContextManager[None]:
+        stays = "What was answered stays: the same command goes on with it."
+        return _memory.told(f"answering {self.budget} tokens at once", f"Take a lower backend.batch_tokens. {stays}")
 
     @contextlib.contextmanager
     def _felt(self, pulse: Callable[[], None]) -> Iterator[None]:
