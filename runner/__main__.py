@@ -8,7 +8,7 @@ from importlib import import_module
 
 from runner.core.errors import Interrupted, RunnerError, disk_error
 
-ALONE = ("list", "schema", "diff", "rerun", "cache")  # verbs that compose nothing: runner/cli/VERB.py answers
+ALONE = ("list", "schema", "diff", "rerun", "cache", "answers")  # verbs that compose nothing: cli/VERB.py does it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

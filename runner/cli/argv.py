@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runner.core.errors import ConfigError, near_miss
 
-VERBS = ("plan", "inspect", "explain", "list", "cache", "schema", "diff", "rerun", "reward")
+VERBS = ("plan", "inspect", "explain", "list", "cache", "schema", "diff", "rerun", "reward", "answers")
 VALUE_FLAGS = {"--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--package", "-p"}
 VALUE_FLAGS |= {"--cfg", "-c", "--experimental-rerun"}
 OPTIONAL_VALUE_FLAGS = {"--info", "-i"}

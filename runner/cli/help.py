@@ -18,6 +18,7 @@ The recipe runner: fine-tune and align language models from short YAML recipes.
   python -m runner diff RUN RUN                      what differs between two runs
   python -m runner rerun RUN                         go on from a run's folder alone
   python -m runner reward FILE reward=[NAME]         score answers that are there already
+  python -m runner answers RUN [--best|--worst ...]  page through the answers of a run
   python -m runner schema                            JSON schema for your editor
 
 Recipes:

@@ -1,0 +1,131 @@
+"""`runner answers RUN`: pages through the answers that a run has written, by reward, by length or as they came.
+
+RUN is a run, a stage or a completions file. Works while a training samples: what is whole of the file is shown.
+"""
+
+import argparse
+import heapq
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.core.errors import ConfigError, DataError
+
+FLAGS = (
+    "--best", "--worst", "--longest", "--shortest", "--count N", "--update N", "--id TEXT", "--contains TEXT",
+    "--whole",
+)  # fmt: skip
+WIDTH = 800  # characters of an answer that are shown without --whole
+
+Row = dict[str, Any]
+ORDERS: dict[str, Callable[[Row], float]] = {
+    "best": lambda row: -_reward(row), "worst": lambda row: _reward(row),
+    "longest": lambda row: -row.get("completion_tokens", 0), "shortest": lambda row: row.get("completion_tokens", 0),
+}  # fmt: skip
+
+
+def main(words: Sequence[str], places: Sequence[Path] = ()) -> int:
+    """Print some answers.
+
+    Raises:
+        ConfigError: a wrong flag. DataError: no answers there.
+    """
+    given = _given(words)
+    file = find(Path(given.place).expanduser())
+    order = next((name for name in ORDERS if getattr(given, name)), None)
+    kept = (row for row in rows(file) if _fits(row, given))
+    if order in ("best", "worst"):
+        kept = (row for row in kept if row.get("reward") is not None)
+    chosen = heapq.nsmallest(given.count, kept, key=ORDERS[order]) if order else _last(kept, given.count)
+    for row in chosen:
+        _show(row, given.whole)
+    print(f"{len(chosen)} answers of {file}" + (f", {order} first" if order else ", the last ones"))
+    return 0
+
+
+def _given(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False, exit_on_error=False)
+    parser.add_argument("place")
+    for flag in (*ORDERS, "whole"):
+        parser.add_argument(f"--{flag}", action="store_true")
+    parser.add_argument("--count", type=int, default=5)
+    parser.add_argument("--update", type=int)
+    parser.add_argument("--id")
+    parser.add_argument("--contains")
+    try:
+        found, rest = parser.parse_known_args(list(words))
+    except (argparse.ArgumentError, SystemExit):
+        raise ConfigError("answers", f"cannot read {' '.join(words)!r}", _usage()) from None
+    if rest:
+        raise ConfigError("answers", f"no such flag: {' '.join(rest)}", _usage())
+    return found
+
+
+def _usage() -> str:
+    return f"Write: answers outputs/my_run {' '.join(f'[{flag}]' for flag in FLAGS)}."
+
+
+def find(place: Path) -> Path:
+    """The file of answers that a path means; of a run the one that was written last.
+
+    Raises:
+        DataError: there is none.
+    """
+    from runner.stages._completions import FILE, located
+
+    if place.is_dir():
+        held = located(str(place))
+        inner = sorted(place.glob(f"*/{FILE}"), key=lambda file: file.stat().st_mtime)
+        place = held if held.is_file() or not inner else inner[-1]
+    if not place.is_file():
+        raise DataError(f"{place}: not found. Give a run, a stage or a file of answers: answers outputs/my_run.")
+    return place
+
+
+def rows(file: Path) -> Iterator[Row]:
+    """The whole lines of a file that may be growing."""
+    with open(file, encoding="utf-8") as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.endswith("\n"):
+                return
+            try:
+                yield json.loads(line)
+            except ValueError:
+                raise DataError(f"{file}:{number}: is not JSON. Mend or remove the line.") from None
+
+
+def _fits(row: Row, given: argparse.Namespace) -> bool:
+    return (
+        (given.update is None or row.get("update") == given.update)
+        and (given.id is None or given.id in str(row.get("id")))
+        and (given.contains is None or given.contains in str(row.get("response")))
+    )
+
+
+def _last(kept: Iterator[Row], count: int) -> list[Row]:
+    from collections import deque
+
+    return list(deque(kept, maxlen=max(count, 0)))
+
+
+def _reward(row: Row) -> float:
+    return float(row["reward"])
+
+
+def _show(row: Row, whole: bool) -> None:
+    from runner.stages._completions import question_of
+
+    told = [str(row.get("id"))]
+    told += [f"update {row['update']}"] if "update" in row else []
+    told += [f"{name} {_number(value)}" for name, value in (row.get("rewards") or {}).items()]
+    told += [f"{name} {_number(row[name])}" for name in ("reward", "advantage") if row.get(name) is not None]
+    told.append(f"{row.get('completion_tokens', '?')} tokens, {row.get('finish_reason', '?')}")
+    text = str(row.get("response", ""))
+    cut = "" if whole or len(text) <= WIDTH else f" … ({len(text)} characters)"
+    sys.stdout.write(f"{'  '.join(told)}\n>>> {question_of(row)}\n<<< {text if whole else text[:WIDTH]}{cut}\n\n")
+
+
+def _number(value: Any) -> str:
+    return "none" if value is None else f"{value:.4g}"

@@ -1,0 +1,57 @@
+"""`runner answers`: a run's answers by reward, by length, by update, while the file grows."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def run(project) -> Path:
+    """A run whose stage has written ten answers and half of another."""
+    lines = []
+    for n in range(10):
+        asked = [{"role": "user", "content": f"question {n}"}, {"role": "assistant", "content": f"answer {n}"}]
+        lines.append(
+            {
+                "update": n // 4 + 1, "id": f"rows:{n}", "messages": asked, "response": f"answer {n}", "advantage": 0.5,
+                "rewards": {"mine": None if n == 9 else n / 10}, "reward": None if n == 9 else n / 10,
+                "completion_tokens": 100 - n, "finish_reason": "stop",
+            }
+        )  # fmt: skip
+    text = "".join(json.dumps(line) + "\n" for line in lines) + '{"update": 3, "resp'
+    return project.write("outputs/mine/train/completions.jsonl", text)
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["--best", "--count", "2"], [8, 7]),
+        (["--worst", "--count", "2"], [0, 1]),
+        (["--longest", "--count", "1"], [0]),
+        (["--shortest", "--count", "1"], [9]),
+        (["--update", "2"], [4, 5, 6, 7]),
+        (["--id", "rows:3"], [3]),
+        (["--contains", "answer 6"], [6]),
+        (["--count", "2"], [8, 9]),
+    ],
+)
+def test_answers_are_chosen_and_ordered(project, run: Path, words: list[str], shown: list[int]) -> None:
+    for place in ("outputs/mine", "outputs/mine/train", str(run)):
+        code, out, told = project.call("answers", place, *words)
+        assert (code, told) == (0, "")
+        assert [line.split()[-1] for line in out.splitlines() if line.startswith("<<<")] == [str(n) for n in shown]
+    assert "mine 0.8  reward 0.8  advantage 0.5  92 tokens, stop" in project.call("answers", str(run), "--best")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["nowhere"], "nowhere: not found. Give a run, a stage or a file of answers: answers outputs/my_run."),
+        (["outputs", "--bst"], "answers: no such flag: --bst. Write: answers outputs/my_run [--best]"),
+        ([], "answers: cannot read ''. Write: answers"),
+    ],
+)
+def test_mistakes(project, run: Path, words: list[str], sentence: str) -> None:
+    code, _, told = project.call("answers", *words)
+    assert code == 2 and sentence in told
