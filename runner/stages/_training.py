@@ -125,13 +125,19 @@ class Training:
         algorithm = self.algorithm()
         work = self._work(prepared, algorithm, job, gpu)
         _seed(job.seed)
+        learner = self._learner(located, kind.model)
         made = train(
-            model=self._learner(located, kind.model), tokenizer=tokenizer, algorithm=algorithm, work=work,
+            model=learner, tokenizer=tokenizer, algorithm=algorithm, work=work,
             settings=self._settings(kind.autocast), job=job, write_dtype=kind.written,
         )  # fmt: skip
+        folder = self._finished(learner, tokenizer, made.folder, kind.written)
         if first():
             curve(job.folder / FILE, job.folder / PICTURE, f"{job.run.name}: {job.name}")
-        return Artifact(self.produces(), str(made.folder), base=located.name, metrics=made.metrics)
+        return Artifact(self.produces(), str(folder), base=located.name, metrics=made.metrics)
+
+    def _finished(self, learner: Any, tokenizer: Any, folder: Path, dtype: str | None) -> Path:
+        """What is left: the model or adapter as the training wrote it."""
+        return folder
 
     def _learner(self, located: "Located", model: Model) -> Any:
         """The model with the right weights learning."""
