@@ -66,7 +66,7 @@ def check_vllm(key: str) -> None:
         )  # fmt: skip
 
 
-def ready(backend: Backend, preset: str) -> None:
+def ready(backend: Backend, preset: str, server: str | None) -> None:
     """Before anything is loaded: refuse an engine that is not installed, and one that would wait for other devices.
 
     Raises:
@@ -74,9 +74,9 @@ def ready(backend: Backend, preset: str) -> None:
     """
     from runner.backends import choose as choose_backend
 
-    if backend.name == "vllm":
-        check_vllm("backend.name")
-    if choose_backend(backend.name) == "transformers":
+    if backend.name == "vllm" or server is not None:
+        check_vllm("backend.name" if server is None else "server")
+    if server is None and choose_backend(backend.name) == "transformers":
         check_whole(preset, "parallelism.preset")
 
 
@@ -105,6 +105,10 @@ def choose(keys: Engine, tokenizer: Any, located: Any, seed: int) -> Sampler:
     from runner.backends import choose as choose_backend
 
     sampling = neutral(keys.sampling)
+    if keys.server is not None:
+        from runner.rollouts._server import LiveServer
+
+        return LiveServer(keys, sampling, tokenizer, located)
     if choose_backend(keys.backend.name) == "vllm":
         from runner.rollouts._vllm import LiveVllm
 

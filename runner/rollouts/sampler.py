@@ -31,6 +31,8 @@ class Engine:
     offload_optimizer: bool = False
     timeout: float = 1800.0
     max_prompt: int = 0  # tokens of the longest one
+    server: str | None = None
+    group_port: int = 51216
 
 
 class Sampler(Protocol):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from annotated_types import Gt
+from annotated_types import Gt, Interval
 
 from runner.core.artifact import Artifact
 from runner.core.errors import ConfigError, Interrupted
@@ -58,7 +58,8 @@ class Sampled:
     disable_dropout: so that probabilities of a token are comparable. max_idle: rollouts in a row from which nothing
     could be learned that end the training. sampler_timeout: seconds that sampling a rollout may take.
     sleep_level: of vLLM on the same GPUs while the model learns: 0 awake, 1 weights in host memory, 2 weights dropped.
-    offload_model, offload_optimizer: leave the GPU while vLLM samples. server: address of a vLLM server of TRL's.
+    offload_model, offload_optimizer: leave the GPU while vLLM samples. server: address of a vLLM server on other GPUs,
+    such as http://host:8000, that samples instead (rollouts/_server.py); group_port: where the weights are sent.
     """
 
     model: Model
@@ -85,6 +86,8 @@ class Sampled:
     disable_dropout: bool = True
     max_idle: Count = 50
     sampler_timeout: Annotated[Annotated[float, Gt(0)], EXECUTION] = 1800.0
+    server: Annotated[str | None, EXECUTION] = None
+    group_port: Annotated[Annotated[int, Interval(ge=1, le=65535)], EXECUTION] = 51216
     sleep_level: Annotated[Literal[0, 1, 2], EXECUTION] = 1
     offload_model: Annotated[bool, EXECUTION] = False
     offload_optimizer: Annotated[bool, EXECUTION] = False
@@ -189,7 +192,7 @@ class Sampled:
         from runner.training.precision import precision
         from runner.training.train import Work, train
 
-        ready(self.backend, self.parallelism.preset)
+        ready(self.backend, self.parallelism.preset, self.server)
         gpu = torch.cuda.is_available()
         located = locate(self.model, job.hub)
         tokenizer = load_tokenizer(located)
@@ -248,7 +251,7 @@ class Sampled:
 
         keys = Engine(
             self.model, self.backend, self.sampling, self.template.response_prefix, self.sleep_level,
-            self.offload_model, self.offload_optimizer, self.sampler_timeout, longest,
+            self.offload_model, self.offload_optimizer, self.sampler_timeout, longest, self.server, self.group_port,
         )  # fmt: skip
         return choose(keys, tokenizer, located, job.seed)
 
@@ -304,7 +307,7 @@ class Sampled:
 
         from runner.backends import choose
 
-        if not torch.cuda.is_available() or choose(self.backend.name) != "vllm":
+        if self.server or not torch.cuda.is_available() or choose(self.backend.name) != "vllm":
             return self.batch
         total = torch.cuda.mem_get_info()[1] / 2**30
         share = float(self.backend.engine.get("gpu_memory_utilization", UTILIZATION))

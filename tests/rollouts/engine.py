@@ -3,6 +3,7 @@
 import importlib.machinery
 import importlib.metadata
 import sys
+import time
 import types
 from typing import Any
 
@@ -83,9 +84,56 @@ class Engine:
         return [types.SimpleNamespace(request_id=name, finished=True, outputs=[one])]
 
 
+class Client:
+    """TRL's client of a server, answered by the same engine."""
+
+    model: Any = None  # its folder
+    delay = 0.0  # seconds of each answer
+
+    def __init__(self, base_url: str, group_port: int, connection_timeout: float) -> None:
+        keys = {"model": Client.model, "seed": 0, "enable_sleep_mode": False}
+        self.engine, self.group = Engine(keys), False
+
+    def init_communicator(self, device: Any) -> None:
+        self.group = True
+
+    def get_server_info(self) -> dict[str, Any]:
+        return {"model_config": {"logprobs_mode": "processed_logprobs"}}
+
+    def update_named_params(self, told: list[tuple[str, str, list[int]]], named: Any) -> None:
+        assert self.group
+        some = list(named)
+        assert [(name, str(value.dtype)[6:], list(value.shape)) for name, value in some] == told
+        self.engine.load_weights(some)
+
+    def reset_prefix_cache(self) -> None:
+        self.engine.reset_prefix_cache()
+
+    def generate(self, prompts: list[list[int]], **keys: Any) -> dict[str, Any]:
+        time.sleep(self.delay)
+        params = types.SimpleNamespace(max_tokens=keys["max_tokens"], **keys["generation_kwargs"])
+        answers = []
+        for ids in prompts:
+            self.engine.add_request("only", {"prompt_token_ids": ids}, params)
+            answers.append(self.engine.step()[0].outputs[0])
+        told = [[[next(iter(held.values())).logprob] for held in one.logprobs] for one in answers]
+        return {"completion_ids": [one.token_ids for one in answers], "logprobs": told}
+
+    def close_communicator(self) -> None:
+        self.engine.calls.append("left")
+
+
 def install(monkeypatch: pytest.MonkeyPatch, release: str = "0.25.1") -> None:
     """Put it where vLLM would be imported from."""
-    names = ("vllm", "vllm.sampling_params", "vllm.usage", "vllm.usage.usage_lib")
+    names = (
+        "trl",
+        "trl.generation",
+        "trl.generation.vllm_client",
+        "vllm",
+        "vllm.sampling_params",
+        "vllm.usage",
+        "vllm.usage.usage_lib",
+    )
     modules = {name: types.ModuleType(name) for name in names}
     for name, module in modules.items():
         module.__spec__ = importlib.machinery.ModuleSpec(name, None)
@@ -97,6 +145,7 @@ def install(monkeypatch: pytest.MonkeyPatch, release: str = "0.25.1") -> None:
     modules["vllm"].__dict__.update(kept)
     modules["vllm.sampling_params"].__dict__["RequestOutputKind"] = types.SimpleNamespace(FINAL_ONLY=2)
     modules["vllm.usage.usage_lib"].__dict__["UsageContext"] = types.SimpleNamespace(LLM_CLASS="llm")
+    modules["trl.generation.vllm_client"].__dict__["VLLMClient"] = Client
     version = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: release if name == "vllm" else version(name))
     monkeypatch.setattr(Engine, "made", [])

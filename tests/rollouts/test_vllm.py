@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runner.core.errors import StageError
-from tests.rollouts.engine import Engine, install
+from tests.rollouts.engine import Client, Engine, install
 from tests.rollouts.run_sampled import plugin, rows, stage
 from tests.stages.test_grpo import LEARN, done
 from tests.tiny import tiny_model
@@ -69,3 +69,28 @@ def test_log_probabilities_after_cuts_at_a_temperature_are_not_compared(
     _, lines, _ = done(stage(place, base, **keys), place)
     assert "no correction" in capsys.readouterr().out and "sampling_mismatch" not in lines[0]
     assert Engine.made[0].keys["logprobs_mode"] == "processed_logprobs"
+
+
+@pytest.fixture
+def server(base: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A server of the model, and the keys for it; an answer's worth is its length here."""
+    monkeypatch.setattr(Client, "model", str(base))
+    plugin(place, "def letters(completions, *, place=''): return [float(sum(map(ord, c)) % 7) for c in completions]\n")
+    return {**KEYS, "backend": {"name": "auto"}, "server": "http://host:8000", "optim": {"lr": 1e-2}, "beta": 1e-6}
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_a_server_gets_the_weights_before_each_rollout(
+    base: Path, place: Path, server: dict[str, Any], kind: str
+) -> None:
+    _, lines, _ = done(stage(place, base, **{**server, "train_type": {"kind": kind}}), place)
+    assert all(line["sampling_mismatch"] < 1e-4 for line in lines) and lines[-1]["rollout_kl"] > 1e-3
+    assert Engine.made[0].calls == [*["load", "reset"] * 3, "left"]
+
+
+def test_a_server_that_does_not_answer_ends_it_with_a_name(
+    base: Path, place: Path, server: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Client, "delay", 5.0)
+    with pytest.raises(StageError, match=r"server http://host:8000: sampling took longer than sampler_timeout=2 s"):
+        done(stage(place, base, **server, sampler_timeout=2.0), place)

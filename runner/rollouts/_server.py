@@ -1,0 +1,145 @@
+"""Samples with a vLLM server on other GPUs, to which the weights are sent over NCCL before each rollout.
+
+    vllm serve MODEL --weight-transfer-config '{"backend": "nccl"}' --logprobs-mode processed_logprobs
+
+Requests and the sending are those of TRL 1.16's client (extra: trl). What hangs there ends here with a name.
+"""
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from runner.backends import _completion, _sampling
+from runner.core.errors import ConfigError, StageError
+from runner.core.specs import Sampling
+from runner.core.types import Completion
+from runner.models.locate import Located
+from runner.rollouts._weights import weights
+from runner.rollouts.answers import Prompt
+from runner.rollouts.sampler import Engine, Finished
+
+if TYPE_CHECKING:
+    from runner.training.algorithm import Learner
+
+START = 240.0  # seconds for the server to be up
+
+
+class LiveServer:
+    """See `Sampler`. Every device asks by itself; the first one sends the weights."""
+
+    exact = False
+
+    def __init__(self, keys: Engine, sampling: Sampling, tokenizer: Any, located: Located) -> None:
+        self.keys, self.sampling, self.tokenizer = keys, sampling, tokenizer
+        self.ends = _sampling.end_ids(_sampling.generation_config(located.base), tokenizer)
+        self.client: Any = None
+        self._comparable = True
+        self._told: list[tuple[str, str, list[int]]] | None = None
+
+    def begin(self, learner: "Learner") -> None:
+        """Meet the server the first time, and send it the weights of this moment."""
+        first = learner.trainer.args.process_index == 0
+        if self.client is None:
+            self._meet(learner.trainer.args.device if first else None)
+        kind = torch.bfloat16 if torch.cuda.is_available() else None
+        if self._told is None:  # the server is told of all weights before the first one comes
+            self._told = [
+                (name, str(value.dtype).removeprefix("torch."), list(value.shape))
+                for name, value in weights(learner.own, kind)
+            ]
+        if first:
+            device = learner.trainer.args.device
+            self._within("sending the weights", lambda: self._send(weights(learner.own, kind), device))
+        else:
+            for _ in weights(learner.own, kind):  # weights that are split are put together by all
+                pass
+
+    def answer(self, prompts: Sequence[Prompt], seeds: Sequence[int], finished: Finished) -> None:
+        """See `Sampler.answer`; the server draws by its own seed, and answers come all at once."""
+        if not prompts:
+            return
+        sampling = self.sampling
+        made = self._within(
+            "sampling",
+            lambda: self.client.generate(
+                [list(prompt.ids) for prompt in prompts], n=1, max_tokens=sampling.max_new_tokens, logprobs=0,
+                temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, min_p=sampling.min_p,
+                repetition_penalty=sampling.repetition_penalty,
+                generation_kwargs={"stop_token_ids": sorted(self.ends)},
+            ),
+        )  # fmt: skip
+        for place, (prompt, ids, told) in enumerate(
+            zip(prompts, made["completion_ids"], made["logprobs"], strict=True)
+        ):
+            finished(place, self._completion(prompt, list(ids), [each[0] for each in told]))
+
+    def end(self, learner: "Learner") -> None:
+        """Nothing was taken."""
+
+    def close(self) -> None:
+        """Leave the group of the weights; the server stays."""
+        if self.client is not None:
+            self.client.close_communicator()
+            self.client = None
+
+    def _meet(self, device: Any) -> None:
+        try:
+            from trl.generation.vllm_client import VLLMClient
+        except ImportError as error:
+            raise ConfigError("server", f"its client cannot be imported: {error}", "Install the extra: trl.") from None
+        address = self.keys.server
+
+        def meet() -> Any:
+            client = VLLMClient(base_url=address, group_port=self.keys.group_port, connection_timeout=START)
+            if device is not None:
+                client.init_communicator(device=device)
+            return client
+
+        self.client = self._within("meeting the server", meet)
+        cut = self.sampling.top_p != 1.0 or (self.sampling.top_k or 0) > 0 or self.sampling.min_p != 0.0
+        mode = self.client.get_server_info()["model_config"]["logprobs_mode"]
+        plain = self.sampling.temperature == 1.0 and (mode == "raw_logprobs" or not cut)
+        self._comparable = plain or (mode == "processed_logprobs" and not cut)
+        if not self._comparable:
+            print(f"the server's log-probabilities ({mode}) are others than the model's: no correction", flush=True)
+
+    def _send(self, named: Any, device: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.set_device(device)  # of this thread
+        with torch.no_grad():
+            self.client.update_named_params(self._told, named)
+        self.client.reset_prefix_cache()
+
+    def _within(self, what: str, do: Callable[[], Any]) -> Any:
+        """What `do` gives, or an error with a name when it takes too long or fails."""
+        held: list[Any] = []
+
+        def work() -> None:
+            try:
+                held.append((do(), None))
+            except Exception as error:  # noqa: BLE001 - told by the thread that waits
+                held.append((None, error))
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(self.keys.timeout)
+        if not held:
+            raise StageError(
+                f"server {self.keys.server}: {what} took longer than sampler_timeout={self.keys.timeout:g} s. Look at "
+                "the server's own words; a firewall between the two, or a server that waits for another training."
+            )
+        made, error = held[0]
+        if error is not None:
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise StageError(f"server {self.keys.server}: {what} failed: {line}.") from error
+        return made
+
+    def _completion(self, prompt: Prompt, ids: list[int], told: Sequence[float | None]) -> Completion:
+        read = _completion.Prompt(prompt.ids, prompt.head, prompt.prefix)
+        ended = bool(ids) and ids[-1] in self.ends
+        text = self.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True)
+        known = [math.nan if value is None or not self._comparable else float(value) for value in told]
+        return _completion.completion(read, str(text), ids, "stop" if ended else "length", 0, known)
