@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pyarrow
     from transformers import PreTrainedTokenizerBase
 
-SIZE = 512  # rows of a piece
+SIZE, LETTERS = 512, 1 << 20  # rows of a piece, and characters from which on it ends with fewer
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,13 @@ def seldom_collected() -> Iterator[None]:
 def _cut(examples: Sequence[Example]) -> Iterator[tuple[int, list[Example]]]:
     """Pieces of rows of one dataset, each with the number of its first row; columns stay behind."""
     some: list[Example] = []
+    letters = 0
     for number, example in enumerate(examples):
-        if some and (len(some) == SIZE or example.part != some[0].part):
+        if some and (len(some) == SIZE or letters > LETTERS or example.part != some[0].part):
             yield number - len(some), some
-            some = []
+            some, letters = [], 0
         some.append(replace(example, columns={}))
+        letters += len(example.text or "") + sum(len(message.content) for message in example.messages)
     if some:
         yield len(examples) - len(some), some
 

@@ -12,7 +12,7 @@ import pytest
 from runner.core.errors import DataError
 from runner.core.places import package_root
 from runner.core.specs import Dataset, Mix, Template, Validation
-from runner.data import on_disk
+from runner.data import mix, on_disk, pieces
 from runner.data.on_disk import OnDisk, held
 from runner.data.prepare import Reading, prepare
 from runner.data.read import Row
@@ -88,7 +88,7 @@ def test_a_large_mix_is_encoded_as_a_small_one(tmp_path: Path, monkeypatch: pyte
     """Copies, validation, a filter, dropped rows, duplicates."""
     for name in ("a.jsonl", "a.parquet"):
         KINDS[name](tmp_path / name)
-    mix = Mix(
+    given = Mix(
         datasets=[f"{tmp_path}/a.jsonl#50", Dataset(dataset=f"{tmp_path}/a.parquet", filter="n < 15")],
         validation=Validation(rows=3),
         duplicates="drop",
@@ -99,7 +99,7 @@ def test_a_large_mix_is_encoded_as_a_small_one(tmp_path: Path, monkeypatch: pyte
         monkeypatch.setattr(on_disk, "LARGE", size)
         made.append(
             prepare(
-                tiny_tokenizer(), mix, Reading(Template(), ["default"], 512), seed=3, hub="modelscope",
+                tiny_tokenizer(), given, Reading(Template(), ["default"], 512), seed=3, hub="modelscope",
                 places=[package_root()], max_dropped=1.0,
             )
         )  # fmt: skip
@@ -107,3 +107,18 @@ def test_a_large_mix_is_encoded_as_a_small_one(tmp_path: Path, monkeypatch: pyte
     assert list(large.train.sequences) == list(small.train.sequences) and len(small.train.sequences) > 30
     assert list(large.validation.sequences) == list(small.validation.sequences)
     assert (large.train.rows, large.dropped, large.report) == (small.train.rows, small.dropped, small.report)
+
+
+def test_a_large_mix_holds_no_row_and_is_encoded_in_pieces_of_bounded_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that memory does not grow with the source."""
+    jsonl(tmp_path / "a.jsonl")
+    monkeypatch.setattr(on_disk, "LARGE", 0)
+    monkeypatch.setattr(pieces, "LETTERS", 60)
+    read = mix.load(Mix(datasets=[str(tmp_path / "a.jsonl")]), 1, "modelscope", [package_root()])
+    assert read.train.known == [{}] and len(read.train) == 18
+    cut = list(pieces._cut(read.train))
+    assert [first for first, _ in cut] == [sum(len(some) for _, some in cut[:at]) for at in range(len(cut))]
+    sizes = [[sum(len(message.content) for message in each.messages) for each in some] for _, some in cut]
+    assert all(sum(some[:-1]) <= 60 for some in sizes) and 1 < len(cut) < 18
