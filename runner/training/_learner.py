@@ -32,7 +32,7 @@ class TrainedModel:
         if self.trainer.args.world_size == 1 and self.trainer.job.stopping():
             raise Stopped
 
-    def logprobs(self, sequences: Sequence[Encoded], reference: Any = None) -> list[list[float]]:
+    def logprobs(self, sequences: Sequence[Encoded], reference: Any = None, values: Any = None) -> list[list[float]]:
         """See `Learner.logprobs`. Each device runs its part; every device gets all."""
         args, cutting = self.trainer.args, self.trainer.updates.cutting
         lengths = [len(sequence.input_ids) for sequence in sequences]
@@ -46,6 +46,7 @@ class TrainedModel:
                 made = made.to(args.device)
                 fuse = self.trainer.fuse and model is self.model
                 told = predict(model, head, made, getattr(self.trainer.algorithm, "temperature", 1.0), fuse).logprobs
+                told = told if values is None else values.last
                 counts = torch.bincount(made.owners, minlength=len(micro.sequences)).tolist()
                 parts = torch.split(told.float().cpu(), counts)
                 found |= {} if micro.filler else dict(zip(micro.sequences, (p.tolist() for p in parts), strict=True))

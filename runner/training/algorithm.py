@@ -94,11 +94,12 @@ class Learner(Protocol):
     def trainer(self) -> Any:
         """The running Trainer, its accelerator and its optimizer."""
 
-    def logprobs(self, sequences: Sequence[Encoded], reference: Any = None) -> list[list[float]]:
+    def logprobs(self, sequences: Sequence[Encoded], reference: Any = None, values: Any = None) -> list[list[float]]:
         """The log-probability of every trained token of each sequence, in evaluation mode, shared by all devices.
 
         Args:
-            reference: another model to ask, or "base": this one without its adapter.
+            reference: another model to ask, or "base": this one without its adapter. values: a critic, whose word is
+                taken instead.
         """
 
     def stop_if_asked(self) -> None:

@@ -28,11 +28,25 @@ def arrange(model: Any, checkpointing: Checkpointing, compiled: bool) -> None:
         _named(model, "checkpointing_enable")({"use_reentrant": False})
     functorch.activation_memory_budget = SHARE[checkpointing]
     torch._dynamo.reset()
+    if compiled:
+        _alike(model)
     dynamo.specialize_float = True  # scales and rates never change, and as inputs they would be computed on the host
     for layer in repeated(model):
         layer._compiled_call_impl = None
         if compiled:
             layer.compile(dynamic=True)
+
+
+def _alike(model: Any) -> None:
+    """Under an adapter the first layer is given what needs no gradient, and would be compiled once more for that."""
+
+    def needs_gradient(_: Any, __: Any, out: Any) -> Any:
+        return out if out.requires_grad or not model.training else out.requires_grad_(True)
+
+    embedding = model.get_input_embeddings()
+    if not getattr(embedding, "needs_gradient", False):
+        embedding.needs_gradient = True
+        embedding.register_forward_hook(needs_gradient)
 
 
 def _named(model: Any, what: str) -> Any:

@@ -37,3 +37,26 @@ def test_layers_are_compiled_and_let_go_again(monkeypatch):
     arrange(model, "off", compiled=False)
     assert all(layer._compiled_call_impl is None for layer in repeated(model))
     assert torch._functorch.config.activation_memory_budget == 1.0
+
+
+def test_one_layer_is_compiled_for_all_and_for_micro_batches_of_any_size(monkeypatch):
+    """A compiler that only counts: graphs, and what of their inputs is no tensor or size (it would run on the host)."""
+    graphs = []
+
+    def count(graph, inputs):
+        kinds = {
+            type(node.meta.get("example_value")).__name__ for node in graph.graph.nodes if node.op == "placeholder"
+        }
+        graphs.append(kinds | {node.name for node in graph.graph.nodes if node.name.startswith("item")})
+        return graph
+
+    plain = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda call, **keys: plain(call, backend=count, **keys))
+    model = small.adapter(dropout=0.1)
+    arrange(model.train(), "off", compiled=True)
+    for length in (7, 30, 12, 55):
+        ids = torch.arange(3, 3 + length)[None]
+        model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+    assert len(graphs) == 1
+    assert not any("Float" in kind or kind.startswith("item") for kind in graphs[0]), graphs[0]
+    arrange(model, "off", compiled=False)
