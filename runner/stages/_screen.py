@@ -56,9 +56,9 @@ class Screen:
 
     def show(self, piece: str) -> None:
         """A piece of the answer."""
-        self._said += piece
-        thinking = self._said.lstrip().startswith("<think>") and "</think>" not in self._said
-        self._write(f"{DIM}{piece}{PLAIN}" if self.colour and thinking else piece)
+        shown, self._said = len(self._said), self._said + piece
+        thought = max(0, _thought(self._said) - shown) if self.colour else 0
+        self._write((f"{DIM}{piece[:thought]}{PLAIN}" if thought else "") + piece[thought:])
 
     def note(self, text: str) -> None:
         """Something beside the conversation; nobody reads it in a pipe."""
@@ -72,3 +72,11 @@ class Screen:
     def _write(self, text: str) -> None:
         self.out.write(text)
         self.out.flush()
+
+
+def _thought(said: str) -> int:
+    """How many characters of an answer belong to its thought."""
+    if not said.lstrip().startswith("<think>"):
+        return 0
+    head, mark, _ = said.partition("</think>")
+    return len(head) + len(mark)

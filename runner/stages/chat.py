@@ -41,6 +41,7 @@ class Chat:
         from runner.backends import start
         from runner.stages._conversation import Conversation
         from runner.stages._dialogue import Dialogue
+        from runner.stages._foreground import alone
         from runner.stages._screen import Screen
 
         screen = Screen(sys.stdin, sys.stdout, sys.stderr)
@@ -48,7 +49,8 @@ class Chat:
         engine = start(self.backend, self.model, job.hub)
         try:
             dialogue = Dialogue(Conversation(engine, self.template, self.sampling, job.seed), screen)
-            dialogue.talk()
+            with alone(sys.stdin):
+                dialogue.talk()
         finally:
             engine.close()
         return Artifact("none", str(job.folder), metrics={"answers": dialogue.answers})

@@ -1,6 +1,7 @@
 """Chat with a tiny model: piped, at a terminal, and its conversation when it outgrows the context."""
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -164,6 +165,89 @@ def test_at_a_terminal(folder: Path) -> None:
     child.sendintr()
     child.expect("Ctrl-D or exit leaves")
     child.sendeof()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
+GROUP = """
+import os, signal, subprocess, sys
+if len(sys.argv) < 2:  # as the runner starts a stage that owns the terminal
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(subprocess.run([sys.executable, "-c", os.environ["GROUP"], "worker"]).returncode)
+import multiprocessing, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from runner.stages._foreground import alone
+
+def engine():
+    signal.signal(signal.SIGINT, lambda *_: print("ENGINE HIT", flush=True))
+    time.sleep(60)
+
+process = multiprocessing.get_context("fork").Process(target=engine, daemon=True)
+process.start()
+time.sleep(0.5)
+with alone(sys.stdin):
+    for _ in range(2):
+        try:
+            print("READY " + input("ask: "), flush=True)
+        except KeyboardInterrupt:
+            print("WORKER HIT", flush=True)
+print("alive" if process.is_alive() else "dead", os.tcgetpgrp(0) == os.getpgrp(), flush=True)
+"""
+
+
+def test_ctrl_c_leaves_the_engines_processes_alone() -> None:
+    """They are in the terminal's foreground group too; afterwards the group is as it was."""
+    environment = {**os.environ, "GROUP": GROUP, "PYTHONPATH": str(ROOT)}
+    child = pexpect.spawn(sys.executable, ["-c", GROUP], env=environment, encoding="utf-8", timeout=30)
+    child.expect("ask: ")
+    child.sendintr()
+    child.expect("WORKER HIT")
+    child.expect("ask: ")
+    child.sendline("more")
+    child.expect("READY more")
+    child.expect("alive True")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0 and "ENGINE" not in child.before
+
+
+def test_every_command_at_a_terminal(folder: Path, tmp_path: Path) -> None:
+    """By the command of a user: help, thoughts dimmed, settings, several lines, arrow keys, a full context, leaving."""
+    words = ["-m", "runner", "+recipe=chat", f"model={folder}", "backend=transformers", "sampling.temperature=0.0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "INPUTRC": "/dev/null"}
+    environment.pop("NO_COLOR", None)
+    child = pexpect.spawn(sys.executable, words, cwd=str(tmp_path), env=environment, encoding="utf-8", timeout=90)
+
+    def tell(line: str, *expected: str) -> None:
+        child.expect("<<< ")
+        child.sendline(line)
+        for words in expected:
+            child.expect(words)
+
+    tell("/help", "Ctrl-C +stop the answer", "/set KEY VALUE")
+    tell("/set max_new_tokens 4", "max_new_tokens: 4")
+    tell("/set temperature 0.2", "temperature: 0.2")
+    tell("/set temperatur 1", "Did you mean sampling.temperature")
+    tell("/system Be brief.", "forgotten")
+    tell("/no_think", "thinking: off")
+    tell("hello", r"\x1b\[2m<think>", r"tokens/s")
+    tell("/think", "thinking: on")
+    tell("/multi", r"\.\.\. ")
+    child.sendline("one")
+    child.expect(r"\.\.\. ")
+    child.sendline("two")
+    child.expect(r"\.\.\. ")
+    child.sendline("/end")
+    child.expect(r"4 tokens, [\d.]+ tokens/s; cut at 4 tokens; /set max_new_tokens 8")
+    tell("clear", "forgotten")
+    child.expect("<<< ")
+    child.send("\x1b[A\x1b[A\x1b[A")  # up, up, up: over `clear`, `/end` and `two`
+    child.expect("two")
+    child.send("\x15")
+    child.sendline("hello " * 30)
+    child.expect("tokens/s")
+    tell("exit")
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0
