@@ -39,17 +39,21 @@ def _folder(source: Source) -> Path:
     if isinstance(here, Path) and held and _mark(source).is_file():
         return here
     silence = unreachable(str(source.hub))
-    if silence and isinstance(here, Path) and held:
+    half = _mark(source).with_name(f"{_mark(source).name}.begun")  # there while a fetch has begun and not ended
+    if silence and isinstance(here, Path) and held and not half.is_file():
         return here
     if silence:
-        problem = f"is not on this machine, and {source.hub} does not answer ({silence})"
+        where = "only in part on this machine" if held and half.is_file() else "not on this machine"
+        problem = f"is {where}, and {source.hub} does not answer ({silence})"
         raise DataError(f"{source.id}: {problem}. {_way_out(source)}")
+    half.parent.mkdir(parents=True, exist_ok=True)
+    half.touch()
     found = _download(source, local=False)
     if isinstance(found, str):
         problem = f"{source.hub} does not give it ({found}). Is the name right, are you logged in?"
         raise DataError(f"{source.id}: {problem} {_way_out(source)}")
-    _mark(source).parent.mkdir(parents=True, exist_ok=True)
     write_whole(_mark(source), f"{found}\n")
+    half.unlink(missing_ok=True)
     return found
 
 
