@@ -5,7 +5,7 @@ Exact where it was counted, else marked with ~; what nobody can know yet is left
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ from runner.core.specs import Batch
 from runner.data import counted
 from runner.data.size import Size, size_of_mix
 from runner.models.memory import Memory, estimate
-from runner.models.shape import shape_of
+from runner.models.shape import Shape, shape_of
 
+LARGE = 75  # GiB
+DEVICES = (2, 4, 8, 16, 32)
 ROWS = 16  # of an update when a recipe says none
 NEEDED = ("model", "mix", "batch", "epochs", "max_updates", "max_length", "train_type", "parallelism")
 
@@ -27,6 +29,7 @@ class Figures:
     updates: int | None
     memory: Memory | None
     tokens: int | None  # of the whole training, all epochs
+    fitting: str | None = None  # what would fit, where this does not
 
 
 def figures(
@@ -48,7 +51,26 @@ def figures(
     share = 1.0 if stage.max_updates is None or not updates else stage.max_updates / updates
     samples = hasattr(stage, "prompts_per_update")  # its own answers, of lengths that nobody knows yet
     tokens = None if size.tokens is None or samples else round(size.tokens * stage.epochs * share)
-    return Figures(size, stage.max_updates or updates, memory, tokens)
+    fitting = _fitting(stage, shape) if memory and shape and memory.at(_micro(stage), "full") > LARGE else None
+    return Figures(size, stage.max_updates or updates, memory, tokens, fitting)
+
+
+def _micro(stage: Any) -> int:
+    """Tokens of a micro-batch, or of the longest sequence where the size is to be found."""
+    given = stage.batch.tokens_per_device
+    return int(given if given != "auto" else stage.max_length or 2048)
+
+
+def _fitting(stage: Any, shape: Shape) -> str:
+    """The least change by which it would fit."""
+    too_much = f"more than the {LARGE} GiB that a device of 80 GB leaves"
+    for preset in ("zero2", "zero3"):
+        for devices in DEVICES:
+            spread = replace(stage.parallelism, preset=preset, gpus=min(devices, 8), nodes=max(1, devices // 8))
+            each = estimate(shape, stage.train_type, spread, stage.model.dtype).at(_micro(stage), "full")
+            if each <= LARGE:
+                return f"{too_much}; parallelism={preset} on {devices} devices would take ~{each:.0f} GiB of each"
+    return f"{too_much}; take an adapter (train_type=lora or qlora), or a shorter max_length"
 
 
 def _updates(stage: Any, size: Size) -> int | None:
@@ -108,13 +130,18 @@ def lines(stage: Any, known: Figures) -> Iterator[str]:
         yield f"updates  {'' if exact else '~'}{known.updates} in {epochs}{most}{', by max_updates' if over else ''}"
     if known.memory is not None:
         yield from _memory(stage, known.memory)
+    if known.fitting is not None:
+        yield f"         {known.fitting}"
 
 
 def _memory(stage: Any, memory: Memory) -> Iterator[str]:
-    tokens = stage.batch.tokens_per_device if stage.batch.tokens_per_device != "auto" else stage.max_length or 2048
+    """Of a micro-batch."""
+    tokens = _micro(stage)
+    asked = stage.batch.checkpointing if stage.batch.checkpointing != "auto" else "off"
+    less = ", ".join(f"{memory.at(tokens, mode):.1f} {mode}" for mode in ("selective", "full"))
     yield (
-        f"memory   ~{memory.at(tokens):.1f} GiB a device with {tokens} tokens: {memory.fixed:.1f} for weights and "
-        f"optimizer ({short(memory.learning)} learn), {memory.per_token * 1024:.2f} MiB a token"
+        f"memory   ~{memory.at(tokens, asked):.1f} GiB a device with {tokens} tokens (checkpointing: {less}): {memory.fixed:.1f} for "
+        f"weights and optimizer ({short(memory.learning)} learn), {memory.per_token[asked] * 1024:.2f} MiB a token"
     )
 
 

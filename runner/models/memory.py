@@ -2,10 +2,13 @@
 
 Bytes: a frozen weight takes 2 (bfloat16; 4 as float32; about 0.55 in 4 bits); a weight that learns takes 16 (weight,
 gradient and Adam's two moments in float32, or a bfloat16 weight and gradient with a float32 copy). ZeRO and FSDP divide
-their part of these by the devices. Activations are those of a block kept for the backward pass, in 2 bytes, and the
-logits in float32 with their gradient.
+their part of these by the devices. Activations are those that compiled layers keep for the backward pass, in 2 bytes,
+by factors measured on an H100 (README); logits in float32 with their gradient come on top where the head is not fused
+with the loss.
 """
 
+import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runner.core.specs import Parallelism, TrainType
@@ -22,17 +25,24 @@ SPLITS = {  # preset -> which parts are divided over the devices: frozen weights
 }  # fmt: skip
 
 
+ACTIVE = 8  # experts that a token goes through
+HIDDEN, INNER, HEADS = 6.9, 5.0, 2.7  # times the widths of a layer: what a token keeps of it
+SELECTIVE = 0.39  # of that, when what is cheap is computed again
+ENTRY = 2  # times the hidden width: what goes into a layer, all that is kept of it under full checkpointing
+
+
 @dataclass(frozen=True)
 class Memory:
-    """GiB on one device. fixed: weights, gradients and optimizer; per_token: activations of one token."""
+    """GiB on one device. fixed: weights, gradients and optimizer; per_token: activations of one token, by
+    `batch.checkpointing`."""
 
     learning: int
     fixed: float
-    per_token: float
+    per_token: Mapping[str, float]
 
-    def at(self, tokens: int) -> float:
+    def at(self, tokens: int, checkpointing: str = "off") -> float:
         """With so many tokens in a micro-batch."""
-        return self.fixed + self.per_token * tokens
+        return self.fixed + self.per_token[checkpointing] * tokens
 
 
 def estimate(shape: Shape, train_type: TrainType, parallelism: Parallelism, dtype: str = "auto") -> Memory:
@@ -51,9 +61,20 @@ def estimate(shape: Shape, train_type: TrainType, parallelism: Parallelism, dtyp
     ]
     if parallelism.preset == "zero3_offload":
         parts[1:] = [0.0, learning * GRADIENT / over[2], 0.0]
-    block = 2 * (8 * shape.hidden + 4 * shape.intermediate * (8 if shape.experts else 1))
-    per_token = shape.layers * block + 8 * shape.vocabulary
-    return Memory(learning, sum(parts) / GIB, per_token / GIB)
+    return Memory(learning, sum(parts) / GIB, {mode: size / GIB for mode, size in _activations(shape).items()})
+
+
+def _activations(shape: Shape) -> dict[str, float]:
+    """Bytes that a token keeps, by what of the activations is kept."""
+    attention = (shape.heads + 2 * shape.kv_heads) * shape.head_dim
+    inner = shape.intermediate * (ACTIVE if shape.experts else 1)
+    layer = 2 * (HIDDEN * shape.hidden + INNER * inner + HEADS * attention)
+    logits = 0 if importlib.util.find_spec("liger_kernel") else 8 * shape.vocabulary
+    return {
+        "off": shape.layers * layer + logits,
+        "selective": SELECTIVE * shape.layers * layer + logits,
+        "full": shape.layers * 2 * ENTRY * shape.hidden + layer + logits,
+    }
 
 
 def learning_weights(shape: Shape, train_type: TrainType) -> int:

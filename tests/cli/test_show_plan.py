@@ -82,8 +82,18 @@ def test_memory_follows_the_model_through_the_graph(shown) -> None:
     """A stage that trains another's result has the shape of the first model."""
     lines = [line for line in shown() if line.startswith("memory")]
     assert len(lines) == 2 and lines[0] == lines[1]
-    assert "GiB a device with 2048 tokens: 15.6 for weights and optimizer (21.8M learn)" in lines[0]
+    assert "GiB a device with 2048 tokens (checkpointing: " in lines[0]
+    assert "): 15.6 for weights and optimizer (21.8M learn)" in lines[0]
     assert not [line for line in shown("model=no/shape") if line.startswith("memory")]
+
+
+def test_what_would_fit_is_said_where_one_device_is_too_small(shown) -> None:
+    """All weights of a 32B model learn: 16 bytes each, over the fewest devices of 80 GB that hold them."""
+    line, *_ = [line for line in shown("model=Qwen/Qwen3-32B", "train_type=full") if line.startswith("more than")]
+    assert line.startswith(
+        "more than the 75 GiB that a device of 80 GB leaves; parallelism=zero3 on 8 devices would take"
+    )
+    assert not [line for line in shown("train_type=lora") if line.startswith("more than")]
 
 
 def test_what_is_complete_is_said(shown, project) -> None:

@@ -82,6 +82,24 @@ def test_fewer_bytes_with_adapters_and_four_bits() -> None:
     assert 14 < found[1].fixed < 17  # 8.19e9 weights of two bytes, and a small adapter
 
 
+@pytest.mark.parametrize(
+    ("name", "checkpointing", "tokens", "measured"),
+    [
+        ("qwen3-8b", "off", 8600, 77.5),
+        ("qwen3-8b", "selective", 8600, 40.1),
+        ("qwen3-8b", "full", 8600, 20.5),
+        ("qwen3-8b", "full", 16384, 24.8),
+        ("qwen3-0.6b", "off", 3170, 6.7),
+        ("qwen3-0.6b", "off", 16383, 29.7),
+    ],
+)
+def test_the_estimate_is_close_to_what_was_measured(monkeypatch, name, checkpointing, tokens, measured) -> None:
+    """LoRA of rank 8 on all linear layers, compiled, packed, the head fused with the loss, on one H100, in GiB."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    made = estimate(KNOWN[name], TrainType(kind="lora", lora=Lora(rank=8)), Parallelism())
+    assert made.at(tokens, checkpointing) == pytest.approx(measured, rel=0.15)
+
+
 def test_what_is_unknown_stays_unknown(tmp_path) -> None:
     """A hub id of no known shape, a config of another kind, an empty folder."""
     assert shape_of("some/model") is None
