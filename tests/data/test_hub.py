@@ -142,9 +142,7 @@ def test_half_a_dataset_is_never_taken_for_the_whole(kind: str, served: Hub, tmp
     """Neither now nor when the hub is silent later; the next try fetches the rest."""
     served.broken = "test.jsonl"
     assert f"my/rows: {kind} does not give it" in load("my/rows", kind, served.address, tmp_path)
-    assert f"on this machine, and {kind} does not answer" in load(
-        "my/rows", kind, "http://127.0.0.1:9", tmp_path
-    )
+    assert f"on this machine, and {kind} does not answer" in load("my/rows", kind, "http://127.0.0.1:9", tmp_path)
     served.broken = ""
     assert len(load("my/rows", kind, served.address, tmp_path)) == 3
 
