@@ -1,0 +1,79 @@
+"""The number that a reward model gives an answer: one made by the stage kind reward_model, or a hub's of that form.
+
+`model` is its folder, a stage of the run (`stage:NAME`), or the hub's id where transformers finds it. The conversation
+is written by the model's own chat template and read at the answer's last token, thoughts included.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from runner.api import ConfigError
+
+
+def reward_model(
+    completions: list[str], *, messages: list[Any], model: str = "", batch: int = 8, max_length: int = 4096,
+    device: str = "auto",
+) -> list[float | None]:  # fmt: skip
+    """A number of any size; None for an answer that with its question is longer than `max_length` tokens."""
+    import torch
+
+    if not model:
+        raise ConfigError("reward.reward_model.params.model", "missing", "Name the folder of a reward model.")
+    scorer, tokenizer = _loaded(model, device)
+    ids = [_ids(tokenizer, asked, said) for asked, said in zip(messages, completions, strict=True)]
+    order = sorted((i for i in range(len(ids)) if len(ids[i]) <= max_length), key=lambda i: len(ids[i]))
+    scores: list[float | None] = [None] * len(ids)
+    for start in range(0, len(order), batch):
+        chosen = order[start : start + batch]
+        with torch.no_grad():
+            for i, score in zip(chosen, _scores(scorer, [ids[i] for i in chosen]), strict=True):
+                scores[i] = score
+    return scores
+
+
+@lru_cache(maxsize=1)
+def _loaded(name: str, device: str) -> tuple[Any, Any]:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    place = _folder(name)
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    scorer = AutoModelForSequenceClassification.from_pretrained(place, dtype="auto").to(chosen).eval()
+    if scorer.config.num_labels != 1:
+        raise ConfigError("reward.reward_model.params.model", f"{name} has {scorer.config.num_labels} labels, not one")
+    return scorer, AutoTokenizer.from_pretrained(place)
+
+
+def _folder(name: str) -> str:
+    """A stage's folder says in its artifact where the model lies."""
+    artifact = Path(name) / "artifact.json"
+    if artifact.is_file():
+        made = json.loads(artifact.read_text(encoding="utf-8"))
+        return str(Path(name) / Path(made["path"]).name)
+    return name
+
+
+def _ids(tokenizer: Any, asked: Sequence[Mapping[str, Any]], said: str) -> list[int]:
+    """The conversation up to the token that ends the answer."""
+    talk = [*map(dict, asked), {"role": "assistant", "content": said}]
+    ids = list(tokenizer(tokenizer.apply_chat_template(talk, tokenize=False), add_special_tokens=False)["input_ids"])
+    special = set(tokenizer.all_special_ids)
+    end = max((place for place, token in enumerate(ids) if token in special), default=len(ids) - 1)
+    return ids[: end + 1]
+
+
+def _scores(scorer: Any, rows: Sequence[Sequence[int]]) -> list[float]:
+    """Padded on the right; told by length, never by the pad token, which may be the one that ends a turn."""
+    import torch
+
+    width = max(map(len, rows))
+    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=scorer.device)
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=scorer.device)
+    body = getattr(scorer, scorer.base_model_prefix)
+    hidden = body(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    ends = torch.tensor([len(row) - 1 for row in rows], device=scorer.device)
+    last = hidden[torch.arange(len(rows), device=scorer.device), ends]
+    return [float(score) for score in scorer.score(last)[:, 0].float().tolist()]
