@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from runner.core.errors import ModelError
+from runner.models.critic import NAME as VALUE_HEAD
 
 BUCKET = 1 << 29  # bytes that are handed over together
 
@@ -46,6 +47,8 @@ def buckets(named: Iterable[tuple[str, torch.Tensor]]) -> Iterator[list[tuple[st
 
 def _plain(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
     for name, parameter in model.named_parameters():
+        if f".{VALUE_HEAD}." in name:  # of no use to an engine
+            continue
         with _whole(parameter):
             yield name, _value(parameter)
 

@@ -7,6 +7,7 @@ from typing import Any
 from runner.core.types import Completion, Encoded
 
 UNTRAINED = -100
+PER_TOKEN = ("old", "reference", "correction", "values", "gains", "returns")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Prompt:
 @dataclass(frozen=True)
 class Answer:
     """One completion of a prompt and what became of it. seconds: after the rollout began. advantage None: it teaches
-    nothing. masked: no loss, since it was cut off. old, reference, correction: one a trained token, or empty.
+    nothing. masked: no loss, since it was cut off. old, reference, correction, values, gains, returns: one a trained
+    token, or empty.
     """
 
     prompt: int
@@ -47,6 +49,9 @@ class Answer:
     old: tuple[float, ...] = ()
     reference: tuple[float, ...] = ()
     correction: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
+    gains: tuple[float, ...] = ()
+    returns: tuple[float, ...] = ()
 
     @property
     def truncated(self) -> bool:
@@ -70,6 +75,7 @@ class Answer:
         ]
         labels = [UNTRAINED] * made.prompt_tokens + chosen
         known = {"old": self.old, "reference": self.reference, "correction": self.correction}
+        known |= {"value": self.values, "gain": self.gains, "return": self.returns}
         places = [i for i, label in enumerate(labels) if label != UNTRAINED]
         per_token = {name: _placed(values, places, len(ids)) for name, values in known.items() if values}
         values = {"advantage": self.advantage or 0.0}
@@ -118,5 +124,5 @@ def _answer(held: Mapping[str, Any]) -> Answer:
     made = dict(held["completion"])
     for name in ("token_ids", "mask", "logprobs"):
         made[name] = None if made[name] is None else tuple(made[name])
-    lists = {name: tuple(held[name]) for name in ("old", "reference", "correction")}
+    lists = {name: tuple(held[name]) for name in PER_TOKEN}
     return Answer(**{**held, **lists, "completion": Completion(**made)})

@@ -34,7 +34,7 @@ def facts(groups: Sequence[Group]) -> Facts:
     gaps = [gap for answer in answers for gap in mismatch(answer.old, answer.sampled[: len(answer.old)])]
     return Facts(
         groups=len(groups),
-        same=sum(bool(group[0].scores) and spread([one.total for one in group]) <= EQUAL for group in groups),
+        same=sum(_compared(group) and spread([one.total for one in group]) <= EQUAL for group in groups),
         answers=len(answers),
         truncated=sum(answer.truncated for answer in answers),
         reward=mean(totals),
@@ -42,6 +42,11 @@ def facts(groups: Sequence[Group]) -> Facts:
         mismatch=mean(gaps),
         kl=mean([kl for answer in answers for kl in _divergence(answer)]),
     )
+
+
+def _compared(group: Group) -> bool:
+    """Whether answers of the group could have been worth different things."""
+    return len(group) > 1 and bool(group[0].scores)
 
 
 def _divergence(answer: Answer) -> list[float]:

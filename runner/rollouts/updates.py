@@ -16,6 +16,7 @@ from runner.rollouts.alerts import Alerts
 from runner.rollouts.answers import Answer, Group, Rollout
 from runner.rollouts.correction import Correction, factors
 from runner.rollouts.draw import Clock, Drawing
+from runner.rollouts.gae import Gae
 from runner.rollouts.schedule import Schedule
 from runner.rollouts.store import Store
 from runner.training import checkpoints
@@ -35,7 +36,8 @@ class Rules:
     mask_truncated: answers that were cut off carry no loss. truncated_count: but they do count in the group's mean.
     resample: how often dynamic sampling draws again, 0 for never. old: whether the model's own log-probabilities are
     needed. reference: the model that a divergence is measured from, "base" for the one under the adapter. penalty:
-    weight of an answer's divergence in its worth. max_idle: rollouts in a row from which nothing could be learned.
+    weight of an answer's divergence in its worth. gae: gains of single tokens, by a critic. max_idle: rollouts in a row
+    from which nothing could be learned.
     """
 
     weighed: bool = True
@@ -51,6 +53,7 @@ class Rules:
     correction_min: float | None = None
     reference: Any = None
     max_idle: int = 50
+    gae: Gae | None = None
 
     def mask(self, groups: Sequence[Group]) -> list[Group]:
         """The groups with masks on what was cut off."""
@@ -60,6 +63,8 @@ class Rules:
 
     def weigh(self, groups: Sequence[Group]) -> list[Group]:
         """The groups with advantages."""
+        if self.gae is not None:
+            return self.gae.weigh(groups)
         totals = [[self._worth(answer) for answer in group] for group in groups]
         if self.estimator == "leave_one_out":
             made = advantages.leave_one_out(totals)
@@ -121,6 +126,8 @@ class RolloutUpdates:
         """Whether an answer has a gradient."""
         if answer.masked or not sum(answer.completion.mask):
             return False
+        if self.rules.gae is not None:
+            return bool(answer.gains)
         return bool(answer.advantage) or not self.rules.weighed or bool(getattr(self.algorithm, "beta", 0.0))
 
     def _rollout(self, number: int, amid: bool, learner: "Learner") -> Rollout:
@@ -206,6 +213,9 @@ class RolloutUpdates:
             answers = [replace(answer, old=tuple(old)) for answer, old in zip(answers, told, strict=True)]
         if rules.correction != "none":
             answers = [replace(answer, correction=self._factors(answer)) for answer in answers]
+        if rules.gae is not None:
+            told = learner.logprobs(sequences, values=self.algorithm.critic)  # type: ignore[attr-defined]
+            answers = [replace(answer, values=tuple(one)) for answer, one in zip(answers, told, strict=True)]
         if rules.reference is not None:
             told = learner.logprobs(sequences, rules.reference)
             answers = [replace(answer, reference=tuple(one)) for answer, one in zip(answers, told, strict=True)]

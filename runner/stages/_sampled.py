@@ -96,13 +96,22 @@ class Sampled:
     interactive: ClassVar[bool] = False
     rates: ClassVar[tuple[float, float]] = (1e-5, 1e-6)  # optim.lr when it is not given: of adapters, of full weights
     compares: ClassVar[bool] = True  # answers by their rewards
+    groups: ClassVar[bool] = True  # of answers to a prompt, against each other
 
     @property
     def own_share(self) -> float:
         """Share of prompts that the model answers itself; to the others the data's answers are taken."""
         return 1.0
 
-    def algorithm(self, tokenizer: Any, hub: str) -> "Algorithm":
+    def prepare(self, model: Any) -> Any:
+        """What the algorithm needs of the model, before it is wrapped for training."""
+        return None
+
+    def finished(self, prepared: Any, model: Any, tokenizer: Any, folder: Path, dtype: str | None) -> Path:
+        """What is to be done with the model that was written; its folder."""
+        return folder
+
+    def algorithm(self, tokenizer: Any, hub: str, prepared: Any) -> "Algorithm":
         """What is learned from the answers."""
         raise NotImplementedError
 
@@ -162,7 +171,7 @@ class Sampled:
             if getattr(self.batch, name) is not None:
                 fix = f"Say {key}.prompts_per_update, and leave batch.{name} out (null)."
                 raise ConfigError(f"{key}.batch.{name}", "this stage counts prompts", fix)
-        if self.compares and self.num_generations < 2:
+        if self.compares and self.groups and self.num_generations < 2:
             raise ConfigError(
                 f"{key}.num_generations", f"{self.num_generations} answer to a prompt has nothing to be compared with",
                 "Take at least 2.",
@@ -204,7 +213,8 @@ class Sampled:
         if self.disable_dropout:
             without_dropout(model)
         longest = max(len(prompt.ids) for prompt in prompts)
-        algorithm = self.algorithm(tokenizer, job.hub)
+        prepared = self.prepare(model)
+        algorithm = self.algorithm(tokenizer, job.hub, prepared)
         sampler = self._sampler(tokenizer, located, longest, job)
         with Rewards(self.reward, job.roots) as rewards:
             rules = self.rules(sampler, self.reference(located))
@@ -217,9 +227,10 @@ class Sampled:
                 )  # fmt: skip
             finally:
                 sampler.close()
+        folder = self.finished(prepared, model, tokenizer, made.folder, kind.written)
         if first():
             curve(job.folder / FILE, job.folder / PICTURE, f"{job.run.name}: {job.name}")
-        return Artifact(self.produces(), str(made.folder), base=located.name, metrics=made.metrics)
+        return Artifact(self.produces(), str(folder), base=located.name, metrics=made.metrics)
 
     def _prompts(self, tokenizer: Any, located: Any, job: Job) -> "list[Prompt]":
         from runner.stages._prompts import prompts, room

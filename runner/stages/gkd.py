@@ -56,7 +56,7 @@ class Gkd(Sampled):
         """Share of prompts that the model answers itself."""
         return self.lmbda
 
-    def algorithm(self, tokenizer: Any, hub: str) -> "Algorithm":
+    def algorithm(self, tokenizer: Any, hub: str, prepared: Any) -> "Algorithm":
         """See algorithms/gkd.py; the teacher is loaded and frozen.
 
         Raises:

@@ -52,7 +52,7 @@ class Grpo(Sampled):
         if self.beta and self.train_type.kind not in ("lora", "qlora") and self.model.adapter:
             raise ConfigError(f"{key}.beta", "a reference for full weights cannot be an adapter", "Merge it first.")
 
-    def algorithm(self, tokenizer: Any, hub: str) -> "Algorithm":
+    def algorithm(self, tokenizer: Any, hub: str, prepared: Any) -> "Algorithm":
         """See algorithms/grpo.py."""
         from runner.algorithms.grpo import Grpo as Loss
 

@@ -29,7 +29,7 @@ class Rloo(Sampled):
     epsilon_high: Annotated[float, Gt(0)] | None = None
     mask_truncated_completions: bool = False
 
-    def algorithm(self, tokenizer: Any, hub: str) -> "Algorithm":
+    def algorithm(self, tokenizer: Any, hub: str, prepared: Any) -> "Algorithm":
         """See algorithms/rloo.py."""
         from runner.algorithms.rloo import Rloo as Loss
 

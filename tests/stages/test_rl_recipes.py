@@ -24,6 +24,7 @@ MORE: dict[str, list[str]] = {  # and cut-off answers learn, as there are no oth
     "qwen3_dapo": ENGINE,
     "qwen3_grpo": ENGINE,
     "grpo_gsm8k": [],
+    "qwen3_ppo": ENGINE,
     "qwen3_gkd": [*ENGINE, "stages.train.teacher=tiny"],
 }
 
@@ -43,7 +44,7 @@ def test_it_runs_in_miniature(user: User, name: str) -> None:
     }.items():
         user.write(f"plugins/rewards/{reward}.py", REWARD.format(name=reward, params=params))
     words = [f"recipe={name}", *SMALL, *MORE[name], "stages.train.num_generations=4"]
-    if name != "qwen3_gkd":
+    if name not in ("qwen3_gkd", "qwen3_ppo"):
         words.append("stages.train.mask_truncated_completions=false")
     if name == "grpo_gsm8k":
         words.append("stages.before.prompts=[rows.jsonl]")
