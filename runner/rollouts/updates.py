@@ -168,6 +168,7 @@ class RolloutUpdates:
             if self.rules.resample:
                 groups, drawn = self._usable(groups, number, learner, clock)
         finally:
+            memory = _on_gpu("sampling")
             ended = time.monotonic()
             self.drawing.sampler.end(learner)
             clock.sync += time.monotonic() - ended
@@ -180,6 +181,8 @@ class RolloutUpdates:
             "seconds_score": clock.score,
             "seconds_logprobs": time.monotonic() - start,
             "drawn": float(drawn),
+            **memory,
+            **_on_gpu("learning"),
         }
         return Rollout(number, _dealt(groups, [len(part) for part in parts]), told, drawn)
 
@@ -241,6 +244,16 @@ class RolloutUpdates:
                 f"{'unknown' if known.reward is None else format(known.reward, '.3g')}), so nothing can be learned. "
                 "Look at completions.jsonl: the reward may not fit the answers, or the prompts be too hard or too easy."
             )
+
+
+def _on_gpu(phase: str) -> dict[str, float]:
+    """GiB of the GPU that are taken now, by the training and an engine together."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    free, total = torch.cuda.mem_get_info()
+    return {f"gpu_gib_{phase}": round((total - free) / 2**30, 2)}
 
 
 def _dealt(groups: Sequence[Group], sizes: Sequence[int]) -> tuple[tuple[Group, ...], ...]:
