@@ -7,7 +7,7 @@ are what answers are made of, so they are never touched.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -50,9 +50,7 @@ class ControlTokens:
         """Whether a text, or any text inside a list or mapping, spells a control token."""
         if isinstance(value, str):
             return self.pattern.search(value) is not None
-        if isinstance(value, Mapping):
-            return any(self.spelled(item) for pair in value.items() for item in pair)
-        return isinstance(value, list | tuple) and any(self.spelled(item) for item in value)
+        return self.pattern.search("\n".join(_texts(value))) is not None
 
     def hide(self, value: Any, plane: int) -> Any:
         """The same value with each spelling as one private character."""
@@ -80,3 +78,18 @@ class ControlTokens:
             places.append((length, length + len(word)))
             length, at = length + len(word), found.end()
         return Guarded("".join([*made, text[at:]]), tuple(places))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text inside lists and mappings, keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield str(key)
+            yield from (item,) if type(item) is str else _texts(item)
+    elif isinstance(value, Mapping):
+        yield from _texts(dict(value))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)

@@ -214,20 +214,24 @@ class Weigher:
         if self.rules.context or any(message.loss and message.role != "assistant" for message in self.messages):
             for held in context.stretches(conversation, layout, previous):
                 trained += self._weighed(layout.text, held.start, held.end, held.role, held.turn)
-        answers = tuple(len(self.shown(layout.text[: turn.start]).text) for turn in layout.turns)
+        plain = self.plane is None
+        answers = tuple(
+            turn.start if plain else len(self.shown(layout.text[: turn.start]).text) for turn in layout.turns
+        )
         return Draft(self.shown(layout.text), tuple(sorted(trained)), layout.last, answers)
 
     def _weighed(self, text: str, start: int, end: int, role: str, turn: int) -> tuple[tuple[int, int, float], ...]:
         if start == end:
             return ()
-        said = self.shown(text[start:end]).text
+        plain = self.plane is None
+        said = text[start:end] if plain else self.shown(text[start:end]).text
         message = self.messages[turn] if turn >= 0 else None
         loss, scale = (message.loss, message.loss_scale) if message else (None, None)
         if role == "template":
             loss, scale = (False if loss is False else None), None
         weight = 1.0 if scale is None else scale
         weights = self.rules.weigh(Span(said, role, turn, turn > self.asked, weight), loss, scale)
-        return _stretches(said, len(self.shown(text[:start]).text), weights)
+        return _stretches(said, start if plain else len(self.shown(text[:start]).text), weights)
 
 
 def _stretches(text: str, start: int, weights: Sequence[tuple[int, float]]) -> tuple[tuple[int, int, float], ...]:

@@ -60,8 +60,14 @@ class Encoder:
         return next(self._finished([example], [made], self._tokens(drafts)))
 
     def encode_many(self, examples: Iterable[Example], at_once: int = 256) -> Iterator[list[Encoded] | Dropped]:
-        """As `encode`, for many rows: while some are tokenized in a thread, the next are drafted."""
+        """As `encode`, for many rows; where the tokenizer itself works, the next are drafted meanwhile."""
         left = iter(examples)
+        if self.words is not None:  # nothing waits for anything
+            while some := list(islice(left, at_once)):
+                made = [self.drafter.draft(example) for example in some]
+                flat = [draft for drafts in made if not isinstance(drafts, Dropped) for draft in drafts]
+                yield from self._finished(some, made, self._tokens(flat))
+            return
         waiting: tuple[list[Example], list[list[Draft] | Dropped], Future[list[Tokens]]] | None = None
         with ThreadPoolExecutor(1) as beside:
             while some := list(islice(left, at_once)):
