@@ -89,7 +89,8 @@ def _samples(measure: Measure, mode: Checkpointing, gib: float, longest: int, up
         return [first] if between is None or between.gib > gib else [first, between]
     slope = max((second.gib - first.gib) / (second.tokens - first.tokens), 1e-9)
     wanted = min(useful, int(second.tokens + (gib - second.gib) / slope))
-    for tokens in (wanted, int(0.85 * wanted)):
+    for share in (1.0, 0.85, 0.7, 0.55):  # another program may hold what looked free
+        tokens = int(share * wanted)
         if tokens <= 1.05 * second.tokens:
             break
         third = measure(mode, tokens)

@@ -82,6 +82,13 @@ def test_small_updates_need_one_pass():
     assert (made.budget, made.checkpointing, gpu.passes) == (1024, "off", [("off", 1024)])
 
 
+def test_memory_that_only_looked_free_is_found_out():
+    gpu = Gpu(30.0)
+    made = find(gpu.measure, ["selective"], 45.0, longest=1500, update=8600)
+    assert made is not None
+    assert 4000 <= made.budget <= (30.0 - 17.0) / 2.7e-3
+
+
 def test_a_sequence_that_does_not_fit_at_all():
     assert found(Gpu(16.2)) is None
 
