@@ -7,6 +7,7 @@ says how rows are read and which algorithm learns from them.
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -193,7 +194,7 @@ class Training:
 
         return Work(
             plan.total, Cutting(budget, attention.packed), lambda cutting: known.updates(algorithm, cutting),
-            evaluation if kept.sequences else None, _extent(plan, lengths), known.before,
+            evaluation if kept.sequences else None, _extent(plan, algorithm.whole_rows), known.before,
         )  # fmt: skip
 
     def _known(self, plan: "UpdatePlan", train: "Encodings", kept: "Encodings", job: Job) -> "Known":
@@ -212,13 +213,16 @@ class Training:
         )  # fmt: skip
 
 
-def _extent(plan: "UpdatePlan", lengths: Sequence[int]) -> "Extent":
-    """What there is to do."""
+def _extent(plan: "UpdatePlan", whole_rows: bool) -> "Extent":
+    """What there is to do. whole_rows: whether the sequences of a row share a micro-batch."""
     from runner.training.pace import Extent
 
+    lengths, held = plan.lengths, Counter[int]()
+    for number, (row, length) in enumerate(zip(plan.rows, plan.lengths, strict=True)):
+        held[row if whole_rows else number] += length
     update = max(sum(lengths[i] for i in plan.update(number)) for number in range(min(plan.total, 8)))
     epochs = plan.epoch_after(plan.total - 1)
-    return Extent(int(sum(lengths) * epochs), max(lengths), sum(lengths) // len(lengths), update)
+    return Extent(int(sum(lengths) * epochs), max(held.values()), sum(lengths) // len(lengths), update)
 
 
 def _seed(seed: int) -> None:

@@ -158,10 +158,12 @@ class UpdateTrainer(Trainer):
         model.zero_grad(set_to_none=True)
         gc.collect()
         largest = max(item.micros, key=lambda micro: micro.slots)
-        found = pace.reduced(self._pace, largest.slots, alone=len(largest.sequences) == 1)
+        together = 2 if self.algorithm.whole_rows else 1  # the two of a pair are never cut apart
+        found = pace.reduced(self._pace, largest.slots, alone=len(largest.sequences) <= together)
         if found is None:
+            what = "sequence" if together == 1 else "pair"
             raise StageError(
-                f"{self.job.name}: update {item.number + 1} ran out of memory on one sequence of {largest.tokens:,} "
+                f"{self.job.name}: update {item.number + 1} ran out of memory on one {what} of {largest.tokens:,} "
                 "tokens, with all activations recomputed. Lower max_length, or take train_type=lora or more devices."
             )
         print(
@@ -204,6 +206,9 @@ class UpdateTrainer(Trainer):
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float:
         """The norm of the update's gradient; without a finite one, or a finite loss, the update is skipped."""
+        if self._item is not None and not self._item.micros:  # an engine would tell an old norm or none
+            self._grad_norm = 0.0
+            return 0.0
         found = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
         skipped = self.accelerator.optimizer_step_was_skipped  # by an engine that has stepped already
         self._grad_norm = math.nan if skipped or found is None else float(found)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runner.core.errors import ConfigError, DataError
+from runner.core.errors import ConfigError, DataError, Interrupted, StageError
 from runner.core.job import Job
 from tests.stages import run_judged
 from tests.tiny import tiny_model
@@ -120,6 +120,43 @@ def test_dropout_is_off_unless_wanted(base: Path, rows: Path, tmp_path: Path):
     quiet = run(run_judged.stage("dpo", base, rows, **keys), tmp_path / "quiet")
     again = run(run_judged.stage("dpo", base, rows, **keys, disable_dropout=False), tmp_path / "noisy")
     assert quiet.metrics["loss"] != again.metrics["loss"]
+
+
+def test_a_pair_that_does_not_fit_into_memory_ends_with_one_sentence(
+    base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It cannot be cut, so smaller micro-batches are not tried for ever."""
+    import torch
+
+    from runner.algorithms.dpo import Dpo
+
+    def loss(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Dpo, "loss", loss)
+    with pytest.raises(StageError, match=r"ran out of memory on one pair of \d+ tokens.*Lower max_length"):
+        run(run_judged.stage("dpo", base, rows, **SHORT), tmp_path / "out")
+
+
+def test_an_adapter_that_learned_is_the_reference_of_the_next_stage(base: Path, rows: Path, tmp_path: Path):
+    """Not the base below it: at the start nothing has been gained yet."""
+    first = run(run_judged.stage("dpo", base, rows, **SHORT, max_updates=4), tmp_path / "first")
+    run(run_judged.stage("dpo", Path(first.path), rows, **SHORT, max_updates=1), tmp_path / "second")
+    (line,) = [line for line in lines(tmp_path / "second") if "loss" in line]
+    assert line["loss"] == pytest.approx(0.6931, abs=1e-3) and abs(line["margin"]) < 1e-4
+
+
+def test_a_stop_in_the_pass_over_the_reference(base: Path, rows: Path, tmp_path: Path):
+    """Nothing is learned and nothing is lost."""
+    seen: list[int] = []
+
+    def stopping() -> bool:
+        seen.append(1)
+        return len(seen) > 3  # after rows are read
+
+    with pytest.raises(Interrupted, match="stopped after update 0 of 6"):
+        run(run_judged.stage("dpo", base, rows, **SHORT), tmp_path / "out", stopping=stopping)
+    assert run(run_judged.stage("dpo", base, rows, **SHORT), tmp_path / "out").metrics["updates"] == 6
 
 
 def test_rows_without_two_answers(base: Path, tmp_path: Path):
