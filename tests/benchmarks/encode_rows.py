@@ -56,7 +56,8 @@ rows, _ = load_dataset([sys.argv[1]], num_proc=int(sys.argv[3]), load_from_cache
 made = EncodePreprocessor(template)(rows, num_proc=int(sys.argv[3]), load_from_cache_file=False, strict=False)
 seconds, cpu = time.perf_counter() - begun, spent() - before
 peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-print(json.dumps({"seconds": seconds, "cpu": cpu, "rows": len(made), "tokens": sum(len(ids) for ids in made["input_ids"]),
+print(json.dumps({"seconds": seconds, "cpu": cpu, "rows": len(made),
+                  "tokens": sum(len(ids) for ids in made["input_ids"]),
                   "trained": sum(sum(label != -100 for label in labels) for labels in made["labels"]),
                   "peak_gib": peak / 2**20}))
 """
