@@ -68,7 +68,7 @@ class Push:
         from runner.stages._package import README, base_here, contents, written_by_hand
         from runner.stages._sending import Order, send
 
-        located = locate(self.model, self.hub)
+        located = locate(self.model, job.hub)
         files, left = contents(located)
         own = README in files and written_by_hand(files[README])
         if not own:
@@ -79,6 +79,8 @@ class Push:
         print(f"{kind} {located.adapter or located.base} -> {where}", flush=True)
         if located.adapter is not None and (base := base_here(located.adapter)):
             print(f"{ADAPTER} names its base by a place on this machine, {base}: others must name theirs", flush=True)
+        if self.hub == "modelscope" and self.license is None:
+            print(f"no stages.{job.name}.license: ModelScope calls a new repository Apache-2.0", flush=True)
         if left:
             print(f"not sent, it does not load the model: {', '.join(left)}", flush=True)
         size = sum(file.stat().st_size for file in files.values())

