@@ -100,6 +100,6 @@ def _whole(*parameters: Any) -> Any:
     split = list({id(one): one for one in parameters if hasattr(one, "ds_id")}.values())
     if not split:
         return contextlib.nullcontext()
-    from deepspeed.zero import GatheredParameters
+    from deepspeed.runtime.zero.partition_parameters import GatheredParameters
 
     return GatheredParameters(split)

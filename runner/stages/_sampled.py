@@ -58,8 +58,9 @@ class Sampled:
     disable_dropout: so that probabilities of a token are comparable. max_idle: rollouts in a row from which nothing
     could be learned that end the training. sampler_timeout: seconds that sampling a rollout may take.
     sleep_level: of vLLM on the same GPUs while the model learns: 0 awake, 1 weights in host memory, 2 weights dropped.
-    offload_model, offload_optimizer: leave the GPU while vLLM samples. server: address of a vLLM server on other GPUs,
-    such as http://host:8000, that samples instead (rollouts/_server.py); group_port: where the weights are sent.
+    offload_model, offload_optimizer: leave the GPU while vLLM samples (weights that are split over devices stay).
+    server: address of a vLLM server on other GPUs, such as http://host:8000, that samples instead
+    (rollouts/_server.py); group_port: where the weights are sent.
     """
 
     model: Model
