@@ -68,21 +68,35 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+def run(folder: Path, recipe: str, *words: str) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl of the stage `train`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", f"+recipe={recipe}", *words], cwd=folder, capture_output=True, text=True,
+        timeout=560,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
+    lines = (folder / f"outputs/{recipe}/train/metrics.jsonl").read_text().splitlines()
+    print(*lines, sep="\n")
+    return [json.loads(line) for line in lines]
+
+
+def write_rows(folder: Path) -> None:
+    """Questions with answers, which a distillation may take, and solutions."""
+    rows = []
+    for n in range(16):
+        said = [{"role": "user", "content": f"What is {n} + {n}?"}, {"role": "assistant", "content": f"It is {2 * n}."}]
+        rows.append({"messages": said, "solution": str(2 * n)})
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 def trained(folder: Path, model: Path, **keys: Any) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl after three updates."""
-    rows = [{"messages": [{"role": "user", "content": f"Say something about {n}."}]} for n in range(16)]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(folder)
     (folder / "plugins/rewards").mkdir(parents=True)
     (folder / "plugins/rewards/longer.py").write_text(REWARD)
     (folder / "recipes").mkdir()
     (folder / "recipes/smoke.yaml").write_text(RECIPE.format(model=model, **keys))
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", "+recipe=smoke"], cwd=folder, capture_output=True, text=True, timeout=560
-    )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
-    lines = (folder / "outputs/smoke/train/metrics.jsonl").read_text().splitlines()
-    print(*lines, sep="\n")
-    return [json.loads(line) for line in lines]
+    return run(folder, "smoke")
 
 
 @pytest.mark.parametrize(
@@ -104,3 +118,22 @@ def test_the_engine_has_the_weights_of_the_moment(
     assert all(line["grad_norm"] > 0 and line["seconds_generate"] > 0 for line in lines)
     answers = (tmp_path / "outputs/smoke/train/completions.jsonl").read_text().splitlines()
     assert len(answers) == 3 * 4 * 8
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ("qwen3_grpo", ["sampling.max_new_tokens=128", "max_length=512", "backend.engine.max_model_len=1024"]),
+        ("qwen3_ppo", ["sampling.max_new_tokens=64", "stages.train.prompts_per_update=8"]),
+        ("qwen3_gkd", ["sampling.max_new_tokens=64", "stages.train.prompts_per_update=8"]),
+    ],
+)
+def test_recipes_run_shortened(tmp_path: Path, model: Path, recipe: str, words: list[str]) -> None:
+    """Their own keys, two updates, one GPU; the rewards of random weights may all be 0, which is no failure."""
+    write_rows(tmp_path)
+    more = ["mix.datasets=[rows.jsonl]", "parallelism=single", "parallelism.gpus=1", "max_updates=2", "log.every=1"]
+    if recipe == "qwen3_gkd":
+        more.append(f"stages.train.teacher={model}")
+    lines = run(tmp_path, recipe, f"model.id={model}", *more, *words)
+    assert [line["update"] for line in lines] == [1, 2]
+    assert (tmp_path / f"outputs/{recipe}/train/artifact.json").is_file()
