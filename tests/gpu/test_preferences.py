@@ -1,4 +1,4 @@
-"""Preferences on a GPU: packed, in bfloat16 where that is the way; held-out answers are told apart, and resume works."""
+"""Preferences on a GPU: packed, in bfloat16 where that is the way; held-out answers are told apart."""
 
 import json
 from pathlib import Path
