@@ -3,7 +3,8 @@
 
 A sequence is a prompt and an answer; its value `advantage` holds for all its trained tokens. Of a token may be known:
 `old`, its log-probability when the answer was sampled (without it the ratio is 1 and only its gradient counts),
-`reference`, that under the model which beta holds it to, and `correction`, a factor where the sampler was another.
+`reference`, that under the model which beta holds it to, and `correction`, a factor where the sampler was another;
+where the answer is learned from only once the factor is made here, from `sampled`, what the sampler told.
 """
 
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ class Grpo:
     epsilon, epsilon_high: the ratio counts from 1 - epsilon to 1 + epsilon_high (epsilon where that is not given).
     delta: the ratio's bound where the advantage is negative. beta: weight of the divergence from the reference.
     use_bias_correction_kl: whether the ratio weighs that divergence. temperature: at which answers were sampled.
+    correction, correction_max, correction_min: see rollouts/correction.py.
     """
 
     loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "dapo"
@@ -42,6 +44,9 @@ class Grpo:
     use_bias_correction_kl: bool = True
     max_completion_length: int = 512
     temperature: float = 1.0
+    correction: Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = "none"
+    correction_max: float | None = 3.0
+    correction_min: float | None = None
     whole_rows: ClassVar[bool] = False
 
     def measure(self, sequence: Encoded) -> Mapping[str, float]:
@@ -60,13 +65,18 @@ class Grpo:
             log_ratio = owned.mean(log_ratio)[micro.owners]
         ratio = log_ratio.exp()
         loss = -self._clipped(ratio, advantage)
+        tokens = max(totals["tokens"], 1.0)
+        figures: dict[str, torch.Tensor] = {}
         if "correction" in micro.per_token:
             loss = loss * micro.per_token["correction"]
-        tokens = max(totals["tokens"], 1.0)
+        elif "sampled" in micro.per_token:
+            gaps = (new.detach() - micro.per_token["sampled"]).nan_to_num(0.0)
+            loss = loss * self._factors(gaps, owned, micro)
+            figures["sampling_mismatch"] = (gaps.abs() * micro.weights).sum() / tokens
         high = self.epsilon if self.epsilon_high is None else self.epsilon_high
         low = ((ratio < 1 - self.epsilon) & (advantage < 0)) * micro.weights
         above = ((ratio > 1 + high) & (advantage > 0)) * micro.weights
-        figures = {"clip_low": low.sum() / tokens, "clip_high": above.sum() / tokens}
+        figures |= {"clip_low": low.sum() / tokens, "clip_high": above.sum() / tokens}
         if self.beta:
             gap = micro.per_token["reference"] - new
             kl = gap.exp() - gap - 1
@@ -82,6 +92,16 @@ class Grpo:
         bound = ratio.clamp(1 - self.epsilon, 1 + high)
         free = ratio if self.delta is None else ratio.clamp(max=self.delta)
         return torch.minimum(free * advantage, bound * advantage)
+
+    def _factors(self, gaps: "torch.Tensor", owned: "_Owners", micro: MicroBatch) -> "torch.Tensor":
+        """As rollouts/correction.py makes them."""
+        if self.correction.startswith("sequence"):
+            gaps = (owned.mean(gaps) * owned.lengths)[micro.owners]
+        ratio, low, high = gaps.clamp(-80.0, 80.0).exp(), self.correction_min, self.correction_max
+        if self.correction.endswith("mask"):
+            kept = ratio >= (0.0 if low is None else low)
+            return ratio * (kept if high is None else kept & (ratio <= high))
+        return ratio if low is None and high is None else ratio.clamp(low, high)
 
     def _share(self, owned: "_Owners", micro: MicroBatch, totals: Mapping[str, float]) -> Any:
         """What a token counts in the mean."""

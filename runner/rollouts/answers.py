@@ -7,7 +7,7 @@ from typing import Any
 from runner.core.types import Completion, Encoded
 
 UNTRAINED = -100
-PER_TOKEN = ("old", "reference", "correction", "values", "gains", "returns")
+PER_TOKEN = ("old", "reference", "correction", "told", "values", "gains", "returns")
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Prompt:
 @dataclass(frozen=True)
 class Answer:
     """One completion of a prompt and what became of it. seconds: after the rollout began. advantage None: it teaches
-    nothing. masked: no loss, since it was cut off. old, reference, correction, values, gains, returns: one a trained
-    token, or empty.
+    nothing. masked: no loss, since it was cut off. old, reference, correction, told (the sampler's log-probability),
+    values, gains, returns: one a trained token, or empty.
     """
 
     prompt: int
@@ -49,6 +49,7 @@ class Answer:
     old: tuple[float, ...] = ()
     reference: tuple[float, ...] = ()
     correction: tuple[float, ...] = ()
+    told: tuple[float, ...] = ()
     values: tuple[float, ...] = ()
     gains: tuple[float, ...] = ()
     returns: tuple[float, ...] = ()
@@ -75,7 +76,7 @@ class Answer:
         ]
         labels = [UNTRAINED] * made.prompt_tokens + chosen
         known = {"old": self.old, "reference": self.reference, "correction": self.correction}
-        known |= {"value": self.values, "gain": self.gains, "return": self.returns}
+        known |= {"sampled": self.told, "value": self.values, "gain": self.gains, "return": self.returns}
         places = [i for i, label in enumerate(labels) if label != UNTRAINED]
         per_token = {name: _placed(values, places, len(ids)) for name, values in known.items() if values}
         values = {"advantage": self.advantage or 0.0}

@@ -4,6 +4,7 @@ of that moment, scored, weighed against each other, and cut for the updates that
 Refuses to go on where nothing is learned for long. A rollout is written down before the first update learns from it.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -153,7 +154,7 @@ class RolloutUpdates:
             oldest = min((one.update for one in checkpoints.complete(self.store.folder)), default=0)
             self.store.forget(0, self.schedule.place(oldest).rollout if oldest < len(self) else number)
         self._held = made
-        self._judge(made)
+        self._judge(made, learner)
         return made
 
     def _draw(self, number: int, learner: "Learner") -> Rollout:
@@ -211,10 +212,13 @@ class RolloutUpdates:
         answers = [answer for group in groups for answer in group]
         sequences: list[Encoded] = [answer.encoded(self.drawing.prompts[answer.prompt]) for answer in answers]
         rules = self.rules
-        if rules.old or rules.correction != "none":
+        if rules.correction != "none" and not rules.old:  # made with the loss, whose pass is the first by these weights
+            known = any(math.isfinite(value) for answer in answers for value in answer.sampled)
+            answers = [replace(one, told=one.sampled if known and not one.masked else ()) for one in answers]
+        elif rules.old:
             told = learner.logprobs(sequences)
             answers = [replace(answer, old=tuple(old)) for answer, old in zip(answers, told, strict=True)]
-        if rules.correction != "none":
+        if rules.correction != "none" and rules.old:
             answers = [replace(answer, correction=self._factors(answer)) for answer in answers]
         if rules.gae is not None:
             told = learner.logprobs(sequences, values=self.algorithm.critic)  # type: ignore[attr-defined]
@@ -231,9 +235,12 @@ class RolloutUpdates:
             return ()
         return tuple(factors(rules.correction, answer.old, answer.sampled, rules.correction_max, rules.correction_min))
 
-    def _judge(self, made: Rollout) -> None:
+    def _judge(self, made: Rollout, learner: "Learner") -> None:
         """Alerts, and the end where nothing is learned for long."""
         known = figures.facts(made.groups)
+        before = learner.figures.get("sampling_mismatch")  # of the update before, where the loss tells it
+        if known.mismatch is None and before is not None:
+            known = replace(known, mismatch=before)
         if self.first:
             self.alerts.look(known, self.drawing.rewards.tallies)
         learns = any(self._learns(answer) for group in made.groups for answer in group)

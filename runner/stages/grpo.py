@@ -60,7 +60,9 @@ class Grpo(Sampled):
             loss_type=self.loss_type, importance_sampling_level=self.importance_sampling_level, epsilon=self.epsilon,
             epsilon_high=self.epsilon_high, delta=self.delta, beta=self.beta,
             use_bias_correction_kl=self.use_bias_correction_kl, max_completion_length=self.sampling.max_new_tokens,
-            temperature=self.sampling.temperature or 1.0,
+            temperature=self.sampling.temperature or 1.0, correction_max=self.correction_max,
+            correction="sequence_mask" if self.correction == "auto" else self.correction,
+            correction_min=self.correction_min,
         )  # fmt: skip
 
     def reference(self, located: Any) -> Any:

@@ -1,7 +1,7 @@
 """The model between two updates, as those see it who make the next one of answers that it samples itself."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,6 +26,11 @@ class TrainedModel:
     def own(self) -> Any:
         """The model without what training wraps around it; an adapter stays beside its base."""
         return self.trainer.accelerator.unwrap_model(self.model)
+
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """See `Learner.figures`."""
+        return self.trainer._figures
 
     def stop_if_asked(self) -> None:
         """See `Learner.stop_if_asked`; several devices stop together, once the update is done."""

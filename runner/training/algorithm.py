@@ -102,5 +102,9 @@ class Learner(Protocol):
                 taken instead.
         """
 
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """Those of the update before this moment."""
+
     def stop_if_asked(self) -> None:
         """Leave an update that is being made when the user asked to stop; it will be made anew."""

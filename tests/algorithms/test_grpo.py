@@ -12,6 +12,7 @@ import torch
 from runner.algorithms.grpo import Grpo
 from runner.core.types import Encoded
 from runner.data.collate import collate
+from runner.rollouts.correction import factors
 from runner.training._predictions import head_of, predict
 from tests.algorithms.sampled import answers
 from tests.training import small
@@ -118,6 +119,34 @@ def test_the_loss_is_its_formula(keys: dict[str, Any], without: tuple[str, ...])
     learner, data = small.model(), known(answers(8, masked=(3,)), without)
     loss, _, _ = share(learner, Grpo(**keys, max_completion_length=LIMIT), data, [range(8)])
     assert loss == pytest.approx(by_hand(learner, data, keys), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"])
+def test_a_factor_made_with_the_loss_is_that_of_the_rollout(kind: Any) -> None:
+    """Where an answer is learned from once: the model's log-probabilities of this very pass are the old ones."""
+    learner, data = small.model(), known(answers(8, masked=(3,)), ("old", "reference", "correction"))
+    told = answers(8, seed=0)  # what the sampler said: the old ones of the same answers, and once nothing
+    sampled = [{"sampled": list(one.per_token["old"])} for one in told]
+    sampled[0]["sampled"][-1] = math.nan
+    made = []
+    for one, held in zip(data, sampled, strict=True):
+        with torch.no_grad():
+            logits = learner(torch.tensor([one.input_ids])).logits[0].log_softmax(-1)
+        places = [i for i, label in enumerate(one.labels) if label != -100]
+        new = [float(logits[i - 1, one.input_ids[i]]) for i in places]
+        ratios = factors(kind, new, [held["sampled"][i] for i in places], 1.3, 0.5)
+        placed = [0.0] * len(one.input_ids)
+        for i, ratio in zip(places, ratios, strict=True):
+            placed[i] = ratio
+        made.append(dataclasses.replace(one, per_token={"correction": placed}))
+    bounds: dict[str, Any] = {"correction": kind, "correction_max": 1.3, "correction_min": 0.5}
+    before = share(learner, Grpo(), made, [range(8)])
+    within = [dataclasses.replace(one, per_token=held) for one, held in zip(data, sampled, strict=True)]
+    for cut in ([range(8)], [[0, 1], [2], [3, 4, 5, 6, 7]]):
+        loss, gradient, figures = share(learner, Grpo(**bounds), within, cut)
+        assert loss == pytest.approx(before[0], abs=1e-6)
+        assert float((gradient - before[1]).norm() / before[1].norm()) < 1e-5
+        assert 0.0 < figures["sampling_mismatch"] < 1.0
 
 
 def test_on_policy_the_gradient_is_that_of_the_advantage_times_the_log_probability() -> None:
