@@ -95,6 +95,12 @@ def test_lists_show_every_option(project) -> None:
             assert description or kind == "recipes", (kind, name)
 
 
+def test_nothing_hides_itself(project) -> None:
+    """A kind of the package's is found from every root, and is one all the same."""
+    told = project.call("list", "stages", "formats")[1]
+    assert "dpo" in told and "preference" in told and "hides" not in told
+
+
 def test_a_users_recipe_of_the_same_name_wins(project) -> None:
     """And the list says what it hides."""
     name = RECIPES[0]

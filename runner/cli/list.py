@@ -17,8 +17,12 @@ KINDS = ("recipes", *GROUPS, *PLUGINS)
 def entries(kind: str, places: Sequence[Path]) -> list[tuple[str, str, str]]:
     """(name, description, note) of every choice; the note tells of a file that is hidden by one in front."""
     found: dict[str, tuple[str, str]] = {}
+    seen: set[Path] = set()  # what lies in the package belongs to every place
     for place in places:
         for name, file in _files(kind, place).items():
+            if file in seen:
+                continue
+            seen.add(file)
             if name in found:
                 front = found[name]
                 found[name] = (front[0], f"hides {file}")
