@@ -110,7 +110,7 @@ class Shapes:
             return None
         pieces = [_pieces(one["content"]) for one in said]
         key = tuple(
-            (str(one["role"]), tuple(piece if at % 2 else "" for at, piece in enumerate(held)))
+            (str(one["role"]), tuple(piece if at % 2 else "words" if piece else "" for at, piece in enumerate(held)))
             for one, held in zip(said, pieces, strict=True)
         )
         words = [piece for held in pieces for piece in held[::2] if piece]

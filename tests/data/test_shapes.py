@@ -87,6 +87,15 @@ def test_a_filled_row_is_the_row_as_it_is_rendered(kind: str, turns: str, made: 
     assert known.notes == anew.notes
 
 
+def test_words_that_are_there_and_words_that_are_not_make_different_shapes() -> None:
+    """Blanks alone, and words beside blanks."""
+    known, anew = (Encoder(tiny_tokenizer("thinker"), Template(), rules.load(["default"])) for _ in range(2))
+    anew.drafter.shapes.template = None
+    for answer in (" ", "a ", " a", " ", "a ", " a", "<think>\n\n</think>\n\na", "<think>\nb\n</think>\n\na") * 2:
+        row = Example((Message("user", "q"), Message("assistant", answer)))
+        assert known.encode(row) == anew.encode(row)
+
+
 @pytest.mark.parametrize(("kind", "filled"), [("chatml", True), ("thinker", True), ("trims", True), ("cuts", False)])
 def test_shapes_are_used(kind: str, filled: bool) -> None:
     """Where the template can be watched; the rendering itself is done for the first two rows alone."""
