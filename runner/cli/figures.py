@@ -90,6 +90,12 @@ def _each(stage: Any) -> int:
     return int(getattr(stage, "prompts_per_update", None) or stage.batch.rows or ROWS)
 
 
+def _what(stage: Any) -> str:
+    if not hasattr(stage, "prompts_per_update"):
+        return "rows"
+    return "prompt" if stage.prompts_per_update == 1 else "prompts"
+
+
 def lines(stage: Any, known: Figures) -> Iterator[str]:
     """The figures as a person reads them."""
     size, batch, parallelism = known.size, stage.batch, stage.parallelism
@@ -112,7 +118,7 @@ def lines(stage: Any, known: Figures) -> Iterator[str]:
         if batch.packs
         else f"{batch.tokens} tokens"
         if batch.tokens
-        else f"{_each(stage)} {'prompts' if hasattr(stage, 'prompts_per_update') else 'rows'}"
+        else f"{_each(stage)} {_what(stage)}"
     )
     amount = batch.packs or batch.tokens or _each(stage)
     shared = f" over {devices} devices ({amount / devices:g} on each)" if devices > 1 else ""
@@ -140,8 +146,8 @@ def _memory(stage: Any, memory: Memory) -> Iterator[str]:
     asked = stage.batch.checkpointing if stage.batch.checkpointing != "auto" else "off"
     less = ", ".join(f"{memory.at(tokens, mode):.1f} {mode}" for mode in ("selective", "full"))
     yield (
-        f"memory   ~{memory.at(tokens, asked):.1f} GiB a device with {tokens} tokens (checkpointing: {less}): {memory.fixed:.1f} for "
-        f"weights and optimizer ({short(memory.learning)} learn), {memory.per_token[asked] * 1024:.2f} MiB a token"
+        f"memory   ~{memory.at(tokens, asked):.1f} GiB a device with {tokens} tokens (checkpointing: {less}): "
+        f"{memory.fixed:.1f} for weights and optimizer ({short(memory.learning)} learn), {memory.per_token[asked] * 1024:.2f} MiB a token"
     )
 
 

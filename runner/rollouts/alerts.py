@@ -36,16 +36,16 @@ SENTENCES = {
 
 @dataclass
 class Alerts:
-    """Looks at one rollout after the other. limit: tokens that an answer may have. say: is given each sentence."""
+    """Looks at one rollout after the other. limit: tokens of an answer. say: is given the update and the sentence."""
 
     limit: int
-    say: Callable[[str], None]
+    say: Callable[[int, str], None]
     _seen: deque[Facts] = field(default_factory=lambda: deque(maxlen=WINDOW))
     _begin: list[Facts] = field(default_factory=list)
     _said: dict[str, int] = field(default_factory=dict)
     _count: int = 0
 
-    def look(self, made: Facts, tallies: Mapping[str, Tally]) -> None:
+    def look(self, made: Facts, tallies: Mapping[str, Tally], update: int) -> None:
         """Look at a rollout, and say what is new."""
         self._count += 1
         self._seen.append(made)
@@ -54,7 +54,7 @@ class Alerts:
         for kind, sentence in (*self._found(), *_failing(tallies)):
             if self._count - self._said.get(kind, -AGAIN) >= AGAIN:
                 self._said[kind] = self._count
-                self.say(sentence)
+                self.say(update, sentence)
 
     def _found(self) -> Iterator[tuple[str, str]]:
         groups = sum(one.groups for one in self._seen)

@@ -1,4 +1,4 @@
-"""Where alerts go: printed, and a line of alerts.jsonl each."""
+"""Where alerts go: printed, and a line of alerts.jsonl each, with the update (from 1) before which it was said."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +8,11 @@ from runner.training.ledger import append
 FILE = "alerts.jsonl"
 
 
-def say(folder: Path) -> Callable[[str], None]:
+def say(folder: Path) -> Callable[[int, str], None]:
     """Print a sentence and write it down."""
 
-    def told(sentence: str) -> None:
+    def told(update: int, sentence: str) -> None:
         print(f"alert: {sentence}", flush=True)
-        append(folder / FILE, {"alert": sentence})
+        append(folder / FILE, {"update": update, "alert": sentence})
 
     return told

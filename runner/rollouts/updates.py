@@ -18,10 +18,12 @@ from runner.rollouts.answers import Answer, Group, Rollout
 from runner.rollouts.correction import Correction, factors
 from runner.rollouts.draw import Clock, Drawing
 from runner.rollouts.gae import Gae
+from runner.rollouts.say import FILE as ALERTS
 from runner.rollouts.schedule import Schedule
 from runner.rollouts.store import Store
 from runner.training import checkpoints
 from runner.training.algorithm import Algorithm
+from runner.training.ledger import cut_back
 from runner.training.planned import Cutting, UpdateBatch, batch
 
 if TYPE_CHECKING:
@@ -138,6 +140,7 @@ class RolloutUpdates:
         first = self.schedule.first(number)
         if begins and self.first:
             self.store.cut_back(first)
+            cut_back(self.store.folder / ALERTS, first)
             self.store.forget(number + 1)
         made = self.store.kept(number) if begins else None
         if made is None:
@@ -242,7 +245,7 @@ class RolloutUpdates:
         if known.mismatch is None and before is not None:
             known = replace(known, mismatch=before)
         if self.first:
-            self.alerts.look(known, self.drawing.rewards.tallies)
+            self.alerts.look(known, self.drawing.rewards.tallies, self.schedule.first(made.number) + 1)
         learns = any(self._learns(answer) for group in made.groups for answer in group)
         self._idle = 0 if learns else self._idle + 1
         if self._idle >= self.rules.max_idle:

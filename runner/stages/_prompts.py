@@ -61,6 +61,8 @@ def prompts(
         rows = tuple(as_row(message) for message in question.messages)
         known = (question.id, example.source, example.row, rows, question.columns)
         made.append(Prompt(*known, found.text, found.ids, found.head, found.prefix, answer))
+    if read.validation:
+        print(f"{len(read.validation)} rows are kept aside (mix.validation), which this stage does not use", flush=True)
     if folder is not None:
         dropped.write(folder, lost)
     total = len({(example.source, example.row) for example in read.train}) + len(read.dropped)

@@ -7,9 +7,9 @@ from runner.scoring.rewards import Tally
 
 def told(*rollouts: Facts, tallies: dict[str, Tally] | None = None) -> list[str]:
     said: list[str] = []
-    alerts = Alerts(512, said.append)
+    alerts = Alerts(512, lambda update, sentence: said.append(sentence))
     for one in rollouts:
-        alerts.look(one, tallies or {})
+        alerts.look(one, tallies or {}, 1)
     return said
 
 
