@@ -147,7 +147,8 @@ def _memory(stage: Any, memory: Memory) -> Iterator[str]:
     less = ", ".join(f"{memory.at(tokens, mode):.1f} {mode}" for mode in ("selective", "full"))
     yield (
         f"memory   ~{memory.at(tokens, asked):.1f} GiB a device with {tokens} tokens (checkpointing: {less}): "
-        f"{memory.fixed:.1f} for weights and optimizer ({short(memory.learning)} learn), {memory.per_token[asked] * 1024:.2f} MiB a token"
+        f"{memory.fixed:.1f} for weights and optimizer ({short(memory.learning)} learn), "
+        f"{memory.per_token[asked] * 1024:.2f} MiB a token"
     )
 
 
