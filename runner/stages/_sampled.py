@@ -128,9 +128,7 @@ class Sampled:
         """The model as it is before the first update; under a new adapter that is the base, which is there already."""
         if self.produces() == "adapter" and located.adapter is None:
             return "base"
-        from runner.models.load import load_model
-
-        return load_model(located, self.model).requires_grad_(False)
+        return beside(located, self.model)
 
     def produces(self) -> str:
         """An adapter under lora and qlora, a whole model otherwise."""
@@ -326,6 +324,16 @@ class Sampled:
         left = total - (ASLEEP if self.sleep_level else share * total)
         most = left if self.batch.memory_gib is None else min(left, self.batch.memory_gib)
         return dataclasses.replace(self.batch, memory_gib=max(most, 1.0))
+
+
+def beside(located: Any, model: Model) -> Any:
+    """A model that does not learn, on this process's GPU where there is one."""
+    import torch
+
+    from runner.models.load import load_model
+
+    made = load_model(located, model).requires_grad_(False)
+    return made.cuda() if torch.cuda.is_available() else made  # several processes get theirs on the CPU
 
 
 def first() -> bool:

@@ -1,6 +1,5 @@
 """Distillation on the student's own answers: a teacher says how likely each of their tokens should have been (GKD)."""
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -10,7 +9,7 @@ from annotated_types import Interval
 from runner.core.errors import ModelError
 from runner.core.schema import component
 from runner.core.specs import Count, Model
-from runner.stages._sampled import Sampled
+from runner.stages._sampled import Sampled, beside
 
 if TYPE_CHECKING:
     from runner.rollouts.sampler import Sampler
@@ -63,7 +62,7 @@ class Gkd(Sampled):
             ModelError: a teacher of another vocabulary.
         """
         from runner.algorithms.gkd import Gkd as Loss
-        from runner.models.load import load_model, load_tokenizer
+        from runner.models.load import load_tokenizer
         from runner.models.locate import locate
 
         located = locate(self.teacher, hub)
@@ -76,8 +75,7 @@ class Gkd(Sampled):
                 f"{len(ours)}; {other!r} is {theirs.get(other)} and {ours.get(other)}), so probabilities cannot be "
                 "compared. Take a teacher of the same family, or distil its answers: +recipe=distill."
             )
-        teacher = load_model(located, dataclasses.replace(self.teacher)).requires_grad_(False)
-        return Loss(teacher=teacher, beta=self.beta, temperature=self.sampling.temperature or 1.0)
+        return Loss(teacher=beside(located, self.teacher), beta=self.beta, temperature=self.sampling.temperature or 1.0)
 
     def rules(self, sampler: "Sampler", reference: Any) -> "Rules":
         """Every answer teaches."""
