@@ -1,5 +1,6 @@
 """Distillation on the student's own answers: a teacher says how likely each of their tokens should have been (GKD)."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -75,7 +76,8 @@ class Gkd(Sampled):
                 f"{len(ours)}; {other!r} is {theirs.get(other)} and {ours.get(other)}), so probabilities cannot be "
                 "compared. Take a teacher of the same family, or distil its answers: +recipe=distill."
             )
-        return Loss(teacher=beside(located, self.teacher), beta=self.beta, temperature=self.sampling.temperature or 1.0)
+        teacher = beside(located, dataclasses.replace(self.teacher, attention=self.model.attention))  # the same batches
+        return Loss(teacher=teacher, beta=self.beta, temperature=self.sampling.temperature or 1.0)
 
     def rules(self, sampler: "Sampler", reference: Any) -> "Rules":
         """Every answer teaches."""
