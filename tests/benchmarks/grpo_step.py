@@ -8,6 +8,7 @@ each side start engines and compile, and are not counted. Prints a table of the 
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
@@ -143,7 +144,7 @@ def _timed(owner: Any, name: str, phase: str, spent: dict[str, float]) -> None:
 def main() -> None:
     """Measure both sides."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
+    parser.add_argument("model", nargs="?")
     parser.add_argument("--updates", type=int, default=8)
     parser.add_argument("--trl-python", default=sys.executable)
     parser.add_argument("--sleep", type=int, default=0)
@@ -151,6 +152,9 @@ def main() -> None:
     parser.add_argument("--side", type=Path)
     parser.add_argument("--out", type=Path, default=Path("grpo_step.json"))
     given = parser.parse_args()
+    if given.model is None or importlib.util.find_spec("vllm") is None:
+        print("grpo_step needs a GPU with vLLM, and the folder of a model: nothing was measured")
+        return
     if given.side:
         train_with_trl(given.side, given.model, given.updates, given.out)
         return
