@@ -6,6 +6,7 @@ Leaves the adapter or model in `model/`, the figures in `metrics.jsonl` and thei
 """
 
 import dataclasses
+import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -229,7 +230,8 @@ class Sampled:
         folder = self.finished(prepared, model, tokenizer, made.folder, kind.written)
         if first():
             curve(job.folder / FILE, job.folder / PICTURE, f"{job.run.name}: {job.name}")
-        return Artifact(self.produces(), str(folder), base=located.name, metrics=made.metrics)
+        metrics = {**_rewards(job.folder / FILE), **made.metrics}
+        return Artifact(self.produces(), str(folder), base=located.name, metrics=metrics)
 
     def _prompts(self, tokenizer: Any, located: Any, job: Job) -> "list[Prompt]":
         from runner.stages._prompts import prompts, room
@@ -324,6 +326,13 @@ class Sampled:
         left = total - (ASLEEP if self.sleep_level else share * total)
         most = left if self.batch.memory_gib is None else min(left, self.batch.memory_gib)
         return dataclasses.replace(self.batch, memory_gib=max(most, 1.0))
+
+
+def _rewards(file: Path) -> dict[str, Any]:
+    """The mean reward of the last line of metrics.jsonl and of the first, where there are rewards."""
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+    told = [line["reward"] for line in lines if line.get("reward") is not None]
+    return {"reward": round(told[-1], 6), "first_reward": round(told[0], 6)} if told else {}
 
 
 def beside(located: Any, model: Model) -> Any:

@@ -50,6 +50,7 @@ def test_it_raises_its_reward_over_a_control_that_does_not_learn(base: Path, pla
     first, last, idle = (sum(one["reward"] for one in part) / 5 for part in (lines[:5], lines[-5:], control[-5:]))
     assert last > 4 * idle and abs(first - idle) < 0.03, (first, last, idle)
     assert artifact.kind == "model" and artifact.metrics["updates"] == 30
+    assert artifact.metrics["reward"] == round(lines[-1]["reward"], 6) > 3 * artifact.metrics["first_reward"]
     assert len(answers) == 8 * sum(line["rows"] for line in lines)
     one = answers[0]
     assert one["update"] == 1 and "rows.jsonl:" in one["id"]
