@@ -1,4 +1,4 @@
-"""The course of a training as a picture: training and evaluation loss, and the learning rate below."""
+"""The course of a training as a picture: training and evaluation loss, or rewards, and the learning rate below."""
 
 import json
 from pathlib import Path
@@ -7,17 +7,18 @@ from typing import Any
 FILE = "loss.png"
 
 
-def curve(metrics: Path, picture: Path, title: str = "") -> Path | None:
+def curve(metrics: Path, picture: Path, title: str = "", what: str = "loss") -> Path | None:
     """Draw metrics.jsonl.
 
     Args:
         metrics: the file; lines that are cut off are left out. picture: a PNG, replaced whole.
+        what: the figure that is drawn.
 
     Returns:
-        The picture; None when there is no loss to draw.
+        The picture; None when there is nothing to draw.
     """
     lines = _read(metrics)
-    trained = [line for line in lines if line.get("loss") is not None]
+    trained = [line for line in lines if line.get(what) is not None]
     if not trained:
         return None
     # no pyplot: it would keep a global state and look for a display
@@ -27,7 +28,8 @@ def curve(metrics: Path, picture: Path, title: str = "") -> Path | None:
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-    _losses(above, trained, [line for line in lines if line.get("eval_loss") is not None], title)
+    evaluated = [line for line in lines if what == "loss" and line.get("eval_loss") is not None]
+    _figures(above, trained, evaluated, title, what)
     below.plot([line["update"] for line in trained], [line["lr"] for line in trained], color="tab:gray")
     below.set(xlabel="update", ylabel="learning rate", ylim=(0, None))
     below.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
@@ -37,16 +39,18 @@ def curve(metrics: Path, picture: Path, title: str = "") -> Path | None:
     return picture
 
 
-def _losses(axes: Any, trained: list[dict[str, Any]], evaluated: list[dict[str, Any]], title: str) -> None:
-    updates, losses = [line["update"] for line in trained], [line["loss"] for line in trained]
+def _figures(
+    axes: Any, trained: list[dict[str, Any]], evaluated: list[dict[str, Any]], title: str, what: str
+) -> None:  # fmt: skip
+    updates, values = [line["update"] for line in trained], [line[what] for line in trained]
     marker = "." if len(trained) <= 40 else ""
-    axes.plot(updates, losses, marker=marker, color="tab:blue", label=f"training, last {losses[-1]:.3g}")
+    axes.plot(updates, values, marker=marker, color="tab:blue", label=f"training, last {values[-1]:.3g}")
     if evaluated:
         best = min(evaluated, key=lambda line: line["eval_loss"])
         places, values = [line["update"] for line in evaluated], [line["eval_loss"] for line in evaluated]
         label = f"evaluation, best {best['eval_loss']:.3g} at update {best['update']}"
         axes.plot(places, values, marker="o", markersize=4, color="tab:orange", label=label)
-    axes.set(ylabel="loss", title=title)
+    axes.set(ylabel=what, title=title)
     axes.grid(alpha=0.3)
     axes.legend()
 

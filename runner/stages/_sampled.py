@@ -1,13 +1,14 @@
 """What every stage shares that trains on answers which the model samples itself: its keys, what it refuses when
 planning, and the way from prompts to weights.
 
-Leaves the adapter or model in `model/`, the figures in `metrics.jsonl` and their picture in `loss.png`, every answer in
-`completions.jsonl`, and sentences about what went wrong in `alerts.jsonl`. A kind of its own says what is learned.
+Leaves the adapter or model in `model/`, the figures in `metrics.jsonl` and their picture in `reward.png`, every answer
+in `completions.jsonl`, and sentences about what went wrong in `alerts.jsonl`. A kind of its own says what is learned.
 """
 
 import dataclasses
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from runner.training.planned import Cutting
     from runner.training.settings import Settings
 
-PICTURE = "loss.png"
 ASLEEP = 4.0  # GiB that vLLM keeps on a GPU while it sleeps, and its start needs beside it
 
 
@@ -196,6 +196,7 @@ class Sampled:
         from runner.models.tune import tune
         from runner.report.curve import curve
         from runner.rollouts.choose import ready
+        from runner.rollouts.store import FOLDER
         from runner.scoring.rewards import Rewards
         from runner.training.ledger import FILE
         from runner.training.precision import precision
@@ -229,7 +230,9 @@ class Sampled:
                 sampler.close()
         folder = self.finished(prepared, model, tokenizer, made.folder, kind.written)
         if first():
-            curve(job.folder / FILE, job.folder / PICTURE, f"{job.run.name}: {job.name}")
+            shutil.rmtree(job.folder / FOLDER, ignore_errors=True)  # the last rollouts: nothing goes on from them
+            what = "reward" if self.reward else "loss"
+            curve(job.folder / FILE, job.folder / f"{what}.png", f"{job.run.name}: {job.name}", what)
         metrics = {**_rewards(job.folder / FILE), **made.metrics}
         return Artifact(self.produces(), str(folder), base=located.name, metrics=metrics)
 

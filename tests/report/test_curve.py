@@ -32,3 +32,12 @@ def test_nothing_to_draw(tmp_path: Path):
     assert curve(tmp_path / "absent.jsonl", tmp_path / "loss.png") is None
     assert curve(write(tmp_path / "m.jsonl", {"update": 1, "eval_loss": 1.0}), tmp_path / "loss.png") is None
     assert not (tmp_path / "loss.png").exists()
+
+
+def test_rewards_are_drawn_where_they_are_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    file.write_text(
+        "".join(json.dumps({"update": n, "lr": 1e-5, "loss": 0.0, "reward": n / 9}) + "\n" for n in (1, 2, 3))
+    )
+    assert curve(file, tmp_path / "reward.png", what="reward") == tmp_path / "reward.png"
+    assert curve(file, tmp_path / "other.png", what="kl") is None
