@@ -19,7 +19,7 @@ from runner.data.render import Refused, compiled, template_text
 from runner.data.turns import Conversation, Layout, faithful, together
 
 THOUGHT = re.compile(r"(\A\s+|\s*</?think>\s*|\s+\Z)")
-LIMIT = 4096  # shapes remembered
+LIMIT, TRIES = 4096, 20  # shapes remembered; rows of a shape that are looked at for one that it can be proved with
 Key = tuple[tuple[str, tuple[str, ...]], ...]
 
 
@@ -41,6 +41,10 @@ class Skeleton:
             _filled(layout, texts, slots, words)
             for layout, texts, slots in zip(self.layouts, self.texts, self.slots, strict=True)
         ]
+
+
+class _Unproved:
+    """A skeleton may be possible, and this row cannot prove it."""
 
 
 class _Watched(str):
@@ -118,7 +122,10 @@ class Shapes:
             self._seen[key] += 1
             if self._seen[key] < 2 or len(self._made) >= LIMIT:
                 return None
-            self._made[key] = self._skeleton(said, pieces, words)
+            made = self._skeleton(said, pieces, words)
+            if isinstance(made, _Unproved) and self._seen[key] < TRIES:
+                return None
+            self._made[key] = made if isinstance(made, Skeleton) else None
         made = self._made[key]
         if made is None or self.dialect.specials.search("\n".join(words)) or not all(map(made.fits, words)):
             return None
@@ -126,7 +133,7 @@ class Shapes:
 
     def _skeleton(
         self, said: Sequence[Mapping[str, Any]], pieces: Sequence[Sequence[str]], words: Sequence[str]
-    ) -> Skeleton | None:
+    ) -> "Skeleton | _Unproved | None":
         asked, marks = Asked(), iter(range(FIRST, FIRST + SLOTS))
         if len(words) > SLOTS:
             return None
@@ -145,7 +152,7 @@ class Shapes:
         slots = [tuple(ord(mark) - FIRST for mark in re.findall(LETTERS, layout.text)) for layout in layouts]
         made = Skeleton(tuple(layouts), asked.fits(), tuple(texts), tuple(slots))
         if not all(map(made.fits, words)):
-            return made
+            return _Unproved()
         try:
             real = laid_out(Conversation(self.dialect, said), self.turns)
         except Refused:
