@@ -14,10 +14,13 @@ from runner.algorithms._dpo_losses import LOSSES
 from runner.algorithms.dpo import Dpo
 from runner.algorithms.kto import Kto
 from runner.algorithms.orpo import Orpo
+from runner.algorithms.reward_model import RewardModel
 from runner.algorithms.simpo import Simpo
 from runner.core.types import Encoded
 from runner.data.collate import collate
 from runner.data.mismatch import Mismatched
+from runner.data.scored import Scored
+from runner.models._value_head import classifier, with_value_head
 from runner.training._predictions import head_of, predict
 from tests.algorithms import judged
 from tests.training import small
@@ -38,9 +41,9 @@ def parted(one: Encoded) -> tuple[list[int], list[int]]:
 
 
 def oracle(
-    kind: Any, config: Any, rows: list[dict[str, Any]], learner: int = 0, **keys: Any
+    kind: Any, config: Any, rows: list[dict[str, Any]], learner: Any = 0, **keys: Any
 ) -> tuple[torch.Tensor, float]:
-    """Gradient and loss of a TRL trainer on one batch of tokenized rows."""
+    """Gradient and loss of a TRL trainer on one batch of tokenized rows. learner: a seed, or a model."""
     from datasets import Dataset
 
     class Tokenized(kind):  # type: ignore[misc]
@@ -50,9 +53,8 @@ def oracle(
             return dataset
 
     held, words = Dataset.from_list(rows), small.tokenizer()
-    trainer = Tokenized(
-        model=small.model(seed=learner), args=config, train_dataset=held, processing_class=words, **keys
-    )
+    model = small.model(seed=learner) if isinstance(learner, int) else learner
+    trainer = Tokenized(model=model, args=config, train_dataset=held, processing_class=words, **keys)
     trainer.model.train().zero_grad()
     loss = trainer.compute_loss(trainer.model, trainer.data_collator(rows))
     loss.backward()
@@ -172,3 +174,20 @@ def test_orpo():
     lost = ORPOTrainer.odds_ratio_loss(Nobody(beta=0.3), chosen, rejected)[0]
     theirs = by_hand(model, copied - lost.mean())
     same(judged.gradient(small.model(), Orpo(beta=0.3), data, [range(4), range(4, 16)]), theirs)
+
+
+def test_reward_model(tmp_path: Path):
+    """The same numbers from the same weights, head included, and the same gradient of all of them."""
+    from trl import RewardConfig, RewardTrainer
+
+    torch.manual_seed(5)
+    learner = with_value_head(small.model())[0]
+    pairs = judged.pairs(8)
+    rows = [
+        {"chosen_ids": chosen.input_ids, "rejected_ids": rejected.input_ids}
+        for chosen, rejected in zip(pairs[::2], pairs[1::2], strict=True)
+    ]
+    keys = {"center_rewards_coefficient": 0.3}
+    config = RewardConfig(output_dir=str(tmp_path), **keys, **PLAIN)
+    theirs = oracle(RewardTrainer, config, rows, classifier(learner, 2, None))
+    same(judged.gradient(learner, RewardModel(**keys), list(Scored(pairs)), [range(4), range(4, 16)]), theirs)
