@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,7 @@ def test_at_a_terminal(folder: Path) -> None:
     child.sendintr()
     child.expect("stopped")
     child.expect("<<< ")
+    time.sleep(0.5)  # the prompt is shown a moment before the line is read
     child.sendintr()
     child.expect("Ctrl-D or exit leaves")
     child.sendeof()
