@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from runner.data.collate import MicroBatch
+from runner.core.types import Encoded
+from runner.data.collate import MicroBatch, trained
+from runner.data.judged import CHOSEN
 
 if TYPE_CHECKING:
     from runner.training._predictions import Predictions
@@ -36,6 +38,12 @@ def pairs(predictions: "Predictions", micro: MicroBatch) -> Pairs:
     said, size = of_sequences(predictions.logprobs * micro.weights, micro), of_sequences(micro.weights, micro)
     (chosen, rejected), (chosen_size, rejected_size) = (each.view(-1, 2).unbind(1) for each in (said, size))
     return Pairs(chosen, rejected, chosen_size, rejected_size, 0.0 if micro.filler else 1.0)
+
+
+def measure(sequence: Encoded) -> dict[str, float]:
+    """What a sequence adds to the totals: pairs, and the trained weight of chosen answers."""
+    chosen = sequence.values[CHOSEN]
+    return {"pairs": chosen, "chosen": chosen * sum(weight for _, weight in trained(sequence))}
 
 
 def reference(micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:

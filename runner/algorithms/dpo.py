@@ -11,8 +11,7 @@ from annotated_types import Gt, Interval, MinLen
 
 from runner.core.schema import component
 from runner.core.types import Encoded
-from runner.data.collate import MicroBatch, trained
-from runner.data.judged import CHOSEN
+from runner.data.collate import MicroBatch
 
 if TYPE_CHECKING:
     import torch
@@ -47,8 +46,9 @@ class Dpo:
 
     def measure(self, sequence: Encoded) -> Mapping[str, float]:
         """Pairs, and the trained weight of chosen answers."""
-        chosen = sequence.values[CHOSEN]
-        return {"pairs": chosen, "chosen": chosen * sum(weight for _, weight in trained(sequence))}
+        from runner.algorithms import _pairs
+
+        return _pairs.measure(sequence)
 
     def loss(
         self, predictions: "Predictions", micro: MicroBatch, totals: Mapping[str, float]

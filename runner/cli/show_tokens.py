@@ -12,10 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from runner.core.types import Encoded
+from runner.core.types import UNTRAINED, Encoded
 from runner.data.judged import verdict
 
-UNTRAINED = -100
 BARS = 8  # stretches of the length histogram
 AGAINST = ("rejected", False)  # verdicts
 

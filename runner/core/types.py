@@ -51,6 +51,9 @@ class Span:
     weight: float = 1.0
 
 
+UNTRAINED = -100  # the label of a token that is not trained
+
+
 @dataclass(frozen=True)
 class Encoded:
     """One sequence as trained. Lists have one entry a token.

@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from runner.core.types import Encoded
+from runner.core.types import UNTRAINED, Encoded
 
 if TYPE_CHECKING:
     import torch
 
-UNTRAINED = -100
 PADDING = 0  # any token will do: nothing attends to it and nothing is trained on it
 
 

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 from runner.core.specs import Template
-from runner.core.types import Encoded, Example
+from runner.core.types import UNTRAINED, Encoded, Example
 from runner.data.draft import Draft, Drafter
 from runner.data.dropped import Dropped
 from runner.data.judged import Rows
@@ -24,7 +24,6 @@ from runner.data.words import words_of
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-UNTRAINED = -100
 Overlong = Literal["drop", "truncate_left", "truncate_right", "split"]
 
 

@@ -1,17 +1,17 @@
 """The rows that a mix takes, in order, as examples: those of large datasets are read when they are asked for."""
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import overload
 
+from runner.core.lazy import Lazy
 from runner.core.types import Example
 from runner.data.on_disk import OnDisk
 from runner.data.table import Table
 
 
 @dataclass
-class Examples(Sequence[Example]):
+class Examples(Lazy[Example]):
     """tables: of the mix, by the number of the part. marks: what each row means, as `duplicates.meaning` says it.
 
     known: for each part the examples that are kept in memory.
@@ -54,14 +54,8 @@ class Examples(Sequence[Example]):
         """How many there are, copies too."""
         return len(self.marks)
 
-    @overload
-    def __getitem__(self, at: int) -> Example: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[Example]: ...
-    def __getitem__(self, at: int | slice) -> Example | Sequence[Example]:
-        """One example, or a list of some."""
-        if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
+    def one(self, at: int) -> Example:
+        """One example."""
         part, row = self.parts[at], self.rows[at]
         found = self.known[part].get(row) or self.tables[part].example(row, part)
         assert isinstance(found, Example), "a row that meant something before"

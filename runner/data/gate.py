@@ -8,14 +8,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from runner.core.errors import DataError
-from runner.core.types import Encoded
+from runner.core.types import UNTRAINED, Encoded
 from runner.data.dialect import dialect
 from runner.data.store import Stored
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-UNTRAINED = -100
 
 
 def check(sequences: Iterable[Encoded], tokenizer: "PreTrainedTokenizerBase") -> None:

@@ -6,16 +6,15 @@ are passed over where there are others. Refuses data in which no other row is.
 
 import random
 from collections.abc import Sequence
-from typing import overload
 
 from runner.core.errors import DataError
-from runner.core.types import Encoded
+from runner.core.lazy import Lazy
+from runner.core.types import UNTRAINED, Encoded
 
-UNTRAINED = -100
 TRIES = 16  # rows looked at for one with another question
 
 
-class Mismatched(Sequence[Encoded]):
+class Mismatched(Lazy[Encoded]):
     """As many sequences as `own` has.
 
     own: each with one answer, the trained part and what follows. what: of which data, for messages.
@@ -36,14 +35,8 @@ class Mismatched(Sequence[Encoded]):
         """How many there are."""
         return len(self.own)
 
-    @overload
-    def __getitem__(self, place: int) -> Encoded: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Encoded]: ...
-    def __getitem__(self, place: int | slice) -> Encoded | Sequence[Encoded]:
-        """One sequence, or a list of some."""
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
+    def one(self, place: int) -> Encoded:
+        """One sequence."""
         asked = self.own[place]
         start = first_trained(asked)
         question = asked.input_ids[:start]

@@ -13,8 +13,9 @@ from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
+from runner.core.lazy import Lazy
 from runner.data.read import Row, rows
 
 LARGE = 1 << 30  # bytes of a dataset's files, as they would be unpacked, from which on its rows stay on the disk
@@ -75,7 +76,7 @@ def _lines(file: Path) -> Generator[tuple[int, int], None, None]:
             start += len(line)
 
 
-class OnDisk(Sequence[Row]):
+class OnDisk(Lazy[Row]):
     """Rows, each read when it is asked for. told: the names of the files."""
 
     def __init__(self, told: Sequence[str]) -> None:
@@ -109,14 +110,8 @@ class OnDisk(Sequence[Row]):
         """How many there are."""
         return len(self.numbers)
 
-    @overload
-    def __getitem__(self, at: int) -> Row: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[Row]: ...
-    def __getitem__(self, at: int | slice) -> Row | Sequence[Row]:
-        """One row, or a list of some."""
-        if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
+    def one(self, at: int) -> Row:
+        """One row."""
         stream = self._opened.get(self.of_file[at])
         if stream is None:
             self._copies.flush()

@@ -6,14 +6,12 @@ where the number is read, and what it is plays no part.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import overload
 
-from runner.core.types import Encoded
-
-UNTRAINED = -100
+from runner.core.lazy import Lazy
+from runner.core.types import UNTRAINED, Encoded
 
 
-class Scored(Sequence[Encoded]):
+class Scored(Lazy[Encoded]):
     """As many sequences as `own` has, each up to its last trained token."""
 
     def __init__(self, own: Sequence[Encoded]) -> None:
@@ -23,14 +21,8 @@ class Scored(Sequence[Encoded]):
         """How many there are."""
         return len(self.own)
 
-    @overload
-    def __getitem__(self, place: int) -> Encoded: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Encoded]: ...
-    def __getitem__(self, place: int | slice) -> Encoded | Sequence[Encoded]:
-        """One sequence, or a list of some."""
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
+    def one(self, place: int) -> Encoded:
+        """One sequence."""
         one = self.own[place]
         end = max(i for i, label in enumerate(one.labels) if label != UNTRAINED) + 1
         ids, last = one.input_ids[:end], one.input_ids[end - 1]

@@ -9,15 +9,14 @@ from array import array
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
-from runner.core.types import Encoded
+from runner.core.lazy import Lazy
+from runner.core.types import UNTRAINED, Encoded
 
 if TYPE_CHECKING:
     import numpy
     import pyarrow
-
-UNTRAINED = -100
 
 
 def schema() -> "pyarrow.Schema":
@@ -96,7 +95,7 @@ def write(file: Path, batches: Iterator["pyarrow.RecordBatch"]) -> None:
             writer.write_batch(made)
 
 
-class Stored(Sequence[Encoded]):
+class Stored(Lazy[Encoded]):
     """The sequences of a file."""
 
     def __init__(self, file: Path) -> None:
@@ -116,14 +115,8 @@ class Stored(Sequence[Encoded]):
         """How many there are."""
         return int(self._starts[-1])
 
-    @overload
-    def __getitem__(self, place: int) -> Encoded: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Encoded]: ...
-    def __getitem__(self, place: int | slice) -> Encoded | Sequence[Encoded]:
-        """One sequence, or a list of some."""
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
+    def one(self, place: int) -> Encoded:
+        """One sequence."""
         at = place + len(self) if place < 0 else place
         if not 0 <= at < len(self):
             raise IndexError(place)

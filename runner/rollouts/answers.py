@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from runner.core.types import Completion, Encoded
+from runner.core.types import UNTRAINED, Completion, Encoded
 
-UNTRAINED = -100
 PER_TOKEN = ("old", "reference", "correction", "told", "values", "gains", "returns")
 
 

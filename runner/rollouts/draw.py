@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from runner.core.errors import RunnerError, StageError
-from runner.core.types import Completion
-from runner.rollouts.answers import UNTRAINED, Answer, Group, Prompt
+from runner.core.types import UNTRAINED, Completion
+from runner.data.mismatch import first_trained
+from runner.rollouts.answers import Answer, Group, Prompt
 from runner.rollouts.sampler import Sampler, seed_of
 from runner.scoring.arguments import keywords
 from runner.scoring.rewards import Rewards
@@ -93,7 +94,7 @@ class Drawing:
         row = self.prompts[prompt]
         own = row.own
         assert own is not None, "a row without an answer is left out before"
-        first = next(i for i, label in enumerate(own.labels) if label != UNTRAINED)
+        first = first_trained(own)
         mask = tuple(int(label != UNTRAINED) for label in own.labels[first:])
         length = len(own.input_ids) - first
         made = Completion(

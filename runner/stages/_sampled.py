@@ -7,7 +7,6 @@ in `completions.jsonl`, and sentences about what went wrong in `alerts.jsonl`. A
 
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,6 +35,7 @@ from runner.core.specs import (
     TrainType,
 )  # fmt: skip
 from runner.rollouts.sampler import UTILIZATION
+from runner.stages._device import first, seed
 
 if TYPE_CHECKING:
     from runner.rollouts.answers import Prompt
@@ -209,7 +209,7 @@ class Sampled:
         prompts = self._prompts(tokenizer, located, job)
         kind = precision(self.model, self.train_type, gpu)
         schedule = self._schedule(len(prompts), job)
-        _seed(job.seed)
+        seed(job.seed)
         model = tune(load_model(located, kind.model, self.train_type), self.train_type)
         if self.disable_dropout:
             without_dropout(model)
@@ -346,15 +346,3 @@ def beside(located: Any, model: Model) -> Any:
 
     made = load_model(located, model).requires_grad_(False)
     return made.cuda() if torch.cuda.is_available() else made  # several processes get theirs on the CPU
-
-
-def first() -> bool:
-    """Whether this process speaks for all devices."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _seed(seed: int) -> None:
-    """Before adapters are made: they start as chance has it."""
-    from transformers import set_seed
-
-    set_seed(seed)

@@ -34,6 +34,7 @@ from runner.core.specs import (
     TrainType,
 )  # fmt: skip
 from runner.data.judged import Rows
+from runner.stages._device import first, seed
 
 if TYPE_CHECKING:
     from runner.data.prepare import Encodings, Prepared
@@ -125,7 +126,7 @@ class Training:
         kind = precision(self.model, self.train_type, gpu)
         algorithm = self.algorithm()
         work = self._work(prepared, algorithm, job, gpu)
-        _seed(job.seed)
+        seed(job.seed)
         learner = self._learner(located, kind.model)
         made = train(
             model=learner, tokenizer=tokenizer, algorithm=algorithm, work=work,
@@ -223,18 +224,6 @@ def _extent(plan: "UpdatePlan", whole_rows: bool) -> "Extent":
     update = max(sum(lengths[i] for i in plan.update(number)) for number in range(min(plan.total, 8)))
     epochs = plan.epoch_after(plan.total - 1)
     return Extent(int(sum(lengths) * epochs), max(held.values()), sum(lengths) // len(lengths), update)
-
-
-def _seed(seed: int) -> None:
-    """Before adapters are made: they start as chance has it."""
-    from transformers import set_seed
-
-    set_seed(seed)
-
-
-def first() -> bool:
-    """Whether this process speaks for all devices."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _told(updates: int, rows: int, lengths: Sequence[int]) -> str:

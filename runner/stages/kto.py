@@ -7,8 +7,8 @@ from runner.algorithms.kto import Kto as Loss
 from runner.core.job import Job
 from runner.core.schema import component
 from runner.data.judged import DESIRABLE, Rows
+from runner.stages._device import first
 from runner.stages._preference import Preference, own_keys
-from runner.stages._training import first
 
 if TYPE_CHECKING:
     from runner.data.prepare import Encodings

@@ -38,13 +38,15 @@ class Ppo(Sampled):
 
     def check(self, roots: Sequence[Path], key: str) -> None:
         """See `Sampled.check`; a value head learns with all weights, on devices that hold them whole."""
+        from runner.engines.presets import WHOLE
+
         super().check(roots, key)
         if self.train_type.kind != "full":
             raise ConfigError(
                 f"{key}.train_type.kind", f"{self.train_type.kind}, and the value head of ppo learns with all weights",
                 "Take train_type=full, or grpo or rloo, which need no value head.",
             )  # fmt: skip
-        if self.parallelism.preset not in ("single", "ddp"):
+        if self.parallelism.preset not in WHOLE:
             raise ConfigError(
                 f"{key}.parallelism.preset", f"{self.parallelism.preset} splits the value head", "Take ddp."
             )
@@ -78,7 +80,7 @@ class Ppo(Sampled):
 
     def finished(self, prepared: Any, model: Any, tokenizer: Any, folder: Path, dtype: str | None) -> Path:
         """The model again, without the value head."""
-        from runner.stages._sampled import first
+        from runner.stages._device import first
         from runner.training.write_model import write_model
 
         prepared.detach()

@@ -10,8 +10,8 @@ from runner.core.errors import ConfigError
 from runner.core.job import Job
 from runner.core.schema import component
 from runner.core.specs import Model
+from runner.stages._device import first
 from runner.stages._preference import Preference, own_keys
-from runner.stages._training import first
 
 if TYPE_CHECKING:
     from runner.data.prepare import Encodings
@@ -37,10 +37,12 @@ class RewardModel(Preference, Loss):
 
     def check(self, roots: Sequence[Path], key: str) -> None:
         """Refuse what would split the weights over devices or hold them in 4 bits."""
+        from runner.engines.presets import WHOLE
+
         super().check(roots, key)
         if self.train_type.kind == "qlora":
             raise ConfigError(f"{key}.train_type.kind", "a reward model is written whole, and qlora has 4-bit weights")
-        if self.parallelism.preset not in ("single", "ddp"):
+        if self.parallelism.preset not in WHOLE:
             fix = "Take single or ddp."
             raise ConfigError(f"{key}.parallelism.preset", f"{self.parallelism.preset} splits a reward model", fix)
 

@@ -5,6 +5,7 @@ cuts its updates as before, and in the cache for the next run of the same shape.
 """
 
 from dataclasses import replace
+from functools import cached_property
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +15,15 @@ from transformers import TrainerCallback
 from runner.core.content import digest
 from runner.core.errors import StageError
 from runner.core.places import cache_folder
+from runner.engines import presets
 from runner.training import fused_head, pace
-from runner.training._trial import Trial, fused_agrees, untouched
+from runner.training._trial import Trial, fused_agrees, of_all, untouched
 from runner.training.layers import Checkpointing, arrange, repeated
 from runner.training.pace import Extent, Pace
 
 if TYPE_CHECKING:
     from runner.training._update_trainer import UpdateTrainer
 
-WHOLE = ("single", "ddp")  # presets that leave the model in one piece
 WORTH = 90.0  # seconds of work from which compiling pays
 USUAL = 0.3  # share of a GPU's peak that eager layers reach
 PLAIN_PEAK = 300e12  # operations a second of a GPU that is not known
@@ -43,10 +44,10 @@ class Pacing(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """All devices do it together."""
         trainer = self.trainer
-        whole = trainer.settings.parallelism.preset in WHOLE
+        whole = trainer.settings.parallelism.preset in presets.WHOLE
         needs_logits = getattr(trainer.algorithm, "needs_logits", False)
         if whole and not needs_logits and fused_head.possible(self.head):
-            trainer.fuse = fused_agrees(self.model, self.head, self.head.weight.shape[0])
+            trainer.fuse = fused_agrees(self.model, self.head, trainer.updates.cutting.packed)
         kept = pace.read(trainer.job.folder / pace.FILE)
         chosen = kept if kept is not None and self._asked(kept) else self._find(whole)
         if trainer.is_world_process_zero():
@@ -73,22 +74,22 @@ class Pacing(TrainerCallback):
             return Pace(self.trainer.updates.cutting.budget, modes[-1])
         if given != "auto" and len(modes) == 1:
             return Pace(given, modes[0], compiled)
-        file = cache_folder() / "pace" / f"{self._key(compiled)}.json"
+        gib = self._memory()
+        file = cache_folder() / "pace" / f"{self._key(compiled, gib)}.json"
         known = pace.read(file)
         if known is not None:
             return known
-        found = self._try(modes, compiled)
+        found = self._try(modes, compiled, gib)
         if self.trainer.is_world_process_zero():
             pace.write(file, found)
         return found
 
-    def _try(self, modes: list[Checkpointing], compiled: bool) -> Pace:
+    def _try(self, modes: list[Checkpointing], compiled: bool, gib: float) -> Pace:
         trainer, extent, given = self.trainer, self.extent, self.trainer.settings.batch.tokens_per_device
         trial = Trial(trainer, extent.typical, compiled)
         longest, update = extent.longest, max(1, extent.update // trainer.args.world_size)
         if given != "auto":
             longest = update = given
-        gib = self._memory()
         with untouched(self.model):
             found = pace.find(trial.measure, modes, gib, longest, update, compiled)
         self.arranged = trial.mode
@@ -121,17 +122,22 @@ class Pacing(TrainerCallback):
         there = (free + torch.cuda.memory_reserved()) / 2**30
         if trainer.settings.batch.memory_gib is not None:
             there = min(there, trainer.settings.batch.memory_gib)
-        learning = sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad)
-        (least,) = Trial(trainer, 1, False)._of_all(SPARED + learning * MOMENTS[trainer.settings.optim.name] / 2**30)
+        moments = self._learning * MOMENTS[trainer.settings.optim.name] / 2**30
+        (least,) = of_all(trainer, SPARED + moments)
         return there - least
 
-    def _key(self, compiled: bool) -> str:
+    @cached_property
+    def _learning(self) -> int:
+        """Weights that learn."""
+        return sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad)
+
+    def _key(self, compiled: bool, gib: float) -> str:
         trainer, extent = self.trainer, self.extent
         decide = [
             self.model.config.to_json_string(), trainer.settings.batch, trainer.settings.optim.name, compiled,
-            sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad), trainer.fuse,
+            self._learning, trainer.fuse,
             torch.cuda.get_device_name(), torch.__version__, metadata.version("transformers"), extent.longest,
-            extent.update, trainer.args.world_size, round(self._memory()), self.model.config._attn_implementation,
+            extent.update, trainer.args.world_size, round(gib), self.model.config._attn_implementation,
         ]  # fmt: skip
         return digest(repr(decide).encode())
 

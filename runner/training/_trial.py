@@ -55,7 +55,7 @@ class Trial:
             gib = float("inf")
         self.model.zero_grad(set_to_none=True)
         _empty()
-        seconds, gib = self._of_all(seconds, gib)
+        seconds, gib = of_all(self.trainer, seconds, gib)
         if self.trainer.is_world_process_zero():
             told = f"{seconds:.3f} s, {gib:.1f} GiB" if gib < float("inf") else "out of memory"
             print(f"trial: {mode}, {tokens:,} tokens: {told} ({time.monotonic() - begun:.0f} s)", flush=True)
@@ -78,12 +78,14 @@ class Trial:
             made = predict(model, self.head, micro, fuse=trainer.fuse)
             trainer.accelerator.backward(made.logprobs.mean())
 
-    def _of_all(self, *figures: float) -> list[float]:
-        if self.trainer.args.world_size == 1:
-            return list(figures)
-        sent = torch.tensor(figures, dtype=torch.float64, device=self.trainer.args.device)
-        torch.distributed.all_reduce(sent, op=torch.distributed.ReduceOp.MAX)
-        return list(sent.tolist())
+
+def of_all(trainer: "UpdateTrainer", *figures: float) -> list[float]:
+    """The highest of each figure over all devices."""
+    if trainer.args.world_size == 1:
+        return list(figures)
+    sent = torch.tensor(figures, dtype=torch.float64, device=trainer.args.device)
+    torch.distributed.all_reduce(sent, op=torch.distributed.ReduceOp.MAX)
+    return list(sent.tolist())
 
 
 def _empty() -> None:
@@ -103,15 +105,14 @@ def untouched(model: Any) -> Iterator[None]:
         torch.cuda.reset_peak_memory_stats()
 
 
-def fused_agrees(model: Any, head: "torch.nn.Module", vocabulary: int) -> bool:
+def fused_agrees(model: Any, head: Any, packed: bool) -> bool:
     """Whether log-probabilities through the kernel are those of the model itself, on a few tokens.
 
     Args:
-        model: as wrapped for training, on a GPU and with attention over packed or padded batches.
+        model: as wrapped for training, on a GPU. packed: whether its attention takes packed batches.
     """
-    ids = torch.randint(0, vocabulary, (FEW,), generator=torch.Generator().manual_seed(0)).tolist()
-    packed = str(getattr(model.config, "_attn_implementation", "")).startswith(("packed_", "flash_"))
-    micro = collate([Encoded(ids, ids, None)], [0], packed=packed).to(next(model.parameters()).device)
+    ids = torch.randint(0, head.weight.shape[0], (FEW,), generator=torch.Generator().manual_seed(0)).tolist()
+    micro = collate([Encoded(ids, ids, None)], [0], packed).to(next(model.parameters()).device)
     training = model.training
     model.eval()
     try:

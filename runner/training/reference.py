@@ -12,11 +12,12 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from runner.core.artifact import write_whole
 from runner.core.errors import DataError
 from runner.core.job import Job
+from runner.core.lazy import Lazy
 from runner.core.types import Encoded
 from runner.data.collate import trained
 from runner.data.prepare import Encodings
@@ -115,7 +116,7 @@ def _line(numbers: Sequence[int], known: Mapping[int, float]) -> dict[str, Any]:
     return {"sequences": list(numbers), "logprobs": [known[number] for number in numbers]}
 
 
-class Referred(Sequence[Encoded]):
+class Referred(Lazy[Encoded]):
     """A part of a reference, each sequence with its log-probability as the value `reference`."""
 
     def __init__(self, reference: Reference, part: int) -> None:
@@ -125,14 +126,8 @@ class Referred(Sequence[Encoded]):
         """How many there are."""
         return len(self.reference.parts[self.part].sequences)
 
-    @overload
-    def __getitem__(self, place: int) -> Encoded: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Encoded]: ...
-    def __getitem__(self, place: int | slice) -> Encoded | Sequence[Encoded]:
-        """One sequence, or a list of some."""
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
+    def one(self, place: int) -> Encoded:
+        """One sequence."""
         if not 0 <= place < len(self):
             raise IndexError(place)
         sequence = self.reference.parts[self.part].sequences[place]

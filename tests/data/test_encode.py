@@ -8,10 +8,10 @@ from hypothesis import given, settings
 
 from runner.core.places import package_root
 from runner.core.specs import Template
-from runner.core.types import Encoded, Example, Message
+from runner.core.types import UNTRAINED, Encoded, Example, Message
 from runner.data import rules
 from runner.data.dropped import Dropped
-from runner.data.encode import UNTRAINED, Encoder
+from runner.data.encode import Encoder
 from tests.data.conversations import conversations, mappings, template_ids
 from tests.tiny import tiny_tokenizer
 

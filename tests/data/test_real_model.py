@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 
 from runner.core.specs import Model, Template
-from runner.core.types import Example, Message
+from runner.core.types import UNTRAINED, Example, Message
 from runner.data import rules
-from runner.data.encode import UNTRAINED, Encoder
+from runner.data.encode import Encoder
 from runner.models.load import load_tokenizer
 from runner.models.locate import locate
 from tests.data.conversations import conversations, mappings, template_ids

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.core.types import Encoded
+from runner.core.types import UNTRAINED, Encoded
 from runner.data.gate import _unended
-from runner.data.store import UNTRAINED, Stored, batch, runs, write
+from runner.data.store import Stored, batch, runs, write
 
 
 @st.composite

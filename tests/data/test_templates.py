@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from runner.core.specs import Template
-from runner.core.types import Encoded, Example, Message
+from runner.core.types import UNTRAINED, Encoded, Example, Message
 from runner.data import rules
 from runner.data.dropped import Dropped
-from runner.data.encode import UNTRAINED, Encoder
+from runner.data.encode import Encoder
 from runner.data.render import prompt_text
 from tests.tiny import CHATML, tiny_tokenizer
 
