@@ -31,7 +31,7 @@ mix: {{datasets: [rows.jsonl]}}
 train_type: {{kind: {kind}}}
 optim: {{lr: {lr}, schedule: constant, weight_decay: 0.0}}
 sampling: {{max_new_tokens: 64}}
-backend: {{name: vllm, engine: {{gpu_memory_utilization: 0.3, enforce_eager: true}}}}
+backend: {{name: vllm, engine: {{gpu_memory_utilization: 0.1, kv_cache_memory_bytes: 1073741824, enforce_eager: true}}}}
 reward: {{longer: {{}}}}
 log: {{every: 1}}
 max_updates: 3

@@ -25,10 +25,12 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed"),
     pytest.mark.filterwarnings("ignore"),  # importing vLLM makes many, about its own libraries
 ]
-# Without the prefix cache an answer does not depend on what was asked before.
+# Without the prefix cache an answer does not depend on what was asked before. With the cache's size given, the engine
+# does not measure the GPU's memory, which fails where something else on it ends meanwhile.
 ENGINE = {
     "max_model_len": 512,
-    "gpu_memory_utilization": 0.3,
+    "gpu_memory_utilization": 0.1,
+    "kv_cache_memory_bytes": 2**30,
     "enforce_eager": True,
     "enable_prefix_caching": False,
 }
@@ -107,7 +109,7 @@ def test_the_engine_is_given_the_ids_of_every_backend(
 
     monkeypatch.setattr(engine.engine, "step", watched)
     for thinking in ("on", "off", "auto"):
-        for prefix in "":
+        for prefix in ("", "Sure: "):
             template = Template(thinking=thinking, response_prefix=prefix)
             said = [Message("system", "Be brief."), Message("user", "hello\n\nthere <|im_end|> now")]
             prompt = engine.prompt(said, template)
