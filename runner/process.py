@@ -21,8 +21,11 @@ QUIET = {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_P
 
 
 def calm(environment: Mapping[str, str]) -> dict[str, str]:
-    """A worker's environment: no progress bars of libraries, and no notices about their own future unless asked for."""
-    return {"PYTHONWARNINGS": "ignore::FutureWarning", **environment, **QUIET}
+    """A worker's environment: no progress bars of libraries, and no notices about their own future unless asked for.
+    To ask whether there is a GPU leaves its driver alone: after that, vLLM's processes can be forked.
+    """
+    mild = {"PYTHONWARNINGS": "ignore::FutureWarning", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+    return {**mild, **environment, **QUIET}
 
 
 class Process:

@@ -187,6 +187,8 @@ def _start(keys: dict[str, Any]) -> Any:
     except ImportError as error:
         fix = "Install the extra: vllm, or take backend=transformers."
         raise ConfigError("backend.name", f"vLLM cannot be imported: {_first_line(error)}", fix) from None
+    if not _may_fork():
+        os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     try:
         # the context decides how much vLLM batches; this one is that of its own offline class
         return LLMEngine.from_engine_args(EngineArgs(**keys), usage_context=UsageContext.LLM_CLASS)
@@ -197,6 +199,18 @@ def _start(keys: dict[str, Any]) -> Any:
             f"backend.engine: vLLM could not start: {_first_line(error)}. Its own words stand above. Where memory is "
             "short: backend.engine.max_model_len=8192; beside other programs a lower gpu_memory_utilization."
         ) from None
+
+
+def _may_fork() -> bool:
+    """Whether a child of this process can use the GPU. One cannot once anything here has asked CUDA's driver, be it
+    only whether it is there; vLLM itself looks no further than whether torch uses the GPU.
+    """
+    import torch
+
+    child = os.fork()
+    if child == 0:
+        os._exit(int(torch.cuda._is_in_bad_fork()))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def _first_line(error: BaseException) -> str:
