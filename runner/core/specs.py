@@ -190,12 +190,15 @@ class Save:
 
 @component
 class Log:
-    """A line of metrics every so many updates; trackers beside metrics.jsonl."""
+    """A line of metrics every so many updates; trackers beside metrics.jsonl. profile: the number of an update of which
+    is told where its time goes.
+    """
 
     every: Annotated[Count, EXECUTION] = 5
     trackers: Annotated[list[Literal["tensorboard", "trackio", "mlflow", "wandb", "swanlab"]], EXECUTION] = field(
         default_factory=list
     )
+    profile: Annotated[Count | None, EXECUTION] = None
 
 
 @component

@@ -96,8 +96,9 @@ class LiveVllm:
                 self.engine.abort_request(list(asked))
 
     def _start(self, learner: "Learner") -> Any:
-        for name, value in {**_vllm_arguments.QUIET, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}.items():
-            os.environ[name] = value  # in this process: the weights are handed over in its memory
+        for name, value in _vllm_arguments.QUIET.items():
+            os.environ.setdefault(name, value)
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # in this process: weights are handed over in its memory
         args = learner.trainer.args
         made: dict[str, Any] = {
             "model": str(self.located.base), "dtype": "bfloat16", "gpu_memory_utilization": UTILIZATION,

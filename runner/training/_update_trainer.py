@@ -23,6 +23,7 @@ from runner.core.job import Job
 from runner.training import _save_checkpoint, ledger, pace, schedule, speed
 from runner.training._learner import TrainedModel
 from runner.training._predictions import head_of, predict
+from runner.training._profile import Profile
 from runner.training._random_state import RandomState
 from runner.training._stopped import Stopped
 from runner.training._update_loader import loader
@@ -55,6 +56,7 @@ class UpdateTrainer(Trainer):
         self._pace = pace.Pace(updates.cutting.budget)
         self._operations = speed.operations(model)
         self._peak = speed.peak(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
+        self._profile = Profile(settings.log.profile if self.is_world_process_zero() else None)
         self._item: UpdateBatch | None = None
         self._loss, self._grad_norm = 0.0, 0.0
         self._figures: dict[str, float] = {}
@@ -96,6 +98,7 @@ class UpdateTrainer(Trainer):
         self, model: Any, inputs: UpdateBatch | int, num_items_in_batch: Any = None
     ) -> torch.Tensor:
         """Forward and backward of an update's micro-batches; gradients are exchanged with the last one."""
+        self._profile.begin(self.state.global_step + 1)
         alone = self.args.world_size == 1
         self.begin = RandomState() if alone else None
         if isinstance(inputs, int):
@@ -226,6 +229,7 @@ class UpdateTrainer(Trainer):
         """
         assert self._item is not None
         update = self.state.global_step
+        self._profile.end(self.job.folder, self._item.size.tokens)
         self.state.epoch = self._item.epoch
         self.books.add(self._item.size, self._loss, time.monotonic() - self._mark, self._figures)
         if self.books.skipped[-1:] == [update]:

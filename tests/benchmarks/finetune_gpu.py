@@ -3,9 +3,11 @@
 usage: python tests/benchmarks/finetune_gpu.py TOKENIZER [--works NAME …] [--trl] [--out FILE.json]
 
 TOKENIZER is a folder with a Qwen3 tokenizer and its chat template. Rows have the length mix of a self-cognition run:
-one short answer to three long ones, up to 2,048 tokens. A speed is the median of the logged updates after the third;
-finding the pace and compiling come before and are told as seconds to the first update. TRL 1.16 gets packs of the same
-length, FlashAttention 4 where installed, Liger kernels and activation checkpointing, its first three steps not counted.
+one short answer to three long ones, up to 2,048 tokens. A speed is the median of the logged updates after the third,
+less the last, which is profiled; finding the pace and compiling come before and are told as seconds to the first
+update. The last two works learn the same, cut otherwise: their losses are to be compared. TRL 1.16 gets packs of the
+same length, FlashAttention 4 where installed, Liger kernels and activation checkpointing, its first three steps not
+counted.
 """
 
 import argparse
@@ -33,6 +35,8 @@ WORKS: dict[str, tuple[str, list[str]]] = {
     "8b-lora-packs": ("8b", [*LORA, "batch.packs=8"]),
     "1.7b-full": ("1.7b", [*FULL, "batch.packs=4", "max_length=8192"]),
     "0.6b-lora": ("0.6b", [*LORA, "batch.packs=8"]),
+    "0.6b-lora-rows": ("0.6b", [*LORA, "batch.rows=16"]),
+    "0.6b-lora-one-row": ("0.6b", [*LORA, "batch.rows=16", "batch.tokens_per_device=1"]),
 }
 RECIPE = """\
 # The benchmark's training.
@@ -95,6 +99,7 @@ def ours(folder: Path, model: Path, name: str, keys: list[str], updates: int) ->
     run = folder / name
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
     command = [sys.executable, "-m", "runner", "+recipe=ours", f"model={model}", f"max_updates={updates}", *keys]
+    command.append(f"log.profile={updates}")
     start = time.monotonic()
     done = subprocess.run(
         [*command, f"output_dir={run}"], cwd=folder, env=environment, capture_output=True, text=True, check=False
@@ -105,7 +110,7 @@ def ours(folder: Path, model: Path, name: str, keys: list[str], updates: int) ->
         return {"failed": (done.stderr or told)[-1500:]}
     lines = [json.loads(line) for line in (run / "train" / "metrics.jsonl").read_text().splitlines()]
     lines = [line for line in lines if "loss" in line]
-    counted = lines[SKIPPED:]
+    counted = lines[SKIPPED:-1]
     return {
         "tokens_per_s": round(statistics.median(line["tokens_per_s"] for line in counted)),
         "mfu": round(statistics.median(line["mfu"] or 0 for line in counted), 3),
@@ -113,6 +118,7 @@ def ours(folder: Path, model: Path, name: str, keys: list[str], updates: int) ->
         "waits_ms": round(1000 * statistics.median(line["data_seconds"] for line in counted), 1),
         "before_s": round(time.monotonic() - start - sum(line["seconds"] for line in lines)),
         "losses": [round(line["loss"], 4) for line in lines],
+        "profile_ms": json.loads((run / "train" / "profile.json").read_text())["milliseconds"],
         "pace": next((line for line in told.splitlines() if line.startswith("pace: ")), ""),
     }
 
@@ -159,6 +165,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=20)
     parser.add_argument("--more", nargs="*", default=[], help="keys for every run of ours")
     parser.add_argument("--trl", nargs="*", default=[], choices=list(WORKS), help="works to give TRL too")
+    parser.add_argument("--folder", type=Path, help="for models and runs; else one that is removed at the end")
     parser.add_argument("--side", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path("finetune_gpu.json"))
     given = parser.parse_args()
@@ -173,9 +180,9 @@ def main() -> None:
         return
     result: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "works": {}}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = (given.folder or Path(name)).resolve()
         write_rows(folder / "rows.jsonl", 2600)
-        (folder / "recipes").mkdir()
+        (folder / "recipes").mkdir(exist_ok=True)
         (folder / "recipes" / "ours.yaml").write_text(RECIPE)
         for work in given.works:
             shape, keys = WORKS[work]

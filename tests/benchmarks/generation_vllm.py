@@ -3,9 +3,9 @@
     python tests/benchmarks/generation_vllm.py MODEL_FOLDER [--prompts 256 4096] [--new 512] [--rounds 1] [--out FILE]
     python tests/benchmarks/generation_vllm.py --shape 1.7b --tokenizer FOLDER     random weights of Qwen3-1.7B's shape
 
-Each measurement has a process of its own. Tokens/s count from the moment the engine stands, so they hold everything
-that comes after: prompts made and tokenized, answers, and for the stage its rows written to the disk; "bare" ones are
-those of vLLM once its prompts are ids.
+Each side has a process of its own, whose engine answers the smaller numbers of prompts first. Tokens/s count from the
+moment the engine stands, so they hold everything that comes after: prompts made and tokenized, answers, and for the
+stage its rows written to the disk; "bare" ones are those of vLLM once its prompts are ids.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def shaped(shape: str, tokenizer: Path, folder: Path) -> Path:
     return folder
 
 
-def alone(options: argparse.Namespace) -> dict[str, float]:
+def alone(options: argparse.Namespace) -> list[dict[str, float]]:
     """vLLM's own offline class on the ids that the runner would send."""
     from vllm import LLM, SamplingParams
 
@@ -54,82 +54,81 @@ def alone(options: argparse.Namespace) -> dict[str, float]:
     from runner.models.load import load_tokenizer
     from runner.models.locate import locate
 
-    count = options.prompts[0]
     begun = time.monotonic()
     tokenizer = load_tokenizer(locate(Model(id=options.model), "huggingface"))
     engine = LLM(options.model, **_engine(options))
-    ready = time.monotonic()
-    made_here = [prompt(tokenizer, [Message("user", text)], Template()) for text in questions(count)]
-    prompts = [{"prompt_token_ids": list(one.ids)} for one in made_here]
-    asked = time.monotonic()
-    made = engine.generate(prompts, SamplingParams(max_tokens=options.new, temperature=1.0), use_tqdm=False)
-    answered = time.monotonic()
-    tokens = sum(len(output.outputs[0].token_ids) for output in made)
+    start, found = time.monotonic() - begun, []
+    for count in options.prompts:
+        ready = time.monotonic()
+        made_here = [prompt(tokenizer, [Message("user", text)], Template()) for text in questions(count)]
+        prompts = [{"prompt_token_ids": list(one.ids)} for one in made_here]
+        asked = time.monotonic()
+        made = engine.generate(prompts, SamplingParams(max_tokens=options.new, temperature=1.0), use_tqdm=False)
+        answered = time.monotonic()
+        tokens = sum(len(output.outputs[0].token_ids) for output in made)
+        bare = {"bare_tokens_per_s": tokens / (answered - asked)}
+        found.append({**_figures(start, answered - ready, tokens, len(made)), **bare})
     engine.llm_engine.engine_core.shutdown()
-    return {**_figures(begun, ready, answered, tokens, len(made)), "bare_tokens_per_s": tokens / (answered - asked)}
+    return found
 
 
-def stage(options: argparse.Namespace) -> dict[str, float]:
-    """The infer stage as a recipe runs it, files included."""
-    from runner.backends.vllm import Vllm
+def stage(options: argparse.Namespace) -> list[dict[str, float]]:
+    """The infer stage as a recipe runs it, files included; its engine stays for the next number of prompts."""
+    from runner import backends
     from runner.core import schema
     from runner.core.job import Job
+    from runner.core.specs import Backend, Model
     from runner.stages._completions import read
     from runner.stages.infer import Infer
 
-    times: dict[str, float] = {}
-    start, close = Vllm.__init__, Vllm.close
-
-    def timed_start(self: Vllm, *given: Any) -> None:
-        start(self, *given)
-        times["ready"] = time.monotonic()
-
-    def timed_close(self: Vllm) -> None:
-        times["answered"] = time.monotonic()  # the last row is on the disk
-        close(self)
-
-    Vllm.__init__, Vllm.close = timed_start, timed_close  # type: ignore[method-assign]
-    count = options.prompts[0]
     begun = time.monotonic()
-    keys = {
-        "model": {"id": options.model}, "template": {}, "parallelism": {}, "questions": questions(count),
-        "sampling": {"max_new_tokens": options.new, "temperature": 1.0, "top_p": 1.0, "top_k": -1},
-        "backend": {"name": "vllm", "engine": _engine(options)}, "show": 0,
-    }  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        made = schema.build(Infer, keys).run(Job("infer", Path(folder), Path(folder)))
-        rows = read(Path(made.path))
-    tokens = sum(row["completion_tokens"] for row in rows)
-    return _figures(begun, times["ready"], times["answered"], tokens, len(rows))
+    engine = backends.start(Backend(name="vllm", engine=_engine(options)), Model(id=options.model), "huggingface")
+    start, found = time.monotonic() - begun, []
+    close, times = engine.close, {"answered": 0.0}
+
+    def answered() -> None:
+        times["answered"] = time.monotonic()  # the last row is on the disk
+
+    engine.close = answered  # type: ignore[method-assign]
+    backends.start = lambda *_: engine  # type: ignore[assignment]
+    for count in options.prompts:
+        keys = {
+            "model": {"id": options.model}, "template": {}, "parallelism": {}, "questions": questions(count),
+            "sampling": {"max_new_tokens": options.new, "temperature": 1.0, "top_p": 1.0, "top_k": -1},
+            "backend": {"name": "vllm", "engine": _engine(options)}, "show": 0,
+        }  # fmt: skip
+        with tempfile.TemporaryDirectory() as folder:
+            ready = time.monotonic()
+            made = schema.build(Infer, keys).run(Job("infer", Path(folder), Path(folder)))
+            rows = read(Path(made.path))
+        tokens = sum(row["completion_tokens"] for row in rows)
+        found.append(_figures(start, times["answered"] - ready, tokens, len(rows)))
+    close()
+    return found
 
 
 def _engine(options: argparse.Namespace) -> dict[str, Any]:
     return {**ENGINE, **({"load_format": "dummy"} if options.dummy else {})}
 
 
-def _figures(begun: float, ready: float, answered: float, tokens: int, rows: int) -> dict[str, float]:
-    seconds = answered - ready
-    return {
-        "rows": rows,
-        "start_s": ready - begun,
-        "answers_s": seconds,
-        "total_s": time.monotonic() - begun,
-        "tokens": tokens,
-        "tokens_per_s": tokens / seconds,
-    }
+def _figures(start: float, seconds: float, tokens: int, rows: int) -> dict[str, float]:
+    return {"rows": rows, "start_s": start, "answers_s": seconds, "tokens": tokens, "tokens_per_s": tokens / seconds}
 
 
-def measured(options: argparse.Namespace, name: str, count: int) -> dict[str, float]:
-    """One measurement in a process of its own."""
-    words = [sys.executable, __file__, options.model, "--prompts", str(count), "--new", str(options.new)]
-    words += ["--only", name, *(["--dummy"] if options.dummy else [])]
+def measured(options: argparse.Namespace, name: str) -> list[dict[str, float]]:
+    """One side, in a process of its own: figures of each number of prompts."""
+    words = [sys.executable, __file__, options.model, "--prompts", *map(str, options.prompts)]
+    words += ["--new", str(options.new), "--only", name, *(["--dummy"] if options.dummy else [])]
+    begun = time.monotonic()
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        sys.exit(f"{done.stdout}\n{name} with {count} prompts failed (exit code {done.returncode})")
-    result: dict[str, float] = json.loads(done.stdout.rpartition("RESULT ")[2].splitlines()[0])
-    told = "  ".join(f"{key} {value:.1f}" for key, value in result.items())
-    print(f"{count:6} prompts  {name:6} {told}", flush=True)
-    return result
+        sys.exit(f"{done.stdout}\n{name} failed (exit code {done.returncode})")
+    found: list[dict[str, float]] = json.loads(done.stdout.rpartition("RESULT ")[2].splitlines()[0])
+    for result in found:
+        told = "  ".join(f"{key} {value:.1f}" for key, value in result.items())
+        print(f"{result['rows']:6} prompts  {name:6} {told}", flush=True)
+    print(f"{name}: {time.monotonic() - begun:.0f} s in all", flush=True)
+    return found
 
 
 def main() -> None:
@@ -155,10 +154,12 @@ def main() -> None:
         if options.shape:
             options.model, options.dummy = str(shaped(options.shape, options.tokenizer, Path(folder) / "model")), True
         results = [
-            {"prompts": count, "round": number, **{name: measured(options, name, count) for name in order}}
-            for count in options.prompts
+            {"prompts": count, "round": number, "alone": one, "stage": other}
             for number in range(options.rounds)
-            for order in ([("alone", "stage"), ("stage", "alone")][number % 2],)
+            for sides in (
+                {name: measured(options, name) for name in [("alone", "stage"), ("stage", "alone")][number % 2]},
+            )
+            for count, one, other in zip(options.prompts, sides["alone"], sides["stage"], strict=True)
         ]
     for result in results:
         result["share"] = result["stage"]["tokens_per_s"] / result["alone"]["tokens_per_s"]
