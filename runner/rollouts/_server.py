@@ -57,11 +57,13 @@ class LiveServer:
             for _ in weights(learner.own, kind):  # weights that are split are put together by all
                 pass
 
-    def answer(self, prompts: Sequence[Prompt], seeds: Sequence[int], finished: Finished) -> None:
+    def answer(
+        self, prompts: Sequence[Prompt], seeds: Sequence[int], finished: Finished, sampling: Sampling | None = None
+    ) -> None:  # fmt: skip
         """See `Sampler.answer`; the server draws by its own seed, and answers come all at once."""
         if not prompts:
             return
-        sampling = self.sampling
+        sampling = sampling or self.sampling
         made = self._within(
             "sampling",
             lambda: self.client.generate(

@@ -48,7 +48,9 @@ class LiveTransformers:
         ends = _sampling.end_ids({"eos_token_id": model.generation_config.eos_token_id}, self.tokenizer)
         self._engine = _Live(model, self.tokenizer, ends, self.backend.batch_tokens)
 
-    def answer(self, prompts: Sequence[Prompt], seeds: Sequence[int], finished: Finished) -> None:
+    def answer(
+        self, prompts: Sequence[Prompt], seeds: Sequence[int], finished: Finished, sampling: Sampling | None = None
+    ) -> None:  # fmt: skip
         """See `Sampler.answer`."""
         assert self._engine is not None, "begin comes first"
 
@@ -56,7 +58,7 @@ class LiveTransformers:
             finished(place, made[0])
 
         asked = [_completion.Prompt(prompt.ids, prompt.head, prompt.prefix, prompt.text) for prompt in prompts]
-        self._engine.generate(asked, self.sampling, seeds, take)
+        self._engine.generate(asked, sampling or self.sampling, seeds, take)
 
     def end(self, learner: "Learner") -> None:
         """Give the model its own attention back."""

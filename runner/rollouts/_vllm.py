@@ -73,13 +73,15 @@ class LiveVllm:
             self.engine.engine_core.shutdown()
             self.engine = None
 
-    def answer(self, prompts: Sequence[Prompt], seeds: Sequence[int], finished: Finished) -> None:
+    def answer(
+        self, prompts: Sequence[Prompt], seeds: Sequence[int], finished: Finished, sampling: Sampling | None = None
+    ) -> None:  # fmt: skip
         """See `Sampler.answer`; vLLM draws by its own seed."""
         until = time.monotonic() + self.keys.timeout
         asked: dict[str, int] = {}
         try:
             for place, prompt in enumerate(prompts):
-                asked[self._add(prompt)] = place
+                asked[self._add(prompt, sampling or self.sampling)] = place
             while asked:
                 for output in self.engine.step():
                     if output.finished:
@@ -133,21 +135,21 @@ class LiveVllm:
             for some in buckets(weights(learner.own, dtype)):
                 self.engine.apply_model(partial(_load, some))
 
-    def _add(self, prompt: Prompt) -> str:
+    def _add(self, prompt: Prompt, sampling: Sampling) -> str:
         self._count += 1
         name = str(self._count)
         asked = {"type": "token", "prompt_token_ids": list(prompt.ids)}
         try:
-            self.engine.add_request(name, asked, self._drawn())
+            self.engine.add_request(name, asked, self._drawn(sampling))
         except ValueError as error:
             raise ConfigError("sampling", f"vLLM refuses it: {_first_line(error)}") from None
         return name
 
-    def _drawn(self) -> Any:
+    def _drawn(self, sampling: Sampling) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        keys = _vllm_arguments.sampling_keys(_sampling.resolve(self.sampling, {}), self._ends)
+        keys = _vllm_arguments.sampling_keys(_sampling.resolve(sampling, {}), self._ends)
         return SamplingParams(**{**keys, "n": 1, "logprobs": 0}, output_kind=RequestOutputKind.FINAL_ONLY)
 
     def _completion(self, prompt: Prompt, made: Any) -> Completion:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from runner.core.errors import RunnerError, StageError
+from runner.core.specs import Sampling
 from runner.core.types import UNTRAINED, Completion
 from runner.data.mismatch import first_trained
 from runner.rollouts.answers import Answer, Group, Prompt
@@ -31,7 +32,7 @@ class Clock:
 @dataclass(frozen=True)
 class Drawing:
     """How groups are drawn. seed: of the run. own_share: of prompts that are asked; to the others the rows' own answers
-    are taken.
+    are taken. sampling: see `Sampler.answer`.
     """
 
     prompts: Sequence[Prompt]
@@ -40,8 +41,9 @@ class Drawing:
     num_generations: int
     seed: int
     own_share: float = 1.0
+    sampling: Sampling | None = None
 
-    def groups(self, asked: Sequence[int], rollout: int, learner: "Learner", clock: Clock) -> list[Group]:
+    def groups(self, asked: Sequence[int], rollout: int | str, learner: "Learner", clock: Clock) -> list[Group]:
         """The groups of these prompts, in their order, scored.
 
         Raises:
@@ -64,7 +66,7 @@ class Drawing:
         return [tuple(by_prompt[prompt, sample] for sample in range(self.num_generations)) for prompt in asked]
 
     def _answered(
-        self, pairs: Sequence[tuple[int, int]], rollout: int, learner: "Learner", clock: Clock
+        self, pairs: Sequence[tuple[int, int]], rollout: int | str, learner: "Learner", clock: Clock
     ) -> list[Answer]:
         start = time.monotonic()
         made: dict[int, Answer] = {}
@@ -82,11 +84,11 @@ class Drawing:
             learner.stop_if_asked()
 
         seeds = [seed_of(self.seed, rollout, *pairs[place]) for place in asked]
-        self.sampler.answer([self.prompts[pairs[place][0]] for place in asked], seeds, take)
+        self.sampler.answer([self.prompts[pairs[place][0]] for place in asked], seeds, take, self.sampling)
         clock.generate += time.monotonic() - start
         return [made[place] for place in range(len(pairs))]
 
-    def _asks(self, prompt: int, rollout: int) -> bool:
+    def _asks(self, prompt: int, rollout: int | str) -> bool:
         """Whether the model answers a prompt itself."""
         return self.own_share >= 1.0 or seed_of(self.seed, "own", rollout, prompt) < self.own_share * 2**32
 

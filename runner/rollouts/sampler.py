@@ -47,12 +47,15 @@ class Sampler(Protocol):
     def begin(self, learner: "Learner") -> None:
         """Take the weights of this moment; on several devices all call it."""
 
-    def answer(self, prompts: Sequence[Prompt], seeds: Sequence[int], finished: Finished) -> None:
+    def answer(
+        self, prompts: Sequence[Prompt], seeds: Sequence[int], finished: Finished, sampling: Sampling | None = None
+    ) -> None:  # fmt: skip
         """One answer to each prompt, with the log-probability of each token at the temperature alone.
 
         Args:
             seeds: one a prompt; where an engine draws by them, the same seed and weights give the same answer.
             finished: is given the place of a prompt and its answer. What it raises ends the work.
+            sampling: how, where not as the training samples: of an evaluation, whose log-probabilities nobody reads.
 
         Raises:
             StageError: the engine failed, or took longer than it may.

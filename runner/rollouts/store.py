@@ -4,7 +4,7 @@ updates that learn from it are in a checkpoint: a training that was killed betwe
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,24 +46,31 @@ class Store:
     def write(self, update: int, rollout: Rollout, prompts: Sequence[Prompt]) -> None:
         """Append a rollout's answers to completions.jsonl in one write."""
         answers = [answer for group in rollout.groups for answer in group]
-        text = "".join(
-            json.dumps(line(update, answer, prompts[answer.prompt]), ensure_ascii=False) + "\n" for answer in answers
-        )
-        with open(self.folder / FILE, "ab") as stream:
-            stream.write(text.encode())
+        append(self.folder / FILE, [line(update, answer, prompts[answer.prompt]) for answer in answers])
 
     def cut_back(self, update: int) -> None:
-        """Drop the answers of rollouts that begin after `update`, and a last line that a crash left half."""
-        file = self.folder / FILE
-        if not file.is_file():
-            return
-        kept = 0
-        with open(file, "rb") as stream:
-            for row in _whole(stream):
-                if row[1] > update:
-                    break
-                kept = row[0]
-        os.truncate(file, kept)
+        """Drop the answers of rollouts that begin after `update`."""
+        cut_back(self.folder / FILE, update)
+
+
+def append(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Append answers in one write."""
+    text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in lines)
+    with open(file, "ab") as stream:
+        stream.write(text.encode())
+
+
+def cut_back(file: Path, update: int) -> None:
+    """Drop a file's answers of updates after `update`, and a last line that a crash left half."""
+    if not file.is_file():
+        return
+    kept = 0
+    with open(file, "rb") as stream:
+        for row in _whole(stream):
+            if row[1] > update:
+                break
+            kept = row[0]
+    os.truncate(file, kept)
 
 
 def _whole(stream: Any) -> Iterator[tuple[int, int]]:
