@@ -83,7 +83,8 @@ def _run(plan: Plan, step: Step, terminal: Terminal, in_process: bool, lock: int
     else:
         code, last, stopped = _batch(step, terminal, lock)
     if code == Interrupted.exit_code or (code < 0 and stopped):
-        raise Interrupted(f"{step.name}: stopped. The same command goes on from the last checkpoint.")
+        goes_on = " The same command goes on from what it left." if step.stage.reuse != "never" else ""
+        raise Interrupted(f"{step.name}: stopped.{goes_on}")
     if code:
         raise _failure(step, code, last)
     if stopped:

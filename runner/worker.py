@@ -101,7 +101,9 @@ def _work(folder: Path) -> int:
         if not one_of_many:
             launch.settle(order["stage"], os.environ)
         stopping = threading.Event()
-        if not kind.interactive:
+        if kind.interactive:  # its parent ignores Ctrl-C, and a child begins as its parent is
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        else:
             _listen(stopping, one_of_many)
         if one_of_many:
             _take_device()

@@ -15,6 +15,7 @@ from runner.core.errors import DataError, Interrupted, StageError
 from runner.core.job import Job
 from runner.core.specs import Sampling, Template
 from runner.core.types import Completion
+from runner.stages._at_once import at_once
 from runner.stages._questions import Question, as_row
 from runner.stages._results import Results
 
@@ -91,7 +92,8 @@ def _ask(
     job: Job, start: Callable[[], Engine], questions: Sequence[Question], missing: Sequence[int], asking: Asking,
     results: Results, speed: Speed, errors: list[str],
 ) -> None:  # fmt: skip
-    engine = start()
+    with at_once(job, "loading the model"):
+        engine = start()
     done = len(questions) - len(missing)
 
     def take(row: int, completions: list[Completion]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TextIO
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
+LOOK = 0.2  # seconds after which a Ctrl-C is heard that came just before a line was waited for
 
 
 class Screen:
@@ -19,6 +20,7 @@ class Screen:
     def __init__(self, source: TextIO, out: TextIO, errors: TextIO) -> None:
         self.source, self.out, self.errors = source, out, errors
         self.live = source.isatty()
+        self._look, self._asking, self._pressed = 0.0, False, threading.Event()
         self.colour = self.live and out.isatty() and "NO_COLOR" not in os.environ
         if self.live:
             with contextlib.suppress(ImportError):
@@ -31,7 +33,7 @@ class Screen:
             return line.rstrip("\n") if line else None
         while True:
             try:
-                return input(prompt)
+                return self._input(prompt)
             except EOFError:
                 self._write("\n")
                 return None
@@ -39,18 +41,51 @@ class Screen:
                 self._write("\n")
                 self.note("Ctrl-D or exit leaves.")
 
+    def _input(self, prompt: str) -> str:
+        self._asking = True
+        try:
+            if self._pressed.is_set():  # a moment before
+                raise KeyboardInterrupt
+            signal.setitimer(signal.ITIMER_REAL, self._look, self._look)
+            return input(prompt)
+        finally:
+            self._asking = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._pressed.clear()
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """In this block Ctrl-C ends nothing but a line or an answer, whenever it is pressed.
+
+        Readline looks at signals only where one wakes it, so an alarm does that again and again.
+        """
+        if not (self.live and threading.current_thread() is threading.main_thread()):
+            yield
+            return
+
+        def heard(*_: object) -> None:
+            self._pressed.set()
+            if self._asking:
+                raise KeyboardInterrupt
+
+        before = [(signal.SIGINT, signal.signal(signal.SIGINT, heard))]
+        before += [(signal.SIGALRM, signal.signal(signal.SIGALRM, lambda *_: None))]
+        self._look = LOOK
+        try:
+            yield
+        finally:
+            self._look = 0.0
+            for number, handler in before:
+                signal.signal(number, handler)
+
     @contextlib.contextmanager
     def answering(self) -> Iterator[Callable[[], bool]]:
         """While an answer comes Ctrl-C only asks to stop it; yields a function that tells whether it was pressed."""
         self._said = ""
-        pressed = threading.Event()
-        main = threading.current_thread() is threading.main_thread()
-        before = signal.signal(signal.SIGINT, lambda *_: pressed.set()) if main and self.live else None
         try:
-            yield pressed.is_set
+            yield self._pressed.is_set
         finally:
-            if before is not None:
-                signal.signal(signal.SIGINT, before)
+            self._pressed.clear()
             if self._said:
                 self._write((PLAIN if self.colour else "") + ("" if self._said.endswith("\n") else "\n"))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from runner.core.artifact import Artifact
+from runner.core.errors import Interrupted
 from runner.core.job import Job
 from runner.core.schema import component
 from runner.core.specs import Backend, Model, Sampling, Template
@@ -39,6 +40,7 @@ class Chat:
     def run(self, job: Job) -> Artifact:
         """Load the model and talk until the input ends."""
         from runner.backends import start
+        from runner.stages._at_once import at_once
         from runner.stages._conversation import Conversation
         from runner.stages._dialogue import Dialogue
         from runner.stages._foreground import alone
@@ -46,10 +48,14 @@ class Chat:
 
         screen = Screen(sys.stdin, sys.stdout, sys.stderr)
         screen.note(f"loading {self.model.id} ...")
-        engine = start(self.backend, self.model, job.hub)
+        try:
+            with at_once(job, "loading the model"):
+                engine = start(self.backend, self.model, job.hub)
+        except Interrupted:
+            raise KeyboardInterrupt from None  # who has the terminal next says so
         try:
             dialogue = Dialogue(Conversation(engine, self.template, self.sampling, job.seed), screen)
-            with alone(sys.stdin):
+            with alone(sys.stdin), screen.listening():
                 dialogue.talk()
         finally:
             engine.close()

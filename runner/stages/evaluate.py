@@ -78,13 +78,14 @@ class Evaluate:
         """Answer, score, summarize."""
         from runner.scoring.rewards import Rewards
         from runner.stages import _scores
+        from runner.stages._at_once import at_once
         from runner.stages._scoring import score
 
         speed, file, sources = self._answers(job)
         if speed is None:  # another node than the first
             return Artifact("scores", str(job.folder / _scores.FILE))
         rows = [{**row, "source": sources.get(row["id"], row.get("source", file.name))} for row in _scores.read(file)]
-        with Rewards(self.reward, job.roots, self.max_failed) as rewards:
+        with at_once(job, "scoring"), Rewards(self.reward, job.roots, self.max_failed) as rewards:
             found = score(rewards, rows)
         lines = [_scores.line(row, scores, total) for row, (scores, total) in zip(rows, found, strict=True)]
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -98,13 +99,15 @@ class Evaluate:
         """The answers to score, asked now unless they were given, and the source of each question by its id."""
         from runner.backends import start
         from runner.stages._answers import Asking
+        from runner.stages._at_once import at_once
         from runner.stages._completions import FILE, located, name_of
         from runner.stages._questions import gather
         from runner.stages._shards import asked
 
         if self.completions is not None:
             return {}, located(self.completions), {}
-        questions = gather(self.prompts, [], self.variables, job.seed, job.hub, job.roots)
+        with at_once(job, "reading the questions"):
+            questions = gather(self.prompts, [], self.variables, job.seed, job.hub, job.roots)
         file = job.folder / FILE
         inputs = [self.model.id, self.model.adapter or "", *map(name_of, self.prompts)]
         asking = Asking(self.template, self.sampling, file, self.write_batch_size, self.max_errors, inputs)

@@ -73,12 +73,14 @@ class Infer:
         """Answer, write, count."""
         from runner.backends import start
         from runner.stages._answers import Asking, figures
+        from runner.stages._at_once import at_once
         from runner.stages._completions import FILE, name_of, question_of, read
         from runner.stages._filter import Filter
         from runner.stages._questions import gather
         from runner.stages._shards import asked
 
-        questions = gather(self.prompts, self.questions, self.variables, job.seed, job.hub, job.roots)
+        with at_once(job, "reading the questions"):
+            questions = gather(self.prompts, self.questions, self.variables, job.seed, job.hub, job.roots)
         file = Path(self.result_path).expanduser().resolve() if self.result_path else job.folder / FILE
         with Filter(self.truncated, self.min_reward, self.reward, job.roots) as keep:
             asking = Asking(

@@ -47,6 +47,12 @@ class Merge:
 
     def run(self, job: Job) -> Artifact:
         """Merge, write, read back, compare."""
+        from runner.stages._at_once import at_once
+
+        with at_once(job, "merging"):
+            return self._merged(job)
+
+    def _merged(self, job: Job) -> Artifact:
         from runner.models.agreement import Agreement, answers
         from runner.models.load import load_model, load_tokenizer
         from runner.models.locate import Located, locate

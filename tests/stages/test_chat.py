@@ -163,13 +163,59 @@ def test_at_a_terminal(folder: Path) -> None:
     child.sendintr()
     child.expect("stopped")
     child.expect("<<< ")
-    time.sleep(0.5)  # the prompt is shown a moment before the line is read
-    child.sendintr()
-    child.expect("Ctrl-D or exit leaves")
+    for _ in range(20):  # at once, and again and again
+        child.sendintr()
+        child.expect("Ctrl-D or exit leaves")
+        child.expect("<<< ")
     child.sendeof()
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0
+
+
+EARLY = """
+import signal, sys, threading, time
+from runner.stages._screen import Screen
+screen = Screen(sys.stdin, sys.stdout, sys.stderr)
+def press():  # wakes nobody who waits for a line, as one that came just before
+    time.sleep(0.5)
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+threading.Thread(target=press, daemon=True).start()
+with screen.listening():
+    print("READ", screen.read("<<< "), flush=True)
+    signal.raise_signal(signal.SIGINT)  # between two lines
+    print("READ", screen.read("<<< "), flush=True)
+"""
+
+
+def test_no_ctrl_c_is_lost() -> None:
+    """Neither one just before a line is waited for nor one between two of them; and none ends the chat."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    child = pexpect.spawn(sys.executable, ["-c", EARLY], env=environment, encoding="utf-8", timeout=10)
+    child.expect("<<< ")
+    child.expect("Ctrl-D or exit leaves")
+    child.sendline("one")
+    child.expect("READ one.*Ctrl-D or exit leaves")
+    child.sendline("two")
+    child.expect("READ two")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
+def test_ctrl_c_while_the_model_is_loaded(folder: Path, tmp_path: Path) -> None:
+    """By the command of a user: out at once, with one sentence."""
+    words = ["-m", "runner", "+recipe=chat", f"model={folder}", "backend=transformers"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    child = pexpect.spawn(sys.executable, words, cwd=str(tmp_path), env=environment, encoding="utf-8", timeout=30)
+    child.expect("loading .* \\.\\.\\.")
+    time.sleep(0.3)  # it is at the libraries
+    begun = time.monotonic()
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 130 and time.monotonic() - begun < 2
+    assert "Traceback" not in child.before and child.before.count("stopped") == 1 and "chat: stopped." in child.before
 
 
 GROUP = """

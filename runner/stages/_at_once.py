@@ -1,0 +1,49 @@
+"""Work that Ctrl-C or SIGTERM ends in its middle, as half of it is of no use: loading a model, merging, scoring."""
+
+import contextlib
+import multiprocessing
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from runner.core.errors import Interrupted
+from runner.core.job import Job
+
+
+@contextlib.contextmanager
+def at_once(job: Job, doing: str) -> Iterator[None]:
+    """Until the block ends, a request to stop is an exception where the work stands, and ends what it has started.
+
+    Args:
+        doing: what the sentence says, for example "loading a model".
+
+    Raises:
+        Interrupted: the user asked to stop, before or meanwhile.
+    """
+    asked = job.stopping()
+    before: dict[int, Any] = {}
+
+    def stop(number: int, frame: Any) -> None:
+        nonlocal asked
+        asked = True
+        for process in multiprocessing.active_children():  # engines, replicas, rewards: nobody waits for them any more
+            process.kill()
+        if callable(before[number]):
+            before[number](number, frame)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, stop)
+    try:
+        if not asked:
+            yield
+    except BaseException:
+        if not asked:
+            raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if asked or job.stopping():
+        raise Interrupted(f"{job.name}: stopped while {doing}")
