@@ -43,7 +43,7 @@ def at_once(job: Job, doing: str) -> Iterator[None]:
         if not asked:
             raise
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for known, handler in before.items():
+            signal.signal(known, handler)
     if asked or job.stopping():
         raise Interrupted(f"{job.name}: stopped while {doing}")
