@@ -28,6 +28,7 @@ class Beat(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """After each update."""
         update = state.global_step
+        self.trainer.saver.check()
         self.trainer.end_update()
         control.should_log = self.rhythm.logs(update)
         control.should_evaluate = self._evaluates(update) and not self.trainer.stopping

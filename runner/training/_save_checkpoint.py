@@ -1,66 +1,194 @@
-"""Writing a checkpoint of a running training: aside, by all devices, then finished by the first one."""
+"""Writing a checkpoint of a running training: aside, beside the training where that can be, then finished.
+
+At an update's end weights and optimizer are copied to the CPU's memory, and each device writes what is small: schedule,
+random states, position. The first device writes the rest in a thread while the training goes on, then puts it on the
+disk, takes checksums, marks it and rotates. One checkpoint at a time: the next one waits. A state that is split over
+devices is written by all of them while the training waits, as is one whose copy would not fit into memory; only what
+follows (disk, sums, marker) is then done beside it. What goes wrong is raised at the next update, or at the end.
+"""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from runner.core.errors import StageError
-from runner.training import checkpoints
+from runner.engines import presets
+from runner.training import _snapshot, checkpoints
+from runner.training._background import Background
 
 if TYPE_CHECKING:
     from runner.training._update_trainer import UpdateTrainer
 
+TOKENIZER = ".tokenizer"  # in the side folder, for a moment
 
-def save(trainer: "UpdateTrainer", write: Callable[[], None]) -> None:
-    """Write the state after the last update, and rotate.
 
-    Args:
-        write: Trainer's own writing, into the folder that `trainer.side` names.
+class Saver:
+    """Of one training. place: where Trainer writes, the stage's folder when nothing is being saved."""
 
-    Raises:
-        StageError: the disk refused; checkpoints made before are untouched.
-    """
-    folder, update, first = trainer.job.folder, trainer.state.global_step, trainer.is_world_process_zero()
-    side = folder / checkpoints.SIDE
-    if first:
-        shutil.rmtree(side, ignore_errors=True)
-    _together(trainer)
-    trainer.side = side
-    try:
-        write()
-        _together(trainer)
+    def __init__(self, trainer: "UpdateTrainer") -> None:
+        self.trainer, self.folder = trainer, trainer.job.folder
+        self.place = self.folder
+        self._side = self.folder / checkpoints.SIDE
+        self._background = Background()
+        self._later: list[Callable[[], None]] = []
+        self._copier: _snapshot.Copier | None = None
+        self._tokenizer: dict[str, bytes] = {}
+        self._told = False
+
+    def save(self, write: Callable[[], None]) -> None:
+        """Take the state after the last update, and see that it is written and that old checkpoints go.
+
+        Args:
+            write: Trainer's own saving, into `place`; it comes to `weights` and `optimizer` for what is large.
+
+        Raises:
+            StageError: the disk refused, this time or the last; checkpoints made before are untouched.
+        """
+        update, first = self.trainer.state.global_step, self.trainer.is_world_process_zero()
+        made = self._side / f"{checkpoints.PREFIX}{update}"
+        self._background.wait()
+        with self._disk(update):
+            if first:
+                shutil.rmtree(self._side, ignore_errors=True)
+                made.mkdir(parents=True)
+            self._together()
+            self.place, self._later, self._copier = self._side, [], self._copies()
+            try:
+                write()
+                if self._copier is not None:
+                    self._copier.settle()
+                else:
+                    _do(self._later)
+            finally:
+                self.place, self._copier = self.folder, None
+            self._together()
         if first:
-            checkpoints.finish(side / f"{checkpoints.PREFIX}{update}", folder, _facts(trainer))
-            shutil.rmtree(side)
-            checkpoints.rotate(folder, trainer.settings.save.keep)
-    except Exception as error:
-        if not _of_disk(error):
-            raise
-        free = shutil.disk_usage(folder).free / 2**20 if folder.exists() else 0.0
-        shutil.rmtree(side, ignore_errors=True)
-        raise StageError(
-            f"{folder}: checkpoint {update} cannot be written ({free:.0f} MiB were free): {error}. "
-            "Checkpoints made before are whole: make room and give the same command again."
-        ) from error
-    finally:
-        trainer.side = None
-    _together(trainer)
+            later, facts, keep = self._later, self._facts(), self.trainer.settings.save.keep
+            self._later = []
+            self._background.begin(lambda: self._finish(made, later, facts, keep))
+
+    def _finish(self, made: Path, later: list[Callable[[], None]], facts: dict[str, Any], keep: int) -> None:
+        with self._disk(facts["update"]):
+            _do(later)
+            checkpoints.finish(made, self.folder, facts)
+            shutil.rmtree(self._side)
+            checkpoints.rotate(self.folder, keep)
+
+    def check(self) -> None:
+        """Raise what went wrong beside the training, if anything did."""
+        self._background.check()
+
+    def wait(self) -> None:
+        """Until the last checkpoint is whole, for all devices; raises what went wrong with it."""
+        self._background.wait()
+        self._together()
+
+    def join(self) -> None:
+        """Until nothing is written any more, whatever came of it: on the way out with another error."""
+        self._background.join()
+
+    # What Trainer's saving comes to
+
+    def weights(self, folder: Path, state: Any, write: Callable[[Any], None]) -> None:
+        """Weights, config and tokenizer, by the first device. state: of a model put together from its parts, or None.
+
+        Args:
+            write: Trainer's own way, with a state.
+        """
+        if self._copier is None:
+            self._later.append(lambda: write(state))
+        else:
+            model: Any = self.trainer.model
+            now = model.state_dict()
+            taken = now | self._copier.copy(_snapshot.changing(model, now))
+            self._later.append(lambda: write(taken))
+        self._write_tokenizer(folder)
+
+    def optimizer(self, folder: Path, write: Callable[[], None]) -> None:
+        """Optimizer and schedule. write: Trainer's own way, by all devices."""
+        optimizer: Any = self.trainer.optimizer
+        schedule: Any = self.trainer.lr_scheduler
+        if self.trainer.settings.parallelism.preset not in presets.WHOLE:
+            write()
+        elif self.trainer.args.should_save:
+            state = optimizer.state_dict()
+            taken = state if self._copier is None else self._copier.copy(state)
+            self._later.append(lambda: torch.save(taken, folder / OPTIMIZER_NAME))
+            torch.save(schedule.state_dict(), folder / SCHEDULER_NAME)
+
+    def _write_tokenizer(self, folder: Path) -> None:
+        """It never changes, and takes its time to be put into words: the first checkpoint's files serve the others."""
+        if not self._tokenizer:
+            apart = self._side / TOKENIZER
+            self.trainer.tokenizer.save_pretrained(apart)
+            self._tokenizer = {str(file.relative_to(apart)): file.read_bytes() for file in apart.rglob("*.*")}
+            shutil.rmtree(apart)
+        for name, content in self._tokenizer.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+
+    # The rest
+
+    def _copies(self) -> _snapshot.Copier | None:
+        """What copies the state of this moment; None where it is written while the training waits."""
+        trainer: Any = self.trainer
+        if not trainer.is_world_process_zero() or trainer.settings.parallelism.preset not in presets.WHOLE:
+            return None
+        state = [_snapshot.changing(trainer.model, trainer.model.state_dict())]
+        if not trainer.settings.save.weights_only:
+            state.append(trainer.optimizer.state_dict())
+        if _snapshot.fits(state):
+            return _snapshot.Copier()
+        if not self._told:
+            self._told = True
+            print(
+                "checkpoints: there is no room in memory for a copy of weights and optimizer, so the training waits "
+                "while one is written",
+                flush=True,
+            )
+        return None
+
+    def _facts(self) -> dict[str, Any]:
+        trainer, books, update = self.trainer, self.trainer.books, self.trainer.state.global_step
+        return {
+            "update": update,
+            "of": len(trainer.updates),
+            "resumable": not trainer.settings.save.weights_only,
+            "eval_loss": books.eval_loss if books.evaluated == update else None,
+            "digest": getattr(trainer.updates, "digest", None),
+            "devices": trainer.args.world_size,
+            "preset": trainer.settings.parallelism.preset,
+            "books": books.state(),
+        }
+
+    @contextmanager
+    def _disk(self, update: int) -> Iterator[None]:
+        """Say what the disk refused in one sentence, and leave nothing half written."""
+        try:
+            yield
+        except Exception as error:
+            if not _of_disk(error):
+                raise
+            free = shutil.disk_usage(self.folder).free / 2**20 if self.folder.exists() else 0.0
+            shutil.rmtree(self._side, ignore_errors=True)
+            raise StageError(
+                f"{self.folder}: checkpoint {update} cannot be written ({free:.0f} MiB were free): {error}. "
+                "Checkpoints made before are whole: make room and give the same command again."
+            ) from error
+
+    def _together(self) -> None:
+        if self.trainer.args.world_size > 1:
+            torch.distributed.barrier()
 
 
-def _facts(trainer: "UpdateTrainer") -> dict[str, Any]:
-    books, update = trainer.books, trainer.state.global_step
-    return {
-        "update": update,
-        "of": len(trainer.updates),
-        "resumable": not trainer.settings.save.weights_only,
-        "eval_loss": books.eval_loss if books.evaluated == update else None,
-        "digest": getattr(trainer.updates, "digest", None),
-        "devices": trainer.args.world_size,
-        "preset": trainer.settings.parallelism.preset,
-        "books": books.state(),
-    }
+def _do(later: list[Callable[[], None]]) -> None:
+    while later:
+        later.pop(0)()  # and what it wrote is not kept in memory
 
 
 def _of_disk(error: BaseException | None) -> bool:
@@ -70,8 +198,3 @@ def _of_disk(error: BaseException | None) -> bool:
     known = isinstance(error, OSError) or type(error).__name__ == "SafetensorError"
     torchs = isinstance(error, RuntimeError) and ("write failed" in str(error) or "inline_container" in str(error))
     return known or torchs or _of_disk(error.__context__)
-
-
-def _together(trainer: "UpdateTrainer") -> None:
-    if trainer.args.world_size > 1:
-        torch.distributed.barrier()

@@ -11,6 +11,7 @@ import gc
 import itertools
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from runner.core.errors import StageError
 from runner.core.job import Job
-from runner.training import _save_checkpoint, ledger, pace, schedule, speed
+from runner.training import ledger, pace, schedule, speed
 from runner.training._learner import TrainedModel
 from runner.training._predictions import head_of, predict
 from runner.training._profile import Profile
 from runner.training._random_state import RandomState
+from runner.training._save_checkpoint import Saver
 from runner.training._stopped import Stopped
 from runner.training._update_loader import loader
 from runner.training.algorithm import Algorithm, LiveUpdates, Updates
@@ -49,7 +51,7 @@ class UpdateTrainer(Trainer):
         self.algorithm, self.updates, self.evaluation = algorithm, updates, evaluation
         self.tokenizer, self.settings, self.job, self.books = tokenizer, settings, job, books
         self.stopping = False
-        self.side: Path | None = None  # where a checkpoint is being written
+        self.saver = Saver(self)
         self.begin: RandomState | None = None  # of the update that is running
         self._head = head_of(model)
         self.fuse = False  # the head with the loss
@@ -60,6 +62,8 @@ class UpdateTrainer(Trainer):
         self._item: UpdateBatch | None = None
         self._loss, self._grad_norm = 0.0, 0.0
         self._figures: dict[str, float] = {}
+        self._sums: tuple[list[str], torch.Tensor] = ([], torch.zeros(0))
+        self._told: Mapping[str, float] = {}
         self._mark, self._waited = time.monotonic(), 0.0
 
     # What Trainer asks of its data
@@ -103,7 +107,8 @@ class UpdateTrainer(Trainer):
         self.begin = RandomState() if alone else None
         if isinstance(inputs, int):
             inputs = self._made(inputs, model)
-        model.train()
+        if not model.training:  # setting it again for thousands of modules takes a while
+            model.train()
         self._item = self._cut_now(inputs)
         made = RandomState() if alone else None
         while (shares := self._passes(model, self._item)) is None:
@@ -111,10 +116,15 @@ class UpdateTrainer(Trainer):
             made.restore()
             self._item = self._smaller(model, self._item)
         self.begin = None
-        sums = self._over_devices(shares, stop=self.job.stopping())
+        self._sums, self._told = self._over_devices(shares, stop=self.job.stopping()), inputs.figures
+        return self._sums[1].new_zeros((), dtype=torch.float32)  # Trainer's own sum of losses is not told
+
+    def _settle(self) -> None:
+        """Wait for the update's sums: as late as can be, so that the clipping is queued while the GPU is busy."""
+        names, sent = self._sums
+        sums = dict(zip(names, sent.tolist(), strict=True))
         self.stopping = sums.pop("stop") > 0
-        self._loss, self._figures = sums.pop("loss"), {**sums, "data_seconds": self._waited, **inputs.figures}
-        return torch.tensor(self._loss, device=self.args.device)
+        self._loss, self._figures = sums.pop("loss"), {**sums, "data_seconds": self._waited, **self._told}
 
     def _passes(self, model: Any, item: UpdateBatch) -> list[dict[str, torch.Tensor]] | None:
         """What each micro-batch adds to the loss and the figures; None when a device alone ran out of memory."""
@@ -197,22 +207,24 @@ class UpdateTrainer(Trainer):
         loss, figures = self.algorithm.loss(predict(model, self._head, micro, temperature, self.fuse), micro, totals)
         return {"loss": loss, **figures}
 
-    def _over_devices(self, shares: list[dict[str, torch.Tensor]], **more: float) -> dict[str, float]:
-        """Sums of all micro-batches on all devices, in one exchange."""
+    def _over_devices(self, shares: list[dict[str, torch.Tensor]], **more: float) -> tuple[list[str], torch.Tensor]:
+        """Sums of all micro-batches on all devices, in one exchange: names and values, not waited for."""
         shares = shares or [{"loss": torch.zeros((), device=self.args.device)}]  # an update without a gradient
         names = list(shares[0])
         sums = [torch.stack([share[name].double() for share in shares]).sum() for name in names]
         sent = torch.stack([*sums, *(sums[0].new_tensor(value) for value in more.values())])
         if self.args.world_size > 1:
             torch.distributed.all_reduce(sent)
-        return dict(zip([*names, *more], sent.tolist(), strict=True))
+        return [*names, *more], sent
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float:
         """The norm of the update's gradient; without a finite one, or a finite loss, the update is skipped."""
-        if self._item is not None and not self._item.micros:  # an engine would tell an old norm or none
+        empty = self._item is not None and not self._item.micros  # an engine would tell an old norm or none
+        found = 0.0 if empty else super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
+        self._settle()
+        if empty:
             self._grad_norm = 0.0
             return 0.0
-        found = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
         skipped = self.accelerator.optimizer_step_was_skipped  # by an engine that has stepped already
         self._grad_norm = math.nan if skipped or found is None else float(found)
         if not (math.isfinite(self._grad_norm) and math.isfinite(self._loss)):
@@ -278,21 +290,23 @@ class UpdateTrainer(Trainer):
         self.control = self.callback_handler.on_log(self.args, self.state, self.control, numbers)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """The loss on the rows kept aside, through the loss of training."""
+        """The loss on the rows kept aside, through the loss of training, and what else an evaluation tells."""
         assert self.evaluation is not None
         start = time.monotonic()
         self.evaluation.begin(TrainedModel(self, self.model_wrapped, self._head))
         self.model_wrapped.eval()
         shares = []
         with torch.no_grad():
-            for micro in self.evaluation:
+            for micro in self.evaluation if self.evaluation.losses else ():
                 if self.args.world_size == 1 and self.job.stopping():
                     raise Stopped
                 shares.append(self._share(self.model_wrapped, micro, self.evaluation.totals))
-        sums = {f"eval_{name}": value for name, value in self._over_devices(shares).items()}
+        names, sent = self._over_devices(shares) if self.evaluation.losses else ([], torch.zeros(0))
+        sums = {f"eval_{name}": value for name, value in zip(names, sent.tolist(), strict=True)}
         own = {name: value for name, value in sums.items() if name != "eval_loss"}
-        self.books.evaluation(self.state.global_step, sums["eval_loss"], own)
-        line = {"update": self.state.global_step, "epoch": round(self.state.epoch or 0.0, 6), **sums}
+        own |= self.evaluation.judged
+        self.books.evaluation(self.state.global_step, sums.get("eval_loss"), own)
+        line = {"update": self.state.global_step, "epoch": round(self.state.epoch or 0.0, 6), **sums, **own}
         self._tell({**line, **self.evaluation.figures, "eval_seconds": round(time.monotonic() - start, 3)})
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, sums)
         return sums
@@ -300,13 +314,19 @@ class UpdateTrainer(Trainer):
     # Checkpoints
 
     def _get_output_dir(self, trial: Any) -> str:
-        return str(self.side or self.job.folder)
+        return str(self.saver.place)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        _save_checkpoint.save(self, lambda: super(UpdateTrainer, self)._save_checkpoint(model, trial))
+        self.saver.save(lambda: super(UpdateTrainer, self)._save_checkpoint(model, trial))
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        super()._save(output_dir, state_dict)
-        if self.args.should_save and output_dir is not None:
-            self.tokenizer.save_pretrained(output_dir)
-            (Path(output_dir) / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing here reads
+        if self.args.should_save:
+            self.saver.weights(Path(str(output_dir)), state_dict, lambda state: self._write_weights(output_dir, state))
+
+    def _write_weights(self, output_dir: str | None, state: Any) -> None:
+        super()._save(output_dir, state)
+        (Path(str(output_dir)) / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing here reads
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        write = super()._save_optimizer_and_scheduler
+        self.saver.optimizer(Path(output_dir), lambda: write(output_dir))

@@ -139,14 +139,12 @@ def _resume(trainer: "UpdateTrainer", job: Job, books: ledger.Ledger) -> checkpo
 
 
 def _run(trainer: "UpdateTrainer", start: checkpoints.Checkpoint | None) -> None:
-    from runner.training._stopped import Stopped
-
-    stopped = False
     try:
-        trainer.train(resume_from_checkpoint=str(start.folder) if start else None)
-    except Stopped:
-        stopped = True
-        _save_dropped(trainer)
+        stopped = _until_stopped(trainer, start)
+    except BaseException:
+        trainer.saver.join()  # a checkpoint that is being written becomes whole before this error is told
+        raise
+    trainer.saver.wait()
     if stopped or trainer.stopping:
         done, total = trainer.state.global_step, len(trainer.updates)
         raise Interrupted(
@@ -154,11 +152,24 @@ def _run(trainer: "UpdateTrainer", start: checkpoints.Checkpoint | None) -> None
         )
 
 
+def _until_stopped(trainer: "UpdateTrainer", start: checkpoints.Checkpoint | None) -> bool:
+    """Train to the end; whether an update, or an evaluation, was dropped because of a stop."""
+    from runner.training._stopped import Stopped
+
+    try:
+        trainer.train(resume_from_checkpoint=str(start.folder) if start else None)
+    except Stopped:
+        _save_dropped(trainer)
+        return True
+    return False
+
+
 def _save_dropped(trainer: "UpdateTrainer") -> None:
     """The state after the last whole update, when the one after it, or an evaluation, was dropped."""
     update = trainer.state.global_step
     if trainer.begin is not None:
         trainer.begin.restore()
+    trainer.saver.wait()
     here = trainer.job.folder / f"{checkpoints.PREFIX}{update}"
     if update and checkpoints.read(here) is None:
         trainer._save_checkpoint(trainer.model_wrapped, None)
