@@ -46,7 +46,7 @@ def preflight(plan: Plan, step: Step, model: Model, count: int | None, output: P
 
     stage, recipe = step.stage, plan.recipe
     located = locate(model, recipe.hub)
-    held = prompts(
+    held, _ = prompts(
         load_tokenizer(located), stage.mix, stage.template, limit=stage.max_length,
         room=room(located, stage.sampling.max_new_tokens), seed=recipe.seed, hub=recipe.hub, places=plan.places,
         max_dropped=1.0,

@@ -28,7 +28,7 @@ def curve(metrics: Path, picture: Path, title: str = "", what: str = "loss") -> 
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-    evaluated = [line for line in lines if what == "loss" and line.get("eval_loss") is not None]
+    evaluated = [line for line in lines if line.get(f"eval_{what}") is not None]
     _figures(above, trained, evaluated, title, what)
     below.plot([line["update"] for line in trained], [line["lr"] for line in trained], color="tab:gray")
     below.set(xlabel="update", ylabel="learning rate", ylim=(0, None))
@@ -46,10 +46,13 @@ def _figures(
     marker = "." if len(trained) <= 40 else ""
     axes.plot(updates, values, marker=marker, color="tab:blue", label=f"training, last {values[-1]:.3g}")
     if evaluated:
-        best = min(evaluated, key=lambda line: line["eval_loss"])
-        places, values = [line["update"] for line in evaluated], [line["eval_loss"] for line in evaluated]
-        label = f"evaluation, best {best['eval_loss']:.3g} at update {best['update']}"
+        name = f"eval_{what}"
+        best = (max if what == "reward" else min)(evaluated, key=lambda line: line[name])
+        places, values = [line["update"] for line in evaluated], [line[name] for line in evaluated]
+        label = f"evaluation, best {best[name]:.3g} at update {best['update']}"
         axes.plot(places, values, marker="o", markersize=4, color="tab:orange", label=label)
+        bounds = [[line.get(f"{name}_{end}", line[name]) for line in evaluated] for end in ("low", "high")]
+        axes.fill_between(places, *bounds, color="tab:orange", alpha=0.15, linewidth=0)
     axes.set(ylabel=what, title=title)
     axes.grid(alpha=0.3)
     axes.legend()

@@ -5,8 +5,8 @@ are those that the chat template refuses; too many of them end the stage.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,25 @@ from runner.rollouts.answers import Prompt
 from runner.stages._questions import as_row, asked, named
 
 
+@dataclass(frozen=True)
+class Limit:
+    """Tokens that a prompt may have, and what says so."""
+
+    tokens: int
+    told: str
+
+
 def prompts(
     tokenizer: Any, given: Mix, template: Template, *, limit: int | None, room: int, seed: int, hub: str,
     places: Sequence[Path], max_dropped: float, folder: Path | None = None,
     answered: bool = False,
-) -> list[Prompt]:  # fmt: skip
-    """Read and render the prompts of a mix.
+) -> tuple[list[Prompt], list[Prompt]]:  # fmt: skip
+    """Read and render the prompts of a mix: those to learn from, and those kept aside (mix.validation).
 
     Args:
         limit: tokens that a prompt may have. room: tokens that the model's context leaves for a prompt.
-        folder: where `dropped.jsonl` is written, if anywhere. answered: whether a row needs an answer of its own.
+        folder: where `dropped.jsonl` is written, if anywhere. answered: whether a row to
+            learn from needs an answer of its own.
 
     Raises:
         DataError: too many prompts are lost, or none is left.
@@ -40,19 +49,37 @@ def prompts(
     read = mix.load(given, seed, hub, places)
     print(*read.told, sep="\n", end="\n" if read.told else "", flush=True)
     lost = list(read.dropped)
-    held = named([asked(example) for example in read.train], read.train)
-    made: list[Prompt] = []
+    most = room if limit is None else min(limit, room)
+    told = "max_length" if most == limit else "what the model's context leaves beside an answer"
     own = _answers(tokenizer, read.train, template, places) if answered else {}
-    for place, (example, question) in enumerate(zip(read.train, held, strict=True)):
+    made = _rendered(tokenizer, read.train, template, Limit(most, told), own, lost)
+    aside = _rendered(tokenizer, read.validation, template, Limit(most, told), {}, lost)
+    if folder is not None:
+        dropped.write(folder, lost)
+    total = len({(example.source, example.row) for part in (read.train, read.validation) for example in part})
+    dropped.refuse_many(list(dict.fromkeys(lost)), total + len(read.dropped), max_dropped)
+    if not made:
+        raise DataError("mix: there is no prompt in it. Give datasets with rows: mix.datasets=[rows.jsonl].")
+    for reason, count in dropped.by_reason(lost).items():
+        print(f"dropped: {count} prompts, {reason}", flush=True)
+    return made, aside
+
+
+def _rendered(
+    tokenizer: Any, examples: Sequence[Example], template: Template, limit: Limit, own: Mapping[int, Encoded | Dropped],
+    lost: list[Dropped],
+) -> list[Prompt]:  # fmt: skip
+    """The prompts of some rows; what is no prompt goes to `lost`. own: the answers of rows, by their place."""
+    made: list[Prompt] = []
+    held = named([asked(example) for example in examples], examples)
+    for place, (example, question) in enumerate(zip(examples, held, strict=True)):
         try:
             found = _completion.prompt(tokenizer, question.messages, template, question.tools)
         except Refused as error:
             lost.append(Dropped(example.source, example.row, "the chat template refuses it", error.reason))
             continue
-        most = room if limit is None else min(limit, room)
-        if len(found.ids) > most:
-            told = "max_length" if most == limit else "what the model's context leaves beside an answer"
-            lost.append(_too_long(example, told, len(found.ids), most))
+        if len(found.ids) > limit.tokens:
+            lost.append(_too_long(example, limit.told, len(found.ids), limit.tokens))
             continue
         answer = own.get(place)
         if isinstance(answer, Dropped):
@@ -61,16 +88,6 @@ def prompts(
         rows = tuple(as_row(message) for message in question.messages)
         known = (question.id, example.source, example.row, rows, question.columns)
         made.append(Prompt(*known, found.text, found.ids, found.head, found.prefix, answer))
-    if read.validation:
-        print(f"{len(read.validation)} rows are kept aside (mix.validation), which this stage does not use", flush=True)
-    if folder is not None:
-        dropped.write(folder, lost)
-    total = len({(example.source, example.row) for example in read.train}) + len(read.dropped)
-    dropped.refuse_many(list(dict.fromkeys(lost)), total, max_dropped)
-    if not made:
-        raise DataError("mix: there is no prompt in it. Give datasets with rows: mix.datasets=[rows.jsonl].")
-    for reason, count in dropped.by_reason(lost).items():
-        print(f"dropped: {count} prompts, {reason}", flush=True)
     return made
 
 

@@ -9,10 +9,11 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from annotated_types import Gt, Interval
+from annotated_types import Ge, Gt, Interval
 
 from runner.core.artifact import Artifact
 from runner.core.errors import ConfigError, Interrupted
@@ -23,6 +24,7 @@ from runner.core.specs import (
     Batch,
     Count,
     Data,
+    Eval,
     Log,
     Mix,
     Model,
@@ -39,6 +41,7 @@ from runner.stages._device import first, seed
 
 if TYPE_CHECKING:
     from runner.rollouts.answers import Prompt
+    from runner.rollouts.held_out import HeldOut
     from runner.rollouts.sampler import Sampler
     from runner.rollouts.schedule import Schedule
     from runner.rollouts.updates import RolloutUpdates, Rules
@@ -62,6 +65,11 @@ class Sampled:
     offload_model, offload_optimizer: leave the GPU while vLLM samples (weights that are split over devices stay).
     server: address of a vLLM server on other GPUs, such as http://host:8000, that samples instead
     (rollouts/_server.py); group_port: where the weights are sent.
+
+    eval: prompts of mix.validation are answered at this rhythm and after the last update (rollouts/held_out.py).
+    eval_temperature: 0 is greedy, the default: an answer then hangs on nothing but the weights, so that one a prompt
+    compares checkpoints, in all engines. Models that think repeat themselves when greedy: give them the temperature
+    that they are made for; all else of `sampling` holds. num_generations_eval: answers to each.
     """
 
     model: Model
@@ -73,6 +81,7 @@ class Sampled:
     epochs: Annotated[float, Gt(0)] = 1.0
     max_updates: Count | None = None
     optim: Optim = dataclasses.field(default_factory=Optim)
+    eval: Eval = dataclasses.field(default_factory=Eval)
     save: Save = dataclasses.field(default_factory=Save)
     log: Log = dataclasses.field(default_factory=Log)
     data: Data = dataclasses.field(default_factory=Data)
@@ -87,6 +96,8 @@ class Sampled:
     num_iterations: Count = 1
     disable_dropout: bool = True
     max_idle: Count = 50
+    eval_temperature: Annotated[float, Ge(0)] = 0.0
+    num_generations_eval: Count = 1
     sampler_timeout: Annotated[Annotated[float, Gt(0)], EXECUTION] = 1800.0
     server: Annotated[str | None, EXECUTION] = None
     group_port: Annotated[Annotated[int, Interval(ge=1, le=65535)], EXECUTION] = 51216
@@ -99,6 +110,7 @@ class Sampled:
     rates: ClassVar[tuple[float, float]] = (1e-5, 1e-6)  # optim.lr when it is not given: of adapters, of full weights
     compares: ClassVar[bool] = True  # answers by their rewards
     groups: ClassVar[bool] = True  # of answers to a prompt, against each other
+    losses: ClassVar[bool] = False  # whether the loss on answers kept aside tells how good the model is
 
     @property
     def own_share(self) -> float:
@@ -147,6 +159,22 @@ class Sampled:
         each = self.updates_per_rollout * self.num_iterations
         drawn = self.updates_per_rollout * answers
         yield f"rollout  {drawn} completions by one state of the weights, for {each} update{'s' if each > 1 else ''}"
+        yield from self._evaluations()
+
+    def _evaluations(self) -> Iterator[str]:
+        aside = self.mix.validation
+        if not (aside.rows or aside.fraction or aside.datasets):
+            return
+        what = f"{aside.rows} prompts" if aside.rows else f"{aside.fraction:.3g} of the prompts"
+        if aside.datasets:
+            more = "the prompts of mix.validation.datasets"
+            what = f"{what} and {more}" if aside.rows or aside.fraction else more
+        most = f", at most {self.eval.max_rows}" if self.eval.max_rows else ""
+        how = "greedy" if self.eval_temperature == 0 else f"temperature {self.eval_temperature:g}"
+        when = f"every {self.eval.every} updates and after the last" if self.eval.every else "after the last update"
+        if self.eval.every and self.max_updates:
+            when += f", {-(-self.max_updates // self.eval.every)} times"
+        yield f"evaluate {what}{most} x {self.num_generations_eval}, {how}, {when}"
 
     def check(self, roots: Sequence[Path], key: str) -> None:
         """Refuse models, data and rewards that are not there, and keys that contradict each other."""
@@ -176,6 +204,11 @@ class Sampled:
                 f"{key}.num_generations", f"{self.num_generations} answer to a prompt has nothing to be compared with",
                 "Take at least 2.",
             )  # fmt: skip
+        if self.num_generations_eval > 1 and self.eval_temperature == 0:
+            raise ConfigError(
+                f"{key}.num_generations_eval", f"{self.num_generations_eval} greedy answers are all the same",
+                f"Say {key}.eval_temperature, above 0.",
+            )  # fmt: skip
 
     def _check_rewards(self, roots: Sequence[Path], key: str) -> None:
         from runner.scoring.arguments import check as check_rewards
@@ -183,8 +216,11 @@ class Sampled:
 
         if self.compares and not self.reward:
             raise ConfigError(f"{key}.reward", "none, and nothing says which answers are good", "reward=[accuracy].")
-        columns = columns_of(self.mix.datasets, roots, self.hub, f"{key}.mix.datasets")
-        check_rewards(self.reward, roots, f"{key}.reward", columns)
+        aside = self.mix.validation.datasets
+        for entries, where in ((self.mix.datasets, "datasets"), (aside, "validation.datasets")):
+            if entries:
+                columns = columns_of(entries, roots, self.hub, f"{key}.mix.{where}")
+                check_rewards(self.reward, roots, f"{key}.reward", columns)
 
     def run(self, job: Job) -> Artifact:
         """Read the prompts, train, draw."""
@@ -196,6 +232,7 @@ class Sampled:
         from runner.models.tune import tune
         from runner.report.curve import curve
         from runner.rollouts.choose import ready
+        from runner.rollouts.draw import Drawing
         from runner.rollouts.store import FOLDER
         from runner.scoring.rewards import Rewards
         from runner.training.ledger import FILE
@@ -206,21 +243,23 @@ class Sampled:
         gpu = torch.cuda.is_available()
         located = locate(self.model, job.hub)
         tokenizer = load_tokenizer(located)
-        prompts = self._prompts(tokenizer, located, job)
+        prompts, aside = self._prompts(tokenizer, located, job)
         kind = precision(self.model, self.train_type, gpu)
         schedule = self._schedule(len(prompts), job)
         seed(job.seed)
         model = tune(load_model(located, kind.model, self.train_type), self.train_type)
         if self.disable_dropout:
             without_dropout(model)
-        longest = max(len(prompt.ids) for prompt in prompts)
+        longest = max(len(prompt.ids) for prompt in (*prompts, *aside))
         prepared = self.prepare(model)
         algorithm = self.algorithm(tokenizer, job.hub, prepared)
         sampler = self._sampler(tokenizer, located, longest, job)
         with Rewards(self.reward, job.roots) as rewards:
             rules = self.rules(sampler, self.reference(located))
-            updates = self._updates(prompts, schedule, rewards, algorithm, rules, sampler, job)
-            work = Work(schedule.total, self._cutting(gpu), updates, extent=self._extent(prompts, schedule.total))
+            drawing = Drawing(prompts, sampler, rewards, self.num_generations, job.seed, self.own_share)
+            updates = self._updates(drawing, schedule, algorithm, rules, job)
+            held_out = self._held_out(replace(drawing, prompts=aside), algorithm, rules, job) if aside else None
+            work = Work(schedule.total, self._cutting(gpu), updates, held_out, self._extent(prompts, schedule.total))
             try:
                 made = train(
                     model=model, tokenizer=tokenizer, algorithm=algorithm, work=work,
@@ -236,10 +275,10 @@ class Sampled:
         metrics = {**_rewards(job.folder / FILE), **made.metrics}
         return Artifact(self.produces(), str(folder), base=located.name, metrics=metrics)
 
-    def _prompts(self, tokenizer: Any, located: Any, job: Job) -> "list[Prompt]":
+    def _prompts(self, tokenizer: Any, located: Any, job: Job) -> "tuple[list[Prompt], list[Prompt]]":
         from runner.stages._prompts import prompts, room
 
-        made = prompts(
+        made, aside = prompts(
             tokenizer, self.mix, self.template, limit=self.max_length,
             room=room(located, self.sampling.max_new_tokens), seed=job.seed,
             hub=job.hub, places=job.roots, max_dropped=self.data.max_dropped, folder=job.folder if first() else None,
@@ -247,7 +286,9 @@ class Sampled:
         )  # fmt: skip
         if job.stopping():
             raise Interrupted(f"{job.name}: stopped before the first update. The same command begins anew.")
-        return made
+        if first() and self.eval.every and not aside:
+            print("nothing is kept aside for evaluation (mix.validation), so eval.every does nothing", flush=True)
+        return made, aside[: self.eval.max_rows]
 
     def _schedule(self, count: int, job: Job) -> "Schedule":
         from runner.rollouts.schedule import Schedule
@@ -287,18 +328,14 @@ class Sampled:
         update = self.prompts_per_update * self.num_generations * typical
         return Extent(updates * update, max(lengths) + answer, typical, update)
 
-    def _updates(
-        self, prompts: Any, schedule: Any, rewards: Any, algorithm: Any, rules: Any, sampler: Any, job: Job
-    ) -> Any:
+    def _updates(self, drawing: Any, schedule: Any, algorithm: Any, rules: Any, job: Job) -> Any:
         """Makes the updates of a device once it is known which."""
         from runner.rollouts.alerts import Alerts
-        from runner.rollouts.draw import Drawing
         from runner.rollouts.say import say
         from runner.rollouts.store import Store
         from runner.rollouts.updates import RolloutUpdates
 
         def updates(cutting: "Cutting") -> "RolloutUpdates":
-            drawing = Drawing(prompts, sampler, rewards, self.num_generations, job.seed, self.own_share)
             alerts = Alerts(self.sampling.max_new_tokens, say(job.folder))
             return RolloutUpdates(
                 schedule, drawing, rules, algorithm, cutting, Store(job.folder, job.fingerprint), alerts,
@@ -307,12 +344,26 @@ class Sampled:
 
         return updates
 
+    def _held_out(self, drawing: Any, algorithm: Any, rules: Any, job: Job) -> Any:
+        """Makes the evaluation of a device."""
+        from runner.rollouts.choose import neutral
+        from runner.rollouts.held_out import HeldOut
+
+        sampling = replace(neutral(self.sampling), temperature=self.eval_temperature, logprobs=False)
+        asking = replace(drawing, num_generations=self.num_generations_eval, own_share=1.0, sampling=sampling)
+
+        def held_out(cutting: "Cutting") -> "HeldOut":
+            chosen = replace(cutting, budget=self.eval.batch_tokens or cutting.budget)
+            return HeldOut(asking, job.folder, algorithm, chosen, losses=self.losses, first=first())
+
+        return held_out
+
     def _settings(self, autocast: bool) -> "Settings":
         from runner.training.settings import Settings
 
         rate = self.optim.lr or self.rates[self.produces() != "adapter"]
         return Settings(
-            rate, self.optim, save=self.save, log=self.log, data=self.data, autocast=autocast,
+            rate, self.optim, self.eval, self.save, self.log, self.data, autocast=autocast,
             parallelism=self.parallelism, batch=self._batch(), compile=self.model.compile,
         )  # fmt: skip
 
@@ -328,7 +379,7 @@ class Sampled:
         share = float(self.backend.engine.get("gpu_memory_utilization", UTILIZATION))
         left = total - (ASLEEP if self.sleep_level else share * total)
         most = left if self.batch.memory_gib is None else min(left, self.batch.memory_gib)
-        return dataclasses.replace(self.batch, memory_gib=max(most, 1.0))
+        return replace(self.batch, memory_gib=max(most, 1.0))
 
 
 def _rewards(file: Path) -> dict[str, Any]:

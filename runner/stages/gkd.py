@@ -38,6 +38,7 @@ class Gkd(Sampled):
     }
     rates: ClassVar[tuple[float, float]] = (1e-4, 1e-5)
     compares: ClassVar[bool] = False
+    losses: ClassVar[bool] = True
 
     def check(self, roots: Sequence[Path], key: str) -> None:
         """See `Sampled.check`; a teacher that is not there."""

@@ -159,7 +159,7 @@ class Saver:
             "update": update,
             "of": len(trainer.updates),
             "resumable": not trainer.settings.save.weights_only,
-            "eval_loss": books.eval_loss if books.evaluated == update else None,
+            **books.judged(update),
             "digest": getattr(trainer.updates, "digest", None),
             "devices": trainer.args.world_size,
             "preset": trainer.settings.parallelism.preset,

@@ -6,6 +6,7 @@ written last and the folder gets its name. A folder without a marker, or whose f
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -126,9 +127,16 @@ def complete(folder: Path) -> Iterator[Checkpoint]:
 
 
 def best(folder: Path) -> Checkpoint | None:
-    """The checkpoint of the lowest evaluation loss, the newer of equals."""
-    scored = [found for found in complete(folder) if found.facts.get("eval_loss") is not None]
-    return min(scored, key=lambda found: (found.facts["eval_loss"], -found.update), default=None)
+    """The checkpoint of the best evaluation, the newer of equals."""
+    scored = [(place, found) for found in complete(folder) if (place := standing(found.facts)) is not None]
+    return min(scored, key=lambda pair: (pair[0], -pair[1].update), default=(None, None))[1]
+
+
+def standing(told: Mapping[str, Any]) -> float | None:
+    """How good an evaluation is, lower is better: the mean reward turned round where there is one, else the loss."""
+    reward, loss = told.get("eval_reward"), told.get("eval_loss")
+    found = loss if reward is None else -reward
+    return found if found is not None and math.isfinite(found) else None
 
 
 def rotate(folder: Path, keep: int) -> None:

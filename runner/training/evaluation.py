@@ -19,7 +19,9 @@ def first_rows(kept: Encodings, most: int | None) -> Encodings:
 
 
 class Evaluation:
-    """All rows kept aside as one device sees them, micro-batch by micro-batch."""
+    """All rows kept aside as one device sees them, micro-batch by micro-batch. losses: whether their loss is told."""
+
+    losses = True
 
     def __init__(
         self, sequences: Sequence[Encoded], rows: Sequence[int], algorithm: Algorithm, cutting: Cutting
@@ -51,6 +53,11 @@ class Evaluation:
         for micro in self._part:
             chosen = [self.sequences[i] for i in micro.sequences]
             yield collate(chosen, micro.sequences, self.cutting.packed, micro.filler)
+
+    @property
+    def judged(self) -> Mapping[str, float]:
+        """What else says how good the model is; `eval_reward` then decides which checkpoint is the best."""
+        return {}
 
     @property
     def figures(self) -> dict[str, int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.artifact import write_whole
+from runner.training.checkpoints import standing
 from runner.training.planned import Size
 
 FILE = "metrics.jsonl"
@@ -58,7 +59,7 @@ class Ledger:
     """Books of one training in a stage's folder.
 
     skipped: updates (from 1) whose loss or gradient was not finite. evaluated: the update last evaluated.
-    eval_loss, eval_figures: of that evaluation. best: the update and loss of the lowest one.
+    eval_loss, eval_figures: of that evaluation. best: the update of the best one, and its figure.
     """
 
     folder: Path
@@ -96,11 +97,24 @@ class Ledger:
             **{name: value / sums.counted for name, value in sums.figures.items()},
         }
 
-    def evaluation(self, update: int, loss: float, figures: Mapping[str, float]) -> None:
-        """Note an evaluation. figures: the algorithm's own."""
+    def evaluation(self, update: int, loss: float | None, figures: Mapping[str, float]) -> None:
+        """Note an evaluation. figures: the algorithm's own, and of answers that were scored."""
         self.evaluated, self.eval_loss, self.eval_figures = update, loss, dict(figures)
-        if math.isfinite(loss) and (self.best is None or loss < self.best[1]):
-            self.best = (update, loss)
+        told = self.judged(update)
+        place = standing(told)
+        before = None if self.best is None else standing({self.judge: self.best[1]})
+        if place is not None and (before is None or place < before):
+            self.best = (update, told[self.judge])
+
+    @property
+    def judge(self) -> str:
+        """The figure by which evaluations are compared."""
+        return "eval_reward" if "eval_reward" in self.eval_figures else "eval_loss"
+
+    def judged(self, update: int) -> dict[str, Any]:
+        """That figure of an update; None when it was not evaluated."""
+        found = {"eval_loss": self.eval_loss, **self.eval_figures}[self.judge]
+        return {self.judge: found if self.evaluated == update else None}
 
     def in_a_row(self) -> int:
         """How many of the last updates were skipped one after the other."""

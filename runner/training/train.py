@@ -180,7 +180,8 @@ def _metrics(books: ledger.Ledger, folder: Path) -> dict[str, Any]:
     whole, leading = books.whole, checkpoints.best(folder)
     made: dict[str, Any] = {"loss": books.final_loss}
     if books.eval_loss is not None:
-        made |= {"eval_loss": books.eval_loss, **books.eval_figures}
+        made["eval_loss"] = books.eval_loss
+    made |= books.eval_figures
     made |= {
         "mean_loss": whole.loss,
         "updates": whole.updates,
@@ -194,7 +195,7 @@ def _metrics(books: ledger.Ledger, folder: Path) -> dict[str, Any]:
         "skipped_updates": len(books.skipped),
     }
     if books.best is not None:
-        made |= {"best_update": books.best[0], "best_eval_loss": books.best[1]}
+        made |= {"best_update": books.best[0], f"best_{books.judge}": books.best[1]}
     if leading is not None:
         made["best_checkpoint"] = str(leading.folder)
     return made

@@ -46,9 +46,20 @@ KEYS: dict[str, Any] = {
 def rows(folder: Path, count: int = 12) -> Path:
     """Prompts in a file."""
     file = folder / "rows.jsonl"
-    talks = [{"messages": [{"role": "user", "content": f"say {n}"}], "number": n} for n in range(count)]
-    file.write_text("".join(json.dumps(talk) + "\n" for talk in talks))
+    file.write_text("".join(json.dumps(talk(n)) + "\n" for n in range(count)))
     return file
+
+
+def aside(folder: Path, every: int = 4, count: int = 3, **keys: Any) -> dict[str, Any]:
+    """Prompts in another file, kept aside for evaluation; the keys of a stage that evaluates."""
+    (folder / "aside.jsonl").write_text("".join(json.dumps(talk(100 + n)) + "\n" for n in range(count)))
+    sets = {"datasets": [str(folder / "rows.jsonl")], "validation": {"datasets": [str(folder / "aside.jsonl")]}}
+    return {"mix": sets, "eval": {"every": every}, **keys}
+
+
+def talk(number: int) -> dict[str, Any]:
+    """A row."""
+    return {"messages": [{"role": "user", "content": f"say {number}"}], "number": number}
 
 
 def plugin(folder: Path, text: str = REWARD, name: str = "letters") -> None:
@@ -84,7 +95,7 @@ def main(folder: Path, model: Path, out: Path, event: str, update: int, rank: in
     job = Job("train", out, out, roots=(folder,), fingerprint="same", progress=trap, stopping=trap.stop.is_set)
     try:
         more = {"parallelism": {"preset": "ddp", "gpus": world}} if world > 1 else {}
-        stage(folder, model, **more).run(job)
+        stage(folder, model, **more, **aside(folder)).run(job)
     except RunnerError as error:
         print(error, flush=True)
         sys.exit(error.exit_code)
@@ -114,6 +125,12 @@ def made(out: Path) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
         [json.loads(line) for line in (out / name).read_text().splitlines()]
         for name in ("completions.jsonl", "metrics.jsonl")
     ]
-    clock = ("seconds", "data_seconds", "tokens_per_s", "memory_gib", "mfu")
+    clock = ("seconds", "eval_seconds", "data_seconds", "tokens_per_s", "memory_gib", "mfu")
     kept = [[{k: v for k, v in one.items() if not k.startswith(clock)} for one in part] for part in lines]
     return digest, [{**one, "id": Path(one["id"]).name} for one in kept[0]], kept[1]
+
+
+def evaluations(out: Path) -> list[dict[str, Any]]:
+    """The answers to prompts kept aside, without what the clock says."""
+    lines = [json.loads(line) for line in (out / "evaluations.jsonl").read_text().splitlines()]
+    return [{**one, "id": Path(one["id"]).name, "seconds": 0} for one in lines]

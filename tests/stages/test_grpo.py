@@ -9,7 +9,7 @@ import pytest
 from runner.core.errors import ConfigError, DataError, StageError
 from runner.core.job import Job
 from tests.rollouts import run_sampled
-from tests.rollouts.run_sampled import made, plugin, rows, run, stage
+from tests.rollouts.run_sampled import aside, evaluations, made, plugin, rows, run, stage
 from tests.tiny import tiny_model
 from tests.training.small import Silent
 
@@ -66,7 +66,7 @@ def whole(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     rows(folder)
     plugin(folder)
     assert run(folder, base, folder / "out") == 0, (folder / "out/log").read_text()
-    return made(folder / "out")
+    return (*made(folder / "out"), evaluations(folder / "out"))
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,12 @@ def whole(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("kill", 5),  # in the middle of the updates of a rollout; the checkpoint is of another one
         ("kill", 3),  # the checkpoint of update 3 is not written yet
         ("kill while saving", 6),
+        ("stop", 4),  # in an evaluation, which the next start makes up for
         ("stop", 7),
         ("stop", 8),  # at the end of a rollout
-        ("in a rollout", 2),  # the second rollout is sampled and not scored
-        ("in a rollout", 3),
+        ("in a rollout", 2),  # the first evaluation's answers are sampled and not scored
+        ("in a rollout", 3),  # the second rollout's
+        ("in a rollout", 5),
     ],
 )
 def test_stopped_and_resumed_is_as_never_stopped(base: Path, place: Path, whole: Any, event: str, update: int) -> None:
@@ -91,16 +93,69 @@ def test_stopped_and_resumed_is_as_never_stopped(base: Path, place: Path, whole:
     assert answers == whole[1]
     assert lines == whole[2]
     assert digest == whole[0]
+    assert evaluations(place / "out") == whole[3]
 
 
 def test_two_devices_learn_what_one_does(base: Path, place: Path, whole: Any) -> None:
     """Each samples and scores a part of the answers; all answers and figures are those of one device."""
     assert run(place, base, place / "out", world=2) == 0, (place / "out/log").read_text()
     _, answers, lines = made(place / "out")
-    assert answers == whole[1]
+    assert answers == whole[1] and evaluations(place / "out") == whole[3]
     for one, two in zip(whole[2], lines, strict=True):
-        for name in ("loss", "grad_norm", "kl", "reward", "entropy"):
+        for name in {"loss", "grad_norm", "kl", "reward", "entropy", "eval_reward"} & set(one):
             assert two[name] == pytest.approx(one[name], rel=1e-4, abs=1e-6), (one["update"], name)
+
+
+def test_an_evaluation_changes_nothing_that_is_learned(base: Path, place: Path) -> None:
+    """With it and without, greedy and drawn: the same weights, answers and figures of training."""
+    keys = {"max_updates": 6, "train_type": {"kind": "lora", "lora": {"rank": 4, "dropout": 0.5}}}
+    keys |= {"disable_dropout": False}
+    for name, more in {
+        "without": {}, "greedy": aside(place, 2), "drawn": aside(place, 2, eval_temperature=1.0, num_generations_eval=3)
+    }.items():  # fmt: skip
+        done(stage(place, base, **keys, **more), place, name)
+    digest, answers, lines = made(place / "without")
+    for name, each in {"greedy": 1, "drawn": 3}.items():
+        found = made(place / name)
+        assert found[:2] == (digest, answers)
+        assert [line for line in found[2] if "loss" in line] == lines
+        told = evaluations(place / name)
+        assert [one["update"] for one in told] == [u for u in (2, 4, 6) for _ in range(3 * each)]
+        assert {one["id"] for one in told} == {"aside.jsonl:0", "aside.jsonl:1", "aside.jsonl:2"}
+
+
+def test_prompts_kept_aside_tell_the_reward_and_the_best_checkpoint(base: Path, place: Path) -> None:
+    """The mean of what evaluations.jsonl holds, with its bounds. What raises the reward lowers it there."""
+    text = "def letters(completions, *, number, place=''):\n"
+    text += "    return [c.count('e') * (1.0 if n < 100 else -1.0) for c, n in zip(completions, number)]\n"
+    plugin(place, text)
+    keys = {**LEARN, "max_updates": 8, "save": {"every": 2, "keep": 2}, "num_generations_eval": 2}
+    keys |= {"eval_temperature": 0.9, "optim": {"lr": 2e-2, "schedule": "constant"}}
+    artifact, lines, _ = done(stage(place, base, **keys, **aside(place, 2, count=6)), place)
+    told = {line["update"]: line for line in lines if "eval_reward" in line}
+    answers = evaluations(place / "out")
+    assert list(told) == [2, 4, 6, 8]
+    for update, line in told.items():
+        scores = [one["reward"] for one in answers if one["update"] == update]
+        assert len(scores) == line["eval_answers"] == 12 and line["eval_rows"] == 6
+        assert line["eval_reward"] == line["eval_rewards/letters/mean"] == pytest.approx(sum(scores) / 12)
+        assert line["eval_reward_low"] <= line["eval_reward"] <= line["eval_reward_high"]
+        assert line["eval_completions/mean_length"] <= 6 and line["eval_unscored"] == 0
+    best = max(told.values(), key=lambda line: line["eval_reward"])
+    metrics = artifact.metrics
+    assert metrics["best_eval_reward"] == best["eval_reward"] and metrics["best_update"] == best["update"]
+    assert metrics["eval_reward"] == told[8]["eval_reward"] and "eval_loss" not in metrics
+    assert best["update"] == 2 and Path(metrics["best_checkpoint"]).name == "checkpoint-2"
+    assert sorted(path.name for path in (place / "out").glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-8"]
+    assert (place / "out/reward.png").stat().st_size > 5000
+
+
+def test_prompts_kept_aside_need_the_columns_of_the_rewards(base: Path, place: Path) -> None:
+    plugin(place, "def letters(completions, *, number, place=''): return [0.5] * len(completions)\n")
+    keys = aside(place)
+    (place / "aside.jsonl").write_text(json.dumps({"messages": [{"role": "user", "content": "say 7"}]}) + "\n")
+    with pytest.raises(ConfigError, match=r"reward.letters: needs the column 'number'"):
+        stage(place, base, **keys).check([place], "stages.train")
 
 
 def test_dynamic_sampling_draws_until_groups_differ_and_says_where_it_stops(
@@ -170,6 +225,7 @@ def test_answers_without_a_score_teach_nothing(base: Path, place: Path) -> None:
             {"backend": {"name": "transformers"}, "parallelism": {"preset": "zero3", "gpus": 2}},
             r"parallelism.preset: zero3 splits the weights",
         ),
+        ({"num_generations_eval": 4}, r"num_generations_eval: 4 greedy answers are all the same. Say .*_temperature"),
         ({"epsilon": 1.5}, r"stages.train.epsilon: 1.5 does not bound"),
         ({"reward": {"lettres": {}}}, r"no reward named 'lettres'. Did you mean letters"),
     ],
@@ -189,3 +245,6 @@ def test_the_plan_counts_prompts_and_answers(base: Path, place: Path) -> None:
     assert told[0] == "update   2 prompts x 4 generations = 8 completions, 2 on each of 4 devices"
     assert told[1] == "rollout  16 completions by one state of the weights, for 4 updates"
     assert run_sampled.KEYS["num_iterations"] == 2
+    kept = {"mix": {"datasets": ["rows.jsonl"], "validation": {"rows": 5}}, "eval": {"every": 4, "max_rows": 3}}
+    told = list(stage(place, base, **kept).summary())
+    assert told[2] == "evaluate 5 prompts, at most 3 x 1, greedy, every 4 updates and after the last, 4 times"
