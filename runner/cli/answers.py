@@ -1,6 +1,7 @@
 """`runner answers RUN`: pages through the answers that a run has written, by reward, by length or as they came.
 
-RUN is a run, a stage or a completions file. Works while a training samples: what is whole of the file is shown.
+RUN is a run, a stage or a completions file; with --evaluation those to prompts that were kept aside. Works while a
+training samples: what is whole of the file is shown.
 """
 
 import argparse
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.errors import ConfigError, DataError
+from runner.rollouts.held_out import FILE as EVALUATIONS
+from runner.stages._completions import FILE, located, question_of
 
 FLAGS = (
     "--best", "--worst", "--longest", "--shortest", "--count N", "--update N", "--id TEXT", "--contains TEXT",
-    "--whole",
+    "--whole", "--evaluation",
 )  # fmt: skip
 WIDTH = 800  # characters of an answer that are shown without --whole
 
@@ -33,7 +36,7 @@ def main(words: Sequence[str], places: Sequence[Path] = ()) -> int:
         ConfigError: a wrong flag. DataError: no answers there.
     """
     given = _given(words)
-    file = find(Path(given.place).expanduser())
+    file = find(Path(given.place).expanduser(), EVALUATIONS if given.evaluation else FILE)
     order = next((name for name in ORDERS if getattr(given, name)), None)
     kept = (row for row in rows(file) if _fits(row, given))
     if order in ("best", "worst"):
@@ -48,7 +51,7 @@ def main(words: Sequence[str], places: Sequence[Path] = ()) -> int:
 def _given(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False, exit_on_error=False)
     parser.add_argument("place")
-    for flag in (*ORDERS, "whole"):
+    for flag in (*ORDERS, "whole", "evaluation"):
         parser.add_argument(f"--{flag}", action="store_true")
     parser.add_argument("--count", type=int, default=5)
     parser.add_argument("--update", type=int)
@@ -67,18 +70,18 @@ def _usage() -> str:
     return f"Write: answers outputs/my_run {' '.join(f'[{flag}]' for flag in FLAGS)}."
 
 
-def find(place: Path) -> Path:
-    """The file of answers that a path means; of a run the one that was written last.
+def find(place: Path, name: str = FILE) -> Path:
+    """The file of answers of that name that a path means; of a run the one that was written last.
 
     Raises:
         DataError: there is none.
     """
-    from runner.stages._completions import FILE, located
-
     if place.is_dir():
-        held = located(str(place))
-        inner = sorted(place.glob(f"*/{FILE}"), key=lambda file: file.stat().st_mtime)
+        held = located(str(place)) if name == FILE else place / name
+        inner = sorted(place.glob(f"*/{name}"), key=lambda file: file.stat().st_mtime)
         place = held if held.is_file() or not inner else inner[-1]
+    if not place.is_file() and name == EVALUATIONS:
+        raise DataError(f"{place}: not found. A training on sampled answers writes it: mix.validation, eval.every.")
     if not place.is_file():
         raise DataError(f"{place}: not found. Give a run, a stage or a file of answers: answers outputs/my_run.")
     return place
@@ -115,8 +118,6 @@ def _reward(row: Row) -> float:
 
 
 def _show(row: Row, whole: bool) -> None:
-    from runner.stages._completions import question_of
-
     told = [str(row.get("id"))]
     told += [f"update {row['update']}"] if "update" in row else []
     told += [f"{name} {_number(value)}" for name, value in (row.get("rewards") or {}).items()]

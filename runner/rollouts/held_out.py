@@ -16,7 +16,6 @@ from runner.rollouts.answers import Answer, Group
 from runner.rollouts.draw import Clock, Drawing
 from runner.rollouts.figures import mean
 from runner.scoring.intervals import mean_interval, wilson
-from runner.training._random_state import RandomState
 from runner.training.algorithm import Algorithm
 from runner.training.evaluation import Evaluation
 from runner.training.planned import Cutting
@@ -46,6 +45,8 @@ class HeldOut(Evaluation):
 
     def begin(self, learner: "Learner") -> None:
         """Ask, score and write down."""
+        from runner.training._random_state import RandomState
+
         before, clock = RandomState(), Clock()
         try:
             self.drawing.sampler.begin(learner)

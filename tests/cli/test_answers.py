@@ -44,6 +44,16 @@ def test_answers_are_chosen_and_ordered(project, run: Path, words: list[str], sh
     assert "mine 0.8  reward 0.8  advantage 0.5  92 tokens, stop" in project.call("answers", str(run), "--best")[1]
 
 
+def test_answers_to_prompts_kept_aside(project, run: Path) -> None:
+    """In a file of their own, which not every run has."""
+    code, _, told = project.call("answers", "outputs/mine", "--evaluation")
+    assert code == 2 and "evaluations.jsonl: not found. A training on sampled answers writes it" in told
+    run.with_name("evaluations.jsonl").write_text(run.read_text().replace("answer ", "held out "))
+    for place in ("outputs/mine", "outputs/mine/train"):
+        code, out, _ = project.call("answers", place, "--evaluation", "--best", "--count", "1")
+        assert code == 0 and "<<< held out 8" in out and "evaluations.jsonl, best first" in out
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

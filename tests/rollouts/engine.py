@@ -26,6 +26,7 @@ class Engine:
         self.model_config = types.SimpleNamespace(dtype=torch.float32)
         self.engine_core = types.SimpleNamespace(shutdown=lambda: self.calls.append("shutdown"))
         self.asleep: set[str] = set()
+        self.temperatures: list[float] = []
         self.random = torch.Generator().manual_seed(keys["seed"])
         Engine.made.append(self)
 
@@ -71,10 +72,14 @@ class Engine:
         """One whole answer."""
         assert not self.asleep
         name, (ids, params) = self.waiting.popitem()
+        self.temperatures.append(params.temperature)
         new, told, reason = list[int](), list[Any](), "length"
         while len(new) < params.max_tokens:
             chances = self.model(torch.tensor([ids + new])).logits[0, -1].log_softmax(-1)
-            token = int(torch.multinomial(chances.exp(), 1, generator=self.random))
+            chosen = chances.argmax()
+            if params.temperature:
+                chosen = torch.multinomial(chances.exp(), 1, generator=self.random)
+            token = int(chosen)
             new.append(token)
             told.append({token: types.SimpleNamespace(logprob=float(chances[token]))})
             if token in params.stop_token_ids:
@@ -111,7 +116,8 @@ class Client:
 
     def generate(self, prompts: list[list[int]], **keys: Any) -> dict[str, Any]:
         time.sleep(self.delay)
-        params = types.SimpleNamespace(max_tokens=keys["max_tokens"], **keys["generation_kwargs"])
+        told = {name: keys[name] for name in ("max_tokens", "temperature")}
+        params = types.SimpleNamespace(**told, **keys["generation_kwargs"])
         answers = []
         for ids in prompts:
             self.engine.add_request("only", {"prompt_token_ids": ids}, params)

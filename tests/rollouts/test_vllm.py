@@ -8,7 +8,7 @@ import pytest
 
 from runner.core.errors import StageError
 from tests.rollouts.engine import Client, Engine, install
-from tests.rollouts.run_sampled import plugin, rows, stage
+from tests.rollouts.run_sampled import aside, evaluations, plugin, rows, stage
 from tests.stages.test_grpo import LEARN, done
 from tests.tiny import tiny_model
 
@@ -55,6 +55,20 @@ def test_it_samples_with_the_weights_of_the_moment(base: Path, place: Path, kind
     assert engine.keys["logprobs_mode"] == "raw_logprobs"
 
 
+@pytest.mark.parametrize("sleep", [0, 1])
+def test_an_evaluation_asks_the_same_engine_with_the_weights_of_its_moment(base: Path, place: Path, sleep: int) -> None:
+    """Greedy, whatever the training samples by; the engine sleeps afterwards, and the next rollout wakes it again."""
+    more = {"offload_model": True, "offload_optimizer": True, "sleep_level": sleep, **aside(place, 2)}
+    _, lines, _ = done(stage(place, base, **{**KEYS, "max_updates": 4}, **more), place)
+    (engine,) = Engine.made
+    assert [line["update"] for line in lines if "eval_reward" in line] == [2, 4]
+    assert engine.calls.count("load") == 4 + 2 and engine.calls.count("sleep 1") == 6 * sleep
+    assert engine.temperatures == [1.0] * 32 + [0.0] * 3 + [1.0] * 32 + [0.0] * 3
+    answers = evaluations(place / "out")
+    assert [one["update"] for one in answers] == [2] * 3 + [4] * 3
+    assert engine.keys["max_model_len"] == max(one["prompt_tokens"] for one in answers) + 6  # theirs are longer
+
+
 def test_an_answer_that_takes_too_long_ends_it_with_a_name(base: Path, place: Path) -> None:
     with pytest.raises(StageError, match=r"sampling took longer than sampler_timeout=1e-09 s: 1 of 16 answers"):
         done(stage(place, base, **KEYS, sampler_timeout=1e-9), place)
@@ -86,6 +100,14 @@ def test_a_server_gets_the_weights_before_each_rollout(
     _, lines, _ = done(stage(place, base, **{**server, "train_type": {"kind": kind}}), place)
     assert all(line["sampling_mismatch"] < 1e-4 for line in lines) and lines[-1]["rollout_kl"] > 1e-3
     assert Engine.made[0].calls == [*["load", "reset"] * 3, "left"]
+
+
+def test_a_server_answers_an_evaluation_too(base: Path, place: Path, server: dict[str, Any]) -> None:
+    _, lines, _ = done(stage(place, base, **server, **aside(place, 2)), place)
+    assert [line["update"] for line in lines if "eval_reward" in line] == [2, 3]
+    (engine,) = Engine.made
+    assert engine.calls == [*["load", "reset"] * 5, "left"]
+    assert engine.temperatures[32:35] == engine.temperatures[-3:] == [0.0] * 3 and 0.0 not in engine.temperatures[:32]
 
 
 def test_a_server_that_does_not_answer_ends_it_with_a_name(

@@ -62,6 +62,19 @@ def test_the_student_comes_nearer_to_its_teacher(tmp_path: Path, models: Path, l
     assert "reward" not in lines[0] and "completions/mean_length" in lines[0]
 
 
+def test_an_evaluation_tells_the_divergence_on_answers_to_prompts_kept_aside(tmp_path: Path, models: Path) -> None:
+    """They need no answer in the data; the best checkpoint is that of the lowest divergence."""
+    talks = [{"messages": [{"role": "user", "content": f"Why {number}?"}]} for number in range(4)]
+    (tmp_path / "aside.jsonl").write_text("".join(json.dumps(talk) + "\n" for talk in talks))
+    mix = {"datasets": [str(tmp_path / "rows.jsonl")], "validation": {"datasets": [str(tmp_path / "aside.jsonl")]}}
+    lines, _ = done(stage(tmp_path, models, mix=mix, eval={"every": 5, "max_rows": 3}), tmp_path)
+    told = [line for line in lines if "eval_loss" in line]
+    assert [line["update"] for line in told] == [5, 10, 15, 20, 25]
+    assert told[-1]["eval_loss"] < 0.8 * told[0]["eval_loss"] and "eval_reward" not in told[0]
+    assert all(line["eval_rows"] == 3 and 0 < line["eval_completions/mean_length"] <= 8 for line in told)
+    assert len((tmp_path / "out/evaluations.jsonl").read_text().splitlines()) == 15
+
+
 def test_a_teacher_with_another_vocabulary_is_refused(tmp_path: Path, models: Path) -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.add_tokens(["brand", "new"])
