@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,15 @@ PRELOAD = [
 
 
 class Trap(Progress):
-    """Does what was asked for after so many updates: kill, stop, or kill while the next checkpoint is written."""
+    """Does what was asked for after so many updates: kill, stop, kill when the next checkpoint gets its marker, or kill
+    two updates after the next save while that is still being written."""
 
     def __init__(self, event: str, update: int) -> None:
         self.event, self.at, self.stop = event, update, threading.Event()
 
     def update(self, done: int, total: int, what: str = "", **shown: Any) -> None:
+        if self.event == "kill beside saving" and done == self.at + 3:
+            os.kill(os.getpid(), signal.SIGKILL)
         if done != self.at:
             return
         if self.event == "kill":
@@ -46,6 +50,19 @@ class Trap(Progress):
             self.stop.set()
         elif self.event == "kill while saving":
             checkpoints.write_whole = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        elif self.event == "kill beside saving":
+            checkpoints.finish = hang_from(done + 1)
+
+
+def hang_from(update: int) -> Any:
+    """What finishes checkpoints, and never comes to an end with those from an update on."""
+    real = checkpoints.finish
+
+    def finish(side: Path, folder: Path, facts: Any) -> Path:
+        time.sleep(60 if facts["update"] >= update else 0)
+        return real(side, folder, facts)
+
+    return finish
 
 
 def main(folder: Path, kind: str, event: str, update: int, rank: int, world: int, port: int) -> None:

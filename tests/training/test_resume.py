@@ -51,6 +51,7 @@ def assert_same(one: Path, other: Path) -> None:
         ("lora", "stop", 12),  # when all is learned and nothing written
         ("full", "kill", 5),
         ("full", "kill while saving", 6),
+        ("full", "kill beside saving", 5),  # the checkpoint of update 6 hangs, the updates after it do not
         ("full", "stop", 7),
         ("plain", "kill", 5),  # with a loader process
         ("plain", "stop", 7),
@@ -77,6 +78,12 @@ def test_killed_again_and_again_at_random_moments(tmp_path: Path, whole: Any, ki
         process.join()
     assert run(tmp_path / "killed", "lora") == [0]
     assert_same(tmp_path / "killed", reference)
+
+
+def test_killed_beside_saving_only_that_checkpoint_is_lost(tmp_path: Path):
+    assert run(tmp_path, "lora", "kill beside saving", 5) == [-9]
+    assert [found.update for found in checkpoints.complete(tmp_path)] == [3]
+    assert (tmp_path / checkpoints.SIDE / "checkpoint-6" / "optimizer.pt").is_file()
 
 
 def test_a_stopped_training_tells_where_it_is(tmp_path: Path):
