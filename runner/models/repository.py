@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from runner.core.errors import ConfigError, RunnerError, StageError
 from runner.models.hub import endpoint
@@ -110,12 +111,23 @@ class HuggingFace:
         """See `Repository.send`: the large files one by one, so that it can be told how far that is."""
         from huggingface_hub import CommitOperationAdd
 
+        self._agree_on_storage()
         made = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=str(file)) for path, file in files.items()]
         for count, operation in enumerate(made):
             told(count, len(made))
             self.api.preupload_lfs_files(self.name, [operation], revision=self.revision, free_memory=False)
         self.api.create_commit(self.name, made, commit_message=message, revision=self.revision)
         told(len(made), len(made))
+
+    def _agree_on_storage(self) -> None:
+        """With hf_xet installed, huggingface_hub 2 sends large files to Xet's storage whether the hub has one or not."""
+        from huggingface_hub import constants
+        from huggingface_hub.utils import build_hf_headers, get_session
+
+        place = f"{endpoint('huggingface')}/api/models/{self.name}/xet-write-token/"
+        asked = get_session().get(place + quote(self.revision or "main", safe=""), headers=build_hf_headers())
+        if asked.status_code == 404:
+            constants.HF_HUB_DISABLE_XET = True
 
 
 class ModelScope:
@@ -185,6 +197,8 @@ def failure(error: BaseException, hub: str, name: str, key: str) -> RunnerError:
     """The sentence for what a hub's library raised, without a word of its own."""
     chain = list(_chain(error))
     status = next((status for status in map(_status, chain) if status), None)
+    if status is None and any(isinstance(one, PermissionError) for one in chain):
+        status = 403  # Xet's storage
     if status in REFUSED:
         problem, _, fix = REFUSED[status].format(hub=hub, name=name, login=login(hub)).partition(". ")
         return ConfigError(key, problem.rstrip("."), fix)

@@ -1,7 +1,8 @@
 """A hub on this machine: the parts of ModelScope's and of Hugging Face's interface that writing a model needs.
 
 Both speak of the same repositories, so that a test says once what a hub should hold. It notes each blob that it is
-sent, fails on demand, and quotes the token in every refusal, as a hub might.
+sent, fails on demand, and quotes the token in every refusal, as a hub might. Where it has Xet's storage, as Hugging
+Face has, large files come as chunks, xorbs and shards: https://huggingface.co/docs/xet.
 """
 
 import base64
@@ -10,11 +11,12 @@ import http.server
 import json
 import re
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-TOKEN = "very-secret-token"
+TOKEN, XET_TOKEN = "very-secret-token", "short-lived-token"
 LFS = (".safetensors",)
 
 
@@ -37,12 +39,24 @@ class Hub:
     messages: list[str] = field(default_factory=list)
     fails: int | None = None
     slow: threading.Event | None = None  # a blob waits for it
+    xet: bool = False  # whether large files go to Xet's storage; sent then holds the names of xorbs
+    shards: int = 0
     form: bool = True  # ModelScope lays a page into a new repository
     url: str = ""
 
     def make(self, name: str, private: bool, branch: str, license: str | None = None) -> None:
         page = {"README.md": "###### 该模型当前使用的是默认介绍模板\n".encode()} if branch == "master" else {}
         self.repos[name] = Repo(private, {branch: {".gitattributes": b"*.safetensors lfs\n", **page}}, license)
+
+
+def unpacked(xorb: bytes) -> bytes:
+    """The chunks of a xorb, which are stored as they are: a version, 3 bytes of size, the packing (0: none), 3 of size."""
+    made, at = b"", 0
+    while at + 8 <= len(xorb) and xorb[at : at + 7] != b"XETBLOB":
+        size = int.from_bytes(xorb[at + 1 : at + 4], "little")
+        assert xorb[at] == 0 and xorb[at + 4] == 0, "is packed"
+        made, at = made + xorb[at + 8 : at + 8 + size], at + 8 + size
+    return made
 
 
 def git_oid(content: bytes) -> str:
@@ -79,11 +93,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         path, query = unquote(parts.path), parse_qs(parts.query)
         if path == "/":
             return self.say({})
+        if path.startswith("/v1/chunks/"):  # nobody else has sent that chunk
+            return self.say({}, 404)
         if not self.known():
             return None
         for pattern, answer in (
             (r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", self.hf_info),
             (r"/api/models/([^/]+/[^/]+)/tree/([^/]+).*", self.hf_tree),
+            (r"/api/models/([^/]+/[^/]+)/xet-write-token/([^/]+)", self.xet_token),
             (r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.hf_file),
             (r"/(?:openapi/v1|api/v1)/models/([^/]+/[^/]+)", self.ms_info),
             (r"/api/v1/models/([^/]+/[^/]+)/repo/files", self.ms_files),
@@ -99,6 +116,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.body()
         path = unquote(urlsplit(self.path).path)
+        if self.hub.xet and path.startswith(("/v1/", "/v2/")):
+            return self.xet_storage(path, body)
         if not self.known():
             return None
         if path == "/api/validate-yaml":
@@ -207,6 +226,28 @@ class Handler(http.server.BaseHTTPRequestHandler):
             else:
                 repo.files[revision][value["path"]] = self.hub.blobs[value["oid"]]
         self.say({"commitUrl": f"{self.hub.url}/me/mine/commit/{'1' * 40}", "commitOid": "1" * 40})
+
+    def xet_token(self, repo: Repo, revision: str, query: Any) -> None:
+        if not self.hub.xet:
+            return self.say({"error": "no such page"}, 404)
+        self.say({"casUrl": self.hub.url, "accessToken": XET_TOKEN, "exp": int(time.time()) + 3600})
+
+    def xet_storage(self, path: str, body: bytes) -> None:
+        assert self.headers["Authorization"] == f"Bearer {XET_TOKEN}"
+        kind, name = path.split("/")[2], path.rpartition("/")[2]
+        if kind == "xorbs":
+            if self.hub.slow is not None:
+                self.hub.slow.wait()
+            if self.hub.fails is not None and len(self.hub.sent) >= self.hub.fails:
+                return self.say({"error": f"no room for {TOKEN}"}, 403)
+            content = unpacked(body)
+            self.hub.blobs[hashlib.sha256(content).hexdigest()] = content  # in tests a xorb is a file
+            self.hub.sent.append(name)
+            return self.say({"was_inserted": True})
+        if path == "/v1/shards":
+            self.hub.shards += 1
+            return self.say({"result": 1})
+        self.say({}, 404)  # what newer clients ask first, and what they tell of themselves
 
     # both
 
