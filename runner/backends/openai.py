@@ -4,7 +4,6 @@ repeated with growing waits; a prompt that the server refuses costs that prompt 
 """
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from queue import Empty, SimpleQueue
@@ -12,10 +11,11 @@ from typing import Any
 
 from runner.backends import _completion, _endpoint
 from runner.backends._completion import Prompt
+from runner.backends._connect import connect
 from runner.backends._engine import Finished, gather
 from runner.backends._feed import Ask, Feed
 from runner.core import schema
-from runner.core.errors import ConfigError, StageError
+from runner.core.errors import StageError
 from runner.core.specs import Backend, Model, Sampling, Template
 from runner.core.types import Completion, Message
 
@@ -28,19 +28,9 @@ class Openai:
 
     def __init__(self, backend: Backend, model: Model, hub: str) -> None:
         self.keys = self.check(backend)
-        try:
-            import openai
-        except ImportError:
-            raise ConfigError("backend.name", "openai needs the package openai", "pip install openai") from None
-        self.errors, self.name = openai, model.id
-        self.client: Any = openai.OpenAI(
-            base_url=self.keys.base_url,
-            api_key=os.environ.get(self.keys.key_env) or "none",
-            max_retries=self.keys.retries,
-            timeout=self.keys.timeout,
-        )
+        met = connect(self.keys, model.id, "backend.engine", "backend.name", "model.id")
+        self.client, self.errors, self.context, self.name = met.client, met.errors, met.context, model.id
         self.tokenizer = _tokenizer(self.keys.tokenizer or model.id, hub) if self.keys.sends_ids else None
-        self.context = self._context()
 
     @staticmethod
     def check(backend: Backend, sampling: Sampling = _OPEN) -> _endpoint.Endpoint:
@@ -50,31 +40,6 @@ class Openai:
             ConfigError: an unknown or missing one.
         """
         return schema.build(_endpoint.Endpoint, backend.engine, "backend.engine")
-
-    def _context(self) -> int:
-        """How long the model's context is; asking tells whether the server is there, takes the key, knows the model.
-
-        Raises:
-            StageError: nothing answers. ConfigError: another key or another name is needed.
-        """
-        try:
-            models = list(self.client.with_options(timeout=20, max_retries=2).models.list())
-        except self.errors.AuthenticationError:
-            fix = f"Put it into the environment variable {self.keys.key_env}."
-            raise ConfigError("backend.engine.key_env", f"{self.keys.base_url} refuses the key", fix) from None
-        except self.errors.APIConnectionError as error:
-            reason = str(error.__cause__ or error).rstrip(".")
-            raise StageError(
-                f"backend.engine.base_url: no server answers at {self.keys.base_url} ({reason})."
-            ) from None
-        except self.errors.APIStatusError:
-            return 1 << 30  # a server without a list of models
-        known = {model.id: model for model in models}
-        if known and self.name not in known:
-            raise ConfigError(
-                "model.id", f"the server has no model {self.name!r}", f"It has: {', '.join(sorted(known))}."
-            )
-        return int(getattr(known.get(self.name), "max_model_len", None) or 1 << 30)
 
     def prompt(
         self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()
