@@ -17,7 +17,7 @@ from runner.core.errors import StageError
 from runner.core.places import cache_folder
 from runner.engines import presets
 from runner.training import fused_head, pace
-from runner.training._trial import Trial, fused_agrees, of_all, untouched
+from runner.training._trial import Trial, fused_agrees, of_all, of_first, untouched
 from runner.training.layers import Checkpointing, arrange, repeated
 from runner.training.pace import Extent, Pace
 
@@ -42,13 +42,15 @@ class Pacing(TrainerCallback):
         self.arranged: Checkpointing | None = None  # how the layers run already
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """All devices do it together."""
+        """All devices do it together, and the first decides what they might see differently."""
         trainer = self.trainer
         whole = trainer.settings.parallelism.preset in presets.WHOLE
         needs_logits = getattr(trainer.algorithm, "needs_logits", False)
-        if whole and not needs_logits and fused_head.possible(self.head):
-            trainer.fuse = fused_agrees(self.model, self.head, trainer.updates.cutting.packed)
-        kept = pace.read(trainer.job.folder / pace.FILE)
+        fuse = whole and not needs_logits and fused_head.possible(self.head)
+        fuse = fuse and fused_agrees(self.model, self.head, trainer.updates.cutting.packed)
+        (apart,) = of_all(trainer, float(not fuse))
+        trainer.fuse = not apart
+        kept = of_first(trainer, pace.read(trainer.job.folder / pace.FILE))
         chosen = kept if kept is not None and self._asked(kept) else self._find(whole)
         if trainer.is_world_process_zero():
             pace.write(trainer.job.folder / pace.FILE, chosen)
@@ -67,7 +69,7 @@ class Pacing(TrainerCallback):
         )
 
     def _find(self, whole: bool) -> Pace:
-        batch, compiled = self.trainer.settings.batch, self._compiled(whole)
+        batch, compiled = self.trainer.settings.batch, of_first(self.trainer, self._compiled(whole))
         given = batch.tokens_per_device
         modes = self._modes(compiled)
         if not whole:  # split over devices: nothing is tried where all must move together
@@ -76,7 +78,7 @@ class Pacing(TrainerCallback):
             return Pace(given, modes[0], compiled)
         gib = self._memory()
         file = cache_folder() / "pace" / f"{self._key(compiled, gib)}.json"
-        known = pace.read(file)
+        known = of_first(self.trainer, pace.read(file))
         if known is not None:
             return known
         found = self._try(modes, compiled, gib)
@@ -116,15 +118,17 @@ class Pacing(TrainerCallback):
         return bool(able) and work / (USUAL * (trainer._peak or PLAIN_PEAK)) > WORTH
 
     def _memory(self) -> float:
-        """GiB that weights, gradients and activations may take: what is free now, without what is still to come."""
+        """GiB that weights, gradients and activations may take: what is free now, without what is still to come, on the
+        fullest device.
+        """
         trainer = self.trainer
         free, _ = torch.cuda.mem_get_info()
         there = (free + torch.cuda.memory_reserved()) / 2**30
         if trainer.settings.batch.memory_gib is not None:
             there = min(there, trainer.settings.batch.memory_gib)
         moments = self._learning * MOMENTS[trainer.settings.optim.name] / 2**30
-        (least,) = of_all(trainer, SPARED + moments)
-        return there - least
+        (lacking,) = of_all(trainer, SPARED + moments - there)
+        return -lacking
 
     @cached_property
     def _learning(self) -> int:

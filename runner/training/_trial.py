@@ -4,7 +4,7 @@ import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -17,6 +17,8 @@ from runner.training.pace import Sample
 
 if TYPE_CHECKING:
     from runner.training._update_trainer import UpdateTrainer
+
+T = TypeVar("T")
 
 TIMED = 2  # passes after the first, which compiles
 FEW = 16  # tokens on which the fused head is tried
@@ -86,6 +88,15 @@ def of_all(trainer: "UpdateTrainer", *figures: float) -> list[float]:
     sent = torch.tensor(figures, dtype=torch.float64, device=trainer.args.device)
     torch.distributed.all_reduce(sent, op=torch.distributed.ReduceOp.MAX)
     return list(sent.tolist())
+
+
+def of_first(trainer: "UpdateTrainer", value: T) -> T:
+    """What the first device says, on all of them: each host remembers other things."""
+    if trainer.args.world_size == 1:
+        return value
+    said = [value]
+    torch.distributed.broadcast_object_list(said, src=0, device=trainer.args.device)
+    return said[0]
 
 
 def _empty() -> None:

@@ -3,6 +3,8 @@
 The device is the CPU with a GPU's figures put in: what is tested is who decides what, not how fast anything is.
 """
 
+import multiprocessing
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 
 from runner.core.errors import StageError
 from runner.core.specs import Batch
+from runner.engines.ranks import free_port
 from runner.training import pace, train
 from runner.training.settings import Settings
 from tests.training import small
@@ -18,8 +21,7 @@ from tests.training import small
 GIB = 2**30
 
 
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, float]:
+def as_gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """Memory that grows with the tokens of a pass; `total` GiB of it."""
     from runner.training import _trial
 
@@ -41,8 +43,14 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, float]:
         monkeypatch.setattr(torch.cuda, name, figure)
     monkeypatch.setattr(_trial.Trial, "_pass", run)
     monkeypatch.setattr(train, "_on_gpu", lambda args: True)
-    monkeypatch.setenv("RUNNER_CACHE", str(tmp_path / "cache"))
     return told
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, float]:
+    """This machine as one with a GPU, and a cache of its own."""
+    monkeypatch.setenv("RUNNER_CACHE", str(tmp_path / "cache"))
+    return as_gpu(monkeypatch)
 
 
 def fit(folder: Path, batch: Batch, longest: int = 1500) -> None:
@@ -98,3 +106,44 @@ def test_a_resumed_run_cuts_as_before(gpu, tmp_path):
     pace.write(tmp_path / pace.FILE, pace.Pace(64))
     fit(tmp_path, Batch(rows=8))
     assert pace.read(tmp_path / pace.FILE) == pace.Pace(64) and gpu["passes"] == 0
+
+
+def host(caches: Path, folder: Path, rank: int, port: int) -> None:
+    """One of two hosts, with a cache, a run's folder and memory of its own; leaves its number of passes."""
+    torch.set_num_threads(1)
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in told.items()})
+    os.environ["RUNNER_CACHE"] = str(caches / str(rank))
+    figures = as_gpu(pytest.MonkeyPatch())
+    figures["total"] -= 10 * rank
+    fit(folder / str(rank), Batch(rows=8))
+    (folder / f"passes.{rank}").write_text(f"{figures['passes']:.0f}")
+
+
+def hosts(caches: Path, folder: Path) -> tuple[list[int], set[int]]:
+    """The passes that each of two hosts tried, and the budgets that they chose."""
+    port, context = free_port(), multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["peft", "transformers", "runner.training._update_trainer", __name__])
+    made = [context.Process(target=host, args=(caches, folder, rank, port)) for rank in (0, 1)]
+    for process in made:
+        process.start()
+    for process in made:
+        process.join(90)
+        process.kill()
+    assert [process.exitcode for process in made] == [0, 0]
+    kept = {found.budget for rank in "01" if (found := pace.read(folder / rank / pace.FILE)) is not None}
+    return [int((folder / f"passes.{rank}").read_text()) for rank in (0, 1)], kept
+
+
+def test_hosts_that_remember_different_things_go_on_together(tmp_path):
+    caches = tmp_path / "caches"
+    passes, first = hosts(caches, tmp_path / "a")
+    assert passes[0] == passes[1] > 0 and len(first) == 1
+    (known,) = (caches / "0").rglob("*.json")
+    assert not list((caches / "1").rglob("pace/*.json"))
+    pace.write(known, pace.Pace(1234))
+    assert hosts(caches, tmp_path / "b") == ([0, 0], {1234})
+    (caches / "0").rename(caches / "2")
+    (caches / "2").rename(caches / "1")
+    passes, again = hosts(caches, tmp_path / "c")
+    assert passes[0] == passes[1] > 0 and again == first
