@@ -120,14 +120,15 @@ class HuggingFace:
         told(len(made), len(made))
 
     def _agree_on_storage(self) -> None:
-        """With hf_xet installed, huggingface_hub 2 sends large files to Xet's storage whether the hub has one or not."""
-        from huggingface_hub import constants
-        from huggingface_hub.utils import build_hf_headers, get_session
+        """Where hf_xet is installed huggingface_hub 2 sends large files to Xet, whether the hub has it or not."""
+        import huggingface_hub
 
+        library: Any = huggingface_hub
         place = f"{endpoint('huggingface')}/api/models/{self.name}/xet-write-token/"
-        asked = get_session().get(place + quote(self.revision or "main", safe=""), headers=build_hf_headers())
+        headers = library.utils.build_hf_headers()
+        asked = library.get_session().get(place + quote(self.revision or "main", safe=""), headers=headers)
         if asked.status_code == 404:
-            constants.HF_HUB_DISABLE_XET = True
+            library.constants.HF_HUB_DISABLE_XET = True
 
 
 class ModelScope:
