@@ -1,4 +1,4 @@
-"""The way to an OpenAI-compatible server: is it there, does it take the key, does it know the model? Said before work."""
+"""The way to an OpenAI-compatible server: is it there, does it take the key, does it know the model?"""
 
 import os
 from dataclasses import dataclass

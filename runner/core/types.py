@@ -60,7 +60,8 @@ class Encoded:
 
     labels: the token where trained, -100 elsewhere. weights: None when every trained token weighs 1.
     turn: index of the last message that the sequence holds. values: what an algorithm knows of the whole sequence,
-    such as an advantage; per_token: what it knows of each token, such as a reference's log-probability.
+    such as an advantage; per_token: what it knows of each token, such as a reference's log-probability, a number or
+    so many for every one.
     """
 
     input_ids: list[int]
@@ -71,7 +72,7 @@ class Encoded:
     turn: int = 0
     text: str = ""
     values: Mapping[str, float] = field(default_factory=dict)
-    per_token: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    per_token: Mapping[str, Sequence[float | Sequence[float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

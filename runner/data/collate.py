@@ -25,7 +25,7 @@ class MicroBatch:
     predicted. targets: int64 [N], the tokens. weights: float32 [N]. owners: int64 [N], which of `sequences` each
     entry belongs to. sequences: indices into the data. filler: carries no weight, its weights are 0.
     tokens: real ones. slots: those computed, padding included. values: float32 [sequences] each, what an algorithm
-    knows of every sequence; per_token: float32 [N] each, what it knows of every trained token.
+    knows of every sequence; per_token: [N] or [N, so many] each, what it knows of every trained token.
     """
 
     inputs: dict[str, Any]

@@ -59,7 +59,7 @@ class Drawing:
                 raise
             found = error
         by_prompt: dict[tuple[int, int], Answer] = {}
-        for part in _together(found, args.world_size):
+        for part in together(found, args.world_size):
             if isinstance(part, RunnerError):
                 raise StageError(str(part))
             by_prompt |= {(one.prompt, one.sample): one for one in part}
@@ -144,7 +144,7 @@ def words(messages: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(str(message["content"]) for message in messages)
 
 
-def _together(found: Any, world: int) -> list[Any]:
+def together(found: Any, world: int) -> list[Any]:
     """What each device has found."""
     if world == 1:
         return [found]

@@ -6,7 +6,7 @@ Refuses to go on where nothing is learned for long. A rollout is written down be
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,8 @@ class Rules:
     resample: how often dynamic sampling draws again, 0 for never. old: whether the model's own log-probabilities are
     needed. reference: the model that a divergence is measured from, "base" for the one under the adapter. penalty:
     weight of an answer's divergence in its worth. gae: gains of single tokens, by a critic. max_idle: rollouts in a row
-    from which nothing could be learned.
+    from which nothing could be learned. told: what the algorithm must know besides of the sequences of an update, as
+    from a teacher behind a server.
     """
 
     weighed: bool = True
@@ -57,6 +58,7 @@ class Rules:
     reference: Any = None
     max_idle: int = 50
     gae: Gae | None = None
+    told: "Callable[[Sequence[Encoded], Learner], Sequence[Encoded]] | None" = None
 
     def mask(self, groups: Sequence[Group]) -> list[Group]:
         """The groups with masks on what was cut off."""
@@ -115,7 +117,9 @@ class RolloutUpdates:
         made = self._rollout(place.rollout, not place.first, learner)
         groups = made.parts[place.part] if place.part < len(made.parts) else ()
         prompts = self.drawing.prompts
-        sequences = [answer.encoded(prompts[answer.prompt]) for group in groups for answer in group]
+        sequences: Sequence[Encoded] = [one.encoded(prompts[one.prompt]) for group in groups for one in group]
+        if self.rules.told is not None:
+            sequences = self.rules.told(sequences, learner)
         answers = [answer for group in groups for answer in group]
         active = [i for i, answer in enumerate(answers) if self._learns(answer)]
         idle = [i for i in range(len(answers)) if i not in set(active)]

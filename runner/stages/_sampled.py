@@ -129,7 +129,7 @@ class Sampled:
         """What is learned from the answers."""
         raise NotImplementedError
 
-    def rules(self, sampler: "Sampler", reference: Any) -> "Rules":
+    def rules(self, sampler: "Sampler", reference: Any, tokenizer: Any) -> "Rules":
         """What is made of scored answers."""
         raise NotImplementedError
 
@@ -255,7 +255,7 @@ class Sampled:
         algorithm = self.algorithm(tokenizer, job.hub, prepared)
         sampler = self._sampler(tokenizer, located, longest, job)
         with Rewards(self.reward, job.roots) as rewards:
-            rules = self.rules(sampler, self.reference(located))
+            rules = self.rules(sampler, self.reference(located), tokenizer)
             drawing = Drawing(prompts, sampler, rewards, self.num_generations, job.seed, self.own_share)
             updates = self._updates(drawing, schedule, algorithm, rules, job)
             held_out = self._held_out(replace(drawing, prompts=aside), algorithm, rules, job) if aside else None
@@ -354,7 +354,7 @@ class Sampled:
 
         def held_out(cutting: "Cutting") -> "HeldOut":
             chosen = replace(cutting, budget=self.eval.batch_tokens or cutting.budget)
-            return HeldOut(asking, job.folder, algorithm, chosen, losses=self.losses, first=first())
+            return HeldOut(asking, job.folder, algorithm, chosen, losses=self.losses, told=rules.told, first=first())
 
         return held_out
 

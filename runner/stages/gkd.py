@@ -1,15 +1,21 @@
-"""Distillation on the student's own answers: a teacher says how likely each of their tokens should have been (GKD)."""
+"""Distillation on the student's own answers: a teacher says how likely each of their tokens should have been (GKD).
 
-import dataclasses
+The teacher is a model in this process, or one behind a vLLM server, of whose words the likeliest are known.
+"""
+
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Interval
 
-from runner.core.errors import ModelError
+from runner.core.artifact import Artifact
+from runner.core.errors import ConfigError, ModelError
+from runner.core.job import Job
 from runner.core.schema import component
 from runner.core.specs import Count, Model
+from runner.rollouts.teacher import Teacher, TeacherServer
 from runner.stages._sampled import Sampled, beside
 
 if TYPE_CHECKING:
@@ -22,12 +28,15 @@ if TYPE_CHECKING:
 class Gkd(Sampled):
     """Generalized knowledge distillation. teacher: a model with the same vocabulary: a hub id, a folder, `stage:NAME`.
 
+    teacher_server: where the teacher is, if not here (rollouts/teacher.py); `teacher` is its name there then, and beta
+    below 1: the reverse divergence weighs words by the student's word, and of those nobody knows the teacher's.
     lmbda: share of prompts whose answers the student samples; to the others the data's own are taken. beta: 0 for the
     forward divergence, 1 for the reverse, between them a mixture. Rewards are only told where they are given. Names as
     in TRL's GKDConfig.
     """
 
     teacher: Model
+    teacher_server: TeacherServer | None = None
     lmbda: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5
     beta: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5
     num_generations: Count = 1
@@ -45,20 +54,41 @@ class Gkd(Sampled):
         from runner.models.locate import check as check_model
 
         super().check(roots, key)
-        check_model(self.teacher, f"{key}.teacher")
+        if self.teacher_server is None:
+            check_model(self.teacher, f"{key}.teacher")
+            return
+        if self.teacher_server.tokenizer is not None:
+            check_model(Model(id=self.teacher_server.tokenizer), f"{key}.teacher_server.tokenizer")
+        if self.beta == 1:
+            raise ConfigError(
+                f"{key}.beta", "1 needs what the teacher gives to every word that the student may say, and a server "
+                f"tells its {self.teacher_server.top_k} likeliest", "Take 0.9 or less, or a teacher in this process.",
+            )  # fmt: skip
+        if self.sampling.temperature not in (None, 1.0):
+            raise ConfigError(
+                f"{key}.sampling.temperature", f"{self.sampling.temperature:g}, and a server tells the teacher's "
+                "probabilities at 1", "Take 1.0, or a teacher in this process.",
+            )  # fmt: skip
 
     def summary(self) -> Iterator[str]:
         """See `Sampled.summary`."""
         yield from super().summary()
-        yield f"teacher  {self.teacher.id}; {self.lmbda:.0%} of the prompts answered by the student itself"
+        where = f" at {self.teacher_server.base_url}" if self.teacher_server else ""
+        yield f"teacher  {self.teacher.id}{where}; {self.lmbda:.0%} of the prompts answered by the student itself"
 
     @property
     def own_share(self) -> float:
         """Share of prompts that the model answers itself."""
         return self.lmbda
 
+    def run(self, job: Job) -> Artifact:
+        """See `Sampled.run`; first of all the teacher's server must be there."""
+        if self.teacher_server is not None:
+            self.teacher_server.meet(self.teacher.id).client.close()
+        return super().run(job)
+
     def algorithm(self, tokenizer: Any, hub: str, prepared: Any) -> "Algorithm":
-        """See algorithms/gkd.py; the teacher is loaded and frozen.
+        """See algorithms/gkd.py; a teacher that is here is loaded and frozen.
 
         Raises:
             ModelError: a teacher of another vocabulary.
@@ -67,21 +97,32 @@ class Gkd(Sampled):
         from runner.models.load import load_tokenizer
         from runner.models.locate import locate
 
-        located = locate(self.teacher, hub)
-        theirs = load_tokenizer(located, chat=False).get_vocab()
-        ours = tokenizer.get_vocab()
-        if theirs != ours:
-            other = next((word for word, number in ours.items() if theirs.get(word) != number), "")
-            raise ModelError(
-                f"teacher: {self.teacher.id} has another vocabulary than {self.model.id} ({len(theirs)} tokens, not "
-                f"{len(ours)}; {other!r} is {theirs.get(other)} and {ours.get(other)}), so probabilities cannot be "
-                "compared. Take a teacher of the same family, or distil its answers: +recipe=distill."
-            )
-        teacher = beside(located, dataclasses.replace(self.teacher, attention=self.model.attention))  # the same batches
-        return Loss(teacher=teacher, beta=self.beta, temperature=self.sampling.temperature or 1.0)
+        server, teacher = self.teacher_server, self.teacher
+        if server is not None:
+            teacher = Model(id=server.tokenizer or teacher.id)
+        located = locate(teacher, hub)
+        self._agree(load_tokenizer(located, chat=False).get_vocab(), tokenizer.get_vocab())
+        if server is not None:
+            return Loss(beta=self.beta)
+        frozen = beside(located, replace(teacher, attention=self.model.attention))  # the same batches
+        return Loss(teacher=frozen, beta=self.beta, temperature=self.sampling.temperature or 1.0)
 
-    def rules(self, sampler: "Sampler", reference: Any) -> "Rules":
+    def _agree(self, theirs: dict[str, int], ours: dict[str, int]) -> None:
+        if theirs == ours:
+            return
+        other = next((word for word, number in ours.items() if theirs.get(word) != number), "")
+        raise ModelError(
+            f"teacher: {self.teacher.id} has another vocabulary than {self.model.id} ({len(theirs)} tokens, not "
+            f"{len(ours)}; {other!r} is {theirs.get(other)} and {ours.get(other)}), so probabilities cannot be "
+            "compared. Take a teacher of the same family, or distil its answers: +recipe=distill."
+        )
+
+    def rules(self, sampler: "Sampler", reference: Any, tokenizer: Any) -> "Rules":
         """Every answer teaches."""
         from runner.rollouts.updates import Rules
 
-        return Rules(weighed=False, max_idle=self.max_idle)
+        told = None
+        if self.teacher_server is not None:
+            met = self.teacher_server.meet(self.teacher.id)
+            told = Teacher(self.teacher_server, self.teacher.id, tokenizer, met).told
+        return Rules(weighed=False, max_idle=self.max_idle, told=told)

@@ -69,7 +69,7 @@ class Grpo(Sampled):
         """The model as it starts."""
         return self.start(located) if self.beta else None
 
-    def rules(self, sampler: "Sampler", reference: Any) -> "Rules":
+    def rules(self, sampler: "Sampler", reference: Any, tokenizer: Any) -> "Rules":
         """Advantages, masks, correction, reference."""
         from runner.rollouts.updates import Rules
 

@@ -70,7 +70,7 @@ class Ppo(Sampled):
         """The model as it starts."""
         return self.start(located) if self.kl_coef else None
 
-    def rules(self, sampler: "Sampler", reference: Any) -> "Rules":
+    def rules(self, sampler: "Sampler", reference: Any, tokenizer: Any) -> "Rules":
         """Gains of each token."""
         from runner.rollouts.gae import Gae
         from runner.rollouts.updates import Rules

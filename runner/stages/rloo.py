@@ -40,7 +40,7 @@ class Rloo(Sampled):
         """The model as it starts."""
         return self.start(located) if self.beta else None
 
-    def rules(self, sampler: "Sampler", reference: Any) -> "Rules":
+    def rules(self, sampler: "Sampler", reference: Any, tokenizer: Any) -> "Rules":
         """Leave one out; the divergence in the reward."""
         from runner.rollouts.updates import Rules
 
