@@ -18,6 +18,7 @@ from runner.core import schema
 from runner.core.errors import StageError
 from runner.core.specs import Backend, Model, Sampling, Template
 from runner.core.types import Completion, Message
+from runner.models.load import tokenizer_of
 
 _OPEN = Sampling()
 PATIENCE = 0.2  # seconds between looks at whether the user wants to stop
@@ -30,7 +31,9 @@ class Openai:
         self.keys = self.check(backend)
         met = connect(self.keys, model.id, "backend.engine", "backend.name", "model.id")
         self.client, self.errors, self.context, self.name = met.client, met.errors, met.context, model.id
-        self.tokenizer = _tokenizer(self.keys.tokenizer or model.id, hub) if self.keys.sends_ids else None
+        self.tokenizer = None
+        if self.keys.sends_ids:
+            self.tokenizer = tokenizer_of(self.keys.tokenizer or model.id, hub, "backend.engine.tokenizer")
 
     @staticmethod
     def check(backend: Backend, sampling: Sampling = _OPEN) -> _endpoint.Endpoint:
@@ -148,13 +151,6 @@ class Openai:
     def close(self) -> None:
         """Close the connections."""
         self.client.close()
-
-
-def _tokenizer(name: str, hub: str) -> Any:
-    from runner.models.load import load_tokenizer
-    from runner.models.locate import locate
-
-    return load_tokenizer(locate(Model(id=name), hub))
 
 
 def _logprobs(choice: Any) -> list[float] | None:

@@ -17,17 +17,20 @@ from runner.core.errors import ModelError
 
 MODULES = {"modelscope": "modelscope", "huggingface": "huggingface_hub"}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
+WEIGHTS = "*.safetensors"
+FILES = ["*.json", WEIGHTS, "*.jinja", "*.txt", "*.model", "*.tiktoken"]
 CODE = ["*.py"]  # only where the model's own code is trusted
 PATIENCE = 6.0  # seconds
 
 
-def download(name: str, revision: str | None, hub: str, *, key: str = "model.id", code: bool = False) -> Path:
+def download(
+    name: str, revision: str | None, hub: str, *, key: str = "model.id", code: bool = False, weights: bool = True
+) -> Path:
     """The folder of a model on this machine, downloaded when it is not there yet.
 
     Args:
         name: org/model. hub: modelscope or huggingface. key: of the recipe, for the sentence.
-        code: whether the model's own Python files come along.
+        code: whether the model's own Python files come along. weights: and its weights; else tokenizer and config.
 
     Raises:
         ModelError: the hub's library is missing, the hub does not answer, or it does not give that model.
@@ -36,15 +39,16 @@ def download(name: str, revision: str | None, hub: str, *, key: str = "model.id"
         raise ModelError(
             f"{key}: {name} is on {hub}, and {MODULES[hub]} is not installed. Install the extra: hub. {_way_out(key)}"
         )
-    found = _fetch(name, revision, hub, code, local=True)
-    if isinstance(found, Path) and next(found.glob("*.safetensors"), None) is not None:
+    wanted = [*(FILES if weights else [each for each in FILES if each != WEIGHTS]), *(CODE if code else [])]
+    found = _fetch(name, revision, hub, wanted, local=True)
+    if isinstance(found, Path) and next(found.glob(WEIGHTS if weights else "tokenizer*"), None) is not None:
         return found
     silence = unreachable(hub)
     if silence:
         raise ModelError(
             f"{key}: {name} is not on this machine, and {hub} does not answer ({silence}). {_way_out(key)}"
         )
-    found = _fetch(name, revision, hub, code, local=False)
+    found = _fetch(name, revision, hub, wanted, local=False)
     if isinstance(found, Path):
         return found
     at = f" at revision {revision}" if revision else ""
@@ -57,12 +61,12 @@ def _way_out(key: str) -> str:
     return f"Or pass a folder: {key}=/path/to/model"
 
 
-def _fetch(name: str, revision: str | None, hub: str, code: bool, *, local: bool) -> Path | str:
+def _fetch(name: str, revision: str | None, hub: str, wanted: list[str], *, local: bool) -> Path | str:
     """The folder, or the name of what went wrong."""
     given: dict[str, Any] = {
         "revision": revision,
         "local_files_only": local,
-        "allow_patterns": FILES + (CODE if code else []),
+        "allow_patterns": wanted,
     }
     try:
         if hub == "modelscope":

@@ -10,8 +10,9 @@ from typing import Any
 from runner.core.errors import ModelError
 from runner.core.specs import Model, TrainType
 from runner.models import attention
+from runner.models import hub as hubs
 from runner.models.adapter import attach
-from runner.models.locate import CONFIG, Located
+from runner.models.locate import CONFIG, Located, is_hub_id, locate
 from runner.models.quiet import quiet
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
@@ -47,6 +48,20 @@ def load_tokenizer(located: Located, *, chat: bool = True) -> Any:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def tokenizer_of(name: str, hub: str, key: str, *, chat: bool = True) -> Any:
+    """The tokenizer of a model that is elsewhere: of a hub's model nothing but it is fetched.
+
+    Args:
+        name: a hub id, or what `locate` finds here. key: of the recipe, for sentences.
+
+    Raises:
+        ModelError: see `locate` and `load_tokenizer`.
+    """
+    if is_hub_id(name) and not Path(name).expanduser().exists():
+        return load_tokenizer(Located(hubs.download(name, None, hub, key=key, weights=False), None, name), chat=chat)
+    return load_tokenizer(locate(Model(id=name), hub), chat=chat)
 
 
 def _check_size(tokenizer: Any, base: Path, folder: Path) -> None:

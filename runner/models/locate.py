@@ -78,20 +78,21 @@ def check(model: Model, key: str) -> None:
                 package.packaged_file(name)
             except ModelError as error:
                 raise ConfigError(f"{key}.{field}", str(error)) from None
-        elif not _is_hub_id(name) and not Path(name).expanduser().exists():
+        elif not is_hub_id(name) and not Path(name).expanduser().exists():
             raise ConfigError(
                 f"{key}.{field}", f"no folder {name!r} here", "Give a folder that exists, or a hub id (org/name)."
             )
 
 
-def _is_hub_id(name: str) -> bool:
+def is_hub_id(name: str) -> bool:
+    """Whether a name may be a hub's: org/model."""
     return hubs.HUB_ID.fullmatch(name) is not None and not name.startswith(".")
 
 
 def _name(said: str, folder: Path) -> str:
     """Hub ids and packages keep their name; what lies here is called by its absolute folder."""
     here = Path(said).expanduser().exists()
-    return said if not here and (said.startswith(package.MARK) or _is_hub_id(said)) else str(folder)
+    return said if not here and (said.startswith(package.MARK) or is_hub_id(said)) else str(folder)
 
 
 def _folder(name: str, revision: str | None, hub: str, code: bool, key: str = "model.id") -> Path:
@@ -101,7 +102,7 @@ def _folder(name: str, revision: str | None, hub: str, code: bool, key: str = "m
         return _inside(path.resolve())
     if path.is_file():
         return _file(path.resolve())
-    if not _is_hub_id(name):
+    if not is_hub_id(name):
         raise ModelError(f"{key}: no folder {name} here. Give a folder that exists, or a hub id (org/name).")
     return hubs.download(name, revision, hub, key=key, code=code)
 

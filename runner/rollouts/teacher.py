@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 KEY = "teacher_server"
 IDS, LOGPROBS = "teacher_ids", "teacher_logprobs"  # of each token: words, -1 for none, and what the teacher gives them
 NOTHING = -1e4  # a log-probability whose probability is 0
+ENOUGH = 0.9  # share of a teacher's probability in the words that it tells
 
 
 @component
@@ -64,6 +65,7 @@ class Teacher:
     tokenizer: Any
     met: Connection
     _compared: bool = field(default=False)
+    _weighed: bool = field(default=False)
 
     def told(self, sequences: Sequence[Encoded], learner: "Learner") -> list[Encoded]:
         """The sequences with `teacher_ids` and `teacher_logprobs`; each device asks a part, and all get all.
@@ -88,7 +90,22 @@ class Teacher:
             if isinstance(part, RunnerError):
                 raise StageError(str(part))
             known |= part
-        return [self._with(one, known.get(place)) for place, one in enumerate(sequences)]
+        made = [self._with(one, known.get(place)) for place, one in enumerate(sequences)]
+        if not self._weighed and known:
+            self._weighed = True
+            self._weigh(made, args.process_index == 0)
+        return made
+
+    def _weigh(self, sequences: Sequence[Encoded], first: bool) -> None:
+        """Say where much of the teacher's probability is in words that it does not tell."""
+        rows: Any = [one.per_token[LOGPROBS][i] for one in sequences for i, _ in trained(one)]
+        told = sum(math.exp(value) for row in rows for value in row) / max(len(rows), 1)
+        if first and told < ENOUGH:
+            print(
+                f"{KEY}: the {self.server.top_k} words that it tells hold {told:.0%} of the teacher's probability; the "
+                "rest is compared as one word. Raise top_k (and the server's --max-logprobs).",
+                flush=True,
+            )
 
     def _with(self, sequence: Encoded, words: "Sequence[Mapping[int, float]] | None") -> Encoded:
         """A sequence with what was told, as rows of one width: top_k words and the token itself."""

@@ -15,7 +15,7 @@ from runner.core.errors import ConfigError, ModelError
 from runner.core.job import Job
 from runner.core.schema import component
 from runner.core.specs import Count, Model
-from runner.rollouts.teacher import Teacher, TeacherServer
+from runner.rollouts.teacher import KEY, Teacher, TeacherServer
 from runner.stages._sampled import Sampled, beside
 
 if TYPE_CHECKING:
@@ -94,17 +94,17 @@ class Gkd(Sampled):
             ModelError: a teacher of another vocabulary.
         """
         from runner.algorithms.gkd import Gkd as Loss
-        from runner.models.load import load_tokenizer
+        from runner.models.load import load_tokenizer, tokenizer_of
         from runner.models.locate import locate
 
-        server, teacher = self.teacher_server, self.teacher
+        server, ours = self.teacher_server, tokenizer.get_vocab()
         if server is not None:
-            teacher = Model(id=server.tokenizer or teacher.id)
-        located = locate(teacher, hub)
-        self._agree(load_tokenizer(located, chat=False).get_vocab(), tokenizer.get_vocab())
-        if server is not None:
+            theirs = tokenizer_of(server.tokenizer or self.teacher.id, hub, f"{KEY}.tokenizer", chat=False)
+            self._agree(theirs.get_vocab(), ours)
             return Loss(beta=self.beta)
-        frozen = beside(located, replace(teacher, attention=self.model.attention))  # the same batches
+        located = locate(self.teacher, hub)
+        self._agree(load_tokenizer(located, chat=False).get_vocab(), ours)
+        frozen = beside(located, replace(self.teacher, attention=self.model.attention))  # the same batches
         return Loss(teacher=frozen, beta=self.beta, temperature=self.sampling.temperature or 1.0)
 
     def _agree(self, theirs: dict[str, int], ours: dict[str, int]) -> None:

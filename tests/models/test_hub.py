@@ -12,7 +12,9 @@ import pytest
 from runner.core.errors import ModelError
 from runner.core.specs import Model
 from runner.models import hub
+from runner.models.load import tokenizer_of
 from runner.models.locate import locate
+from tests.tiny import tiny_model, tiny_tokenizer
 
 
 @pytest.fixture
@@ -82,6 +84,19 @@ def test_what_is_here_is_taken_without_the_network(dead: str, tmp_path: Path, mo
     assert [given["local_files_only"] for given in asked] == [True]
     assert asked[0]["revision"] == "main" and "*.bin" not in asked[0]["allow_patterns"]
     assert "*.py" not in asked[0]["allow_patterns"]
+
+
+def test_a_tokenizer_comes_without_its_models_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even so where the whole model is wanted later."""
+    tiny_model(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    asked = hub_library(monkeypatch, lambda given: tmp_path)
+    assert len(tokenizer_of("org/name", "modelscope", "key").get_vocab()) == len(tiny_tokenizer())
+    assert len(asked) == 1 and hub.WEIGHTS not in asked[0]["allow_patterns"] and "*.json" in asked[0]["allow_patterns"]
+    monkeypatch.setattr(hub, "unreachable", lambda name: None)
+    hub.download("org/name", None, "modelscope")
+    assert [given["local_files_only"] for given in asked[1:]] == [True, False]
+    assert hub.WEIGHTS in asked[2]["allow_patterns"]
 
 
 def test_unknown_model_is_told_without_the_librarys_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
