@@ -17,12 +17,13 @@ FSDP2 = {
     "version": 2,
     "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
     "reshard_after_forward": True,
-    "state_dict_type": "FULL_STATE_DICT",  # whole files, which any number of devices reads again
+    "state_dict_type": "FULL_STATE_DICT",  # weights are put together to be written
 }
 # What accelerate and DeepSpeed call by names that PyTorch is about to change: nothing that a user could mend.
 OLD_NAMES = ("`broadcast_buffers` is deprecated", r"`torch\.distributed\.\w+` is deprecated")
 ANEW = "or start anew from its weights: model={folder}, on_change=new."
-WHOLE = ("single", "ddp")  # every device has all of the state, and writes and reads the same files
+WHOLE = ("single", "ddp")  # every device has all of the state
+WHOLE_FILES = (*WHOLE, "fsdp2")  # write and read the same files, with any number of devices
 
 
 def check(parallelism: Parallelism, train_type: TrainType, key: str) -> None:
@@ -80,7 +81,7 @@ def cannot_resume(facts: Mapping[str, Any], parallelism: Parallelism, devices: i
         facts: of the checkpoint: preset and devices.
     """
     preset, before = facts.get("preset", "single"), facts.get("devices", 1)
-    if preset in WHOLE and parallelism.preset in WHOLE:
+    if preset in WHOLE_FILES and parallelism.preset in WHOLE_FILES:
         return None
     if preset != parallelism.preset:
         why = f"the optimizer of {preset} is kept in a form that {parallelism.preset} does not read"

@@ -2,9 +2,10 @@
 
 At an update's end weights and optimizer are copied to the CPU's memory, and each device writes what is small: schedule,
 random states, position. The first device writes the rest in a thread while the training goes on, then puts it on the
-disk, takes checksums, marks it and rotates. One checkpoint at a time: the next one waits. A state that is split over
-devices is written by all of them while the training waits, as is one whose copy would not fit into memory; only what
-follows (disk, sums, marker) is then done beside it. What goes wrong is raised at the next update, or at the end.
+disk, takes checksums, marks it and rotates. One checkpoint at a time: the next one waits. FSDP2's parts are put
+together first, on the first device. While the training waits are written: ZeRO's parts, by each device, and what would
+not fit into memory twice; only what follows (disk, sums, marker) is then done beside it. What goes wrong is raised at
+the next update, or at the end.
 """
 
 import shutil
@@ -18,7 +19,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from runner.core.errors import StageError
 from runner.engines import presets
-from runner.training import _snapshot, checkpoints
+from runner.training import _snapshot, _whole_state, checkpoints
 from runner.training._background import Background
 
 if TYPE_CHECKING:
@@ -100,26 +101,30 @@ class Saver:
         Args:
             write: Trainer's own way, with a state.
         """
-        if self._copier is None:
-            self._later.append(lambda: write(state))
-        else:
+        if self._copier is not None and state is None:
             model: Any = self.trainer.model
-            now = model.state_dict()
-            taken = now | self._copier.copy(_snapshot.changing(model, now))
-            self._later.append(lambda: write(taken))
+            state = model.state_dict()
+            state |= self._copier.copy(_snapshot.changing(model, state))
+        elif self._copier is not None and self.trainer.args.device.type == "cpu":
+            state = self._copier.copy(state)  # what was put together on the CPU may be a device's own part
+        self._later.append(lambda: write(state))
         self._write_tokenizer(folder)
 
     def optimizer(self, folder: Path, write: Callable[[], None]) -> None:
         """Optimizer and schedule. write: Trainer's own way, by all devices."""
-        optimizer: Any = self.trainer.optimizer
-        schedule: Any = self.trainer.lr_scheduler
-        if self.trainer.settings.parallelism.preset not in presets.WHOLE:
+        trainer: Any = self.trainer
+        if trainer.settings.parallelism.preset not in presets.WHOLE_FILES:
             write()
-        elif self.trainer.args.should_save:
-            state = optimizer.state_dict()
-            taken = state if self._copier is None else self._copier.copy(state)
-            self._later.append(lambda: torch.save(taken, folder / OPTIMIZER_NAME))
-            torch.save(schedule.state_dict(), folder / SCHEDULER_NAME)
+            return
+        state, first = trainer.optimizer.state_dict(), trainer.args.should_save
+        if trainer.is_fsdp_enabled:
+            state = _whole_state.gathered(state, keep=first)
+        elif first and self._copier is not None:
+            state = self._copier.copy(state)
+        if first:
+            state["names"] = _whole_state.names(trainer.model, trainer.optimizer)
+            self._later.append(lambda: torch.save(state, folder / OPTIMIZER_NAME))
+            torch.save(trainer.lr_scheduler.state_dict(), folder / SCHEDULER_NAME)
 
     def _write_tokenizer(self, folder: Path) -> None:
         """It never changes, and takes its time to be put into words: the first checkpoint's files serve the others."""
@@ -137,8 +142,10 @@ class Saver:
     def _copies(self) -> _snapshot.Copier | None:
         """What copies the state of this moment; None where it is written while the training waits."""
         trainer: Any = self.trainer
-        if not trainer.is_world_process_zero() or trainer.settings.parallelism.preset not in presets.WHOLE:
+        if not trainer.is_world_process_zero() or trainer.settings.parallelism.preset not in presets.WHOLE_FILES:
             return None
+        if trainer.is_fsdp_enabled:  # what is put together is a copy
+            return _snapshot.Copier()
         state = [_snapshot.changing(trainer.model, trainer.model.state_dict())]
         if not trainer.settings.save.weights_only:
             state.append(trainer.optimizer.state_dict())

@@ -21,7 +21,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from runner.core.errors import StageError
 from runner.core.job import Job
-from runner.training import ledger, pace, schedule, speed
+from runner.training import _whole_state, ledger, pace, schedule, speed
 from runner.training._learner import TrainedModel
 from runner.training._predictions import head_of, predict
 from runner.training._profile import Profile
@@ -330,3 +330,15 @@ class UpdateTrainer(Trainer):
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         write = super()._save_optimizer_and_scheduler
         self.saver.optimizer(Path(output_dir), lambda: write(output_dir))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.is_fsdp_enabled:
+            _whole_state.load_weights(self.model, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or self.is_deepspeed_enabled:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        else:
+            _whole_state.load_optimizer_and_schedule(self, Path(checkpoint))

@@ -78,12 +78,27 @@ def test_an_update_that_is_not_finite_is_skipped(tmp_path: Path, preset: str):
 
 
 @pytest.mark.parametrize(
-    ("before", "devices", "after", "now"), [("single", 1, "ddp", 2), ("ddp", 2, "single", 1), ("fsdp2", 2, "fsdp2", 1)]
+    ("before", "devices", "after", "now", "kind"),
+    [
+        ("single", 1, "ddp", 2, "full"),
+        ("ddp", 2, "single", 1, "full"),
+        ("fsdp2", 2, "fsdp2", 1, "full"),
+        ("fsdp2", 2, "fsdp2", 3, "full"),
+        ("fsdp2", 2, "single", 1, "full"),
+        ("fsdp2", 2, "single", 1, "lora"),
+        ("single", 1, "fsdp2", 2, "full"),
+        ("single", 1, "fsdp2", 2, "lora"),
+        ("ddp", 2, "fsdp2", 2, "full"),
+    ],
 )
-def test_resumed_on_other_devices(tmp_path: Path, alone: Any, before: str, devices: int, after: str, now: int):
-    assert set(run(tmp_path, before, stop=3, world=devices)) == {130}
-    assert set(run(tmp_path, after, world=now)) == {0}, (tmp_path / "log.0").read_text()[-3000:]
-    assert_learned_the_same(alone("full"), tmp_path, "full")
+def test_resumed_on_other_devices(
+    tmp_path: Path, alone: Any, before: str, devices: int, after: str, now: int, kind: str
+):
+    """Weights, optimizer, schedule and position go over: all that follows is as if nothing had been changed."""
+    assert set(run(tmp_path, before, kind, stop=3, world=devices)) == {130}, (tmp_path / "log.0").read_text()[-3000:]
+    assert set(run(tmp_path, after, kind, world=now)) == {0}, (tmp_path / "log.0").read_text()[-3000:]
+    assert "going on from checkpoint-" in (tmp_path / "log.0").read_text()
+    assert_learned_the_same(alone(kind), tmp_path, kind)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +111,7 @@ def test_resumed_on_other_devices(tmp_path: Path, alone: Any, before: str, devic
             "zero2 keeps one part of the optimizer for each of its 4 devices",
         ),
         ({"preset": "zero2", "devices": 4}, "ddp", 4, "Go on with parallelism=zero2, or start anew from its weights"),
-        ({"devices": 1}, "fsdp2", 2, "the optimizer of single is kept in a form that fsdp2 does not read"),
+        ({"devices": 1}, "zero3", 2, "the optimizer of single is kept in a form that zero3 does not read"),
     ],
 )
 def test_a_resume_that_cannot_be_is_refused(facts: dict[str, Any], preset: str, devices: int, told: str):
