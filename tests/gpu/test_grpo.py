@@ -22,12 +22,13 @@ def longer(completions: list[str]) -> list[float | None]:
     """Differs from answer to answer."""
     return [float(sum(map(ord, text)) % 97) for text in completions]
 '''
+ASIDE = ", validation: {datasets: [aside.jsonl]}"
 RECIPE = """\
 # Three updates of GRPO.
 # @package _global_
 name: smoke
 model: {{id: "{model}"}}
-mix: {{datasets: [rows.jsonl]}}
+mix: {{datasets: [rows.jsonl]{aside}}}
 train_type: {{kind: {kind}}}
 optim: {{lr: {lr}, schedule: constant, weight_decay: 0.0}}
 sampling: {{max_new_tokens: 64}}
@@ -89,14 +90,16 @@ def write_rows(folder: Path) -> None:
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def trained(folder: Path, model: Path, **keys: Any) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl after three updates."""
+def trained(folder: Path, model: Path, aside: bool = False, **keys: Any) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl after three updates. aside: whether four more questions are kept for evaluation."""
     write_rows(folder)
     (folder / "plugins/rewards").mkdir(parents=True)
     (folder / "plugins/rewards/longer.py").write_text(REWARD)
     (folder / "recipes").mkdir()
-    (folder / "recipes/smoke.yaml").write_text(RECIPE.format(model=model, **keys))
-    return run(folder, "smoke")
+    (folder / "recipes/smoke.yaml").write_text(RECIPE.format(model=model, aside=ASIDE * aside, **keys))
+    rows = [{"messages": [{"role": "user", "content": f"What is {n} less 1?"}]} for n in range(4)]
+    (folder / "aside.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return run(folder, "smoke", *["eval.every=2"] * aside)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,121 @@
+"""GKD with its teacher behind vLLM's own server, and evaluation by vLLM beside the training, on a GPU."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gpu.test_grpo import run, trained, write_rows
+from tests.tiny import tiny_tokenizer
+
+pytestmark = pytest.mark.gpu
+pytest.importorskip("vllm")
+pytest.importorskip("openai")
+
+RECIPE = """\
+# Three updates of GKD.
+# @package _global_
+name: {name}
+model: {{id: "{student}"}}
+mix: {{datasets: [rows.jsonl], validation: {{rows: 4}}}}
+train_type: {{kind: full}}
+optim: {{lr: 1e-3, schedule: constant}}
+sampling: {{max_new_tokens: 32}}
+backend: {{name: transformers}}
+eval: {{every: 2}}
+log: {{every: 1}}
+max_updates: 3
+stages:
+  train: {{kind: gkd, prompts_per_update: 4, lmbda: 0.0, {teacher}}}
+"""
+
+
+def made(folder: Path, seed: int) -> Path:
+    """A small model whose words differ in likelihood by much more than bfloat16 rounds."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(seed)
+    tokenizer = tiny_tokenizer("thinker")
+    config = Qwen3Config(
+        vocab_size=512, hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=64, max_position_embeddings=2048, tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, dtype="bfloat16",
+        initializer_range=0.2,
+    )  # fmt: skip
+    Qwen3ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A model, and the address of the server that has it."""
+    folder = made(tmp_path_factory.mktemp("teacher"), 7)
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    words = ["--served-model-name", "master", "--port", str(port), "--gpu-memory-utilization", "0.1", "--enforce-eager"]
+    words += ["--max-model-len", "1024", "--max-logprobs", "512", "--kv-cache-memory-bytes", "1073741824"]
+    command = [str(Path(sys.executable).with_name("vllm")), "serve", str(folder), *words]
+    with open(folder / "log", "wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        until = time.monotonic() + 300
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < until, (folder / "log").read_text()[-4000:]
+                time.sleep(1)
+        yield folder, f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def learned(folder: Path, name: str, student: Path, said: str) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl of a distillation."""
+    write_rows(folder)
+    (folder / "recipes").mkdir(exist_ok=True)
+    (folder / f"recipes/{name}.yaml").write_text(RECIPE.format(name=name, student=student, teacher=said))
+    return run(folder, name)
+
+
+def test_all_words_of_the_server_teach_as_the_teacher_beside(tmp_path: Path, teacher: tuple[Path, str]) -> None:
+    """Losses near each other as bfloat16 lets them be; fewer words tell less, never more."""
+    folder, address = teacher
+    student = made(tmp_path / "student", 3)
+    server = f"teacher: master, teacher_server: {{base_url: '{address}', tokenizer: '{folder}', top_k: "
+    here = learned(tmp_path, "here", student, f"teacher: '{folder}'")
+    every = learned(tmp_path, "every", student, server + "512}")
+    few = learned(tmp_path, "few", student, server + "5}")
+    for one, other, less in zip(here, every, few, strict=True):
+        name = "loss" if "loss" in one else "eval_loss"
+        assert other[name] == pytest.approx(one[name], rel=0.03)
+        assert less[name] < other[name] * 1.01
+    assert every[0]["teacher_tail"] < 0.02 < few[0]["teacher_tail"]
+
+
+def test_vllm_beside_the_training_answers_evaluations(tmp_path: Path) -> None:
+    """It sleeps and wakes as for rollouts; the training is what it is without them, as far as figures tell."""
+    lines: dict[str, list[dict[str, Any]]] = {}
+    model = made(tmp_path / "model", 3)
+    for name in ("with", "without"):
+        place = tmp_path / name
+        place.mkdir()
+        lines[name] = trained(place, model, kind="full", lr=1e-4, sleep=1, offload="true", aside=name == "with")
+    told = [line for line in lines["with"] if "eval_reward" in line]
+    assert [line["update"] for line in told] == [2, 3] and all(line["eval_answers"] == 4 for line in told)
+    answers = (tmp_path / "with/outputs/smoke/train/evaluations.jsonl").read_text().splitlines()
+    assert [json.loads(one)["update"] for one in answers] == [2] * 4 + [3] * 4
+    for one, other in zip((line for line in lines["with"] if "loss" in line), lines["without"], strict=True):
+        assert one["sampling_mismatch"] < 0.1 and one["reward"] == pytest.approx(other["reward"], rel=0.3)
