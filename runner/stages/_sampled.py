@@ -16,28 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Interval
 
 from runner.core.artifact import Artifact
-from runner.core.errors import ConfigError, Interrupted
+from runner.core.errors import ConfigError
 from runner.core.job import Job
 from runner.core.schema import EXECUTION, component
-from runner.core.specs import (
-    Backend,
-    Batch,
-    Count,
-    Data,
-    Eval,
-    Log,
-    Mix,
-    Model,
-    Optim,
-    Parallelism,
-    Reward,
-    Sampling,
-    Save,
-    Template,
-    TrainType,
-)  # fmt: skip
+from runner.core.specs import Backend, Batch, Count, Model, Reward, Sampling
 from runner.rollouts.sampler import UTILIZATION
 from runner.stages._device import first, seed
+from runner.stages._learning import Learning
 
 if TYPE_CHECKING:
     from runner.rollouts.answers import Prompt
@@ -48,13 +33,12 @@ if TYPE_CHECKING:
     from runner.training.algorithm import Algorithm
     from runner.training.pace import Extent
     from runner.training.planned import Cutting
-    from runner.training.settings import Settings
 
 ASLEEP = 4.0  # GiB that vLLM keeps on a GPU while it sleeps, and its start needs beside it
 
 
 @component
-class Sampled:
+class Sampled(Learning):
     """Keys of a training on sampled answers. max_length: tokens of a prompt; sampling.max_new_tokens: of an answer.
 
     prompts_per_update: of one update, over all devices. num_generations: answers to each. updates_per_rollout: updates
@@ -72,24 +56,9 @@ class Sampled:
     that they are made for; all else of `sampling` holds. num_generations_eval: answers to each.
     """
 
-    model: Model
-    mix: Mix
-    max_length: Count | None = None
-    template: Template = dataclasses.field(default_factory=Template)
-    train_type: TrainType = dataclasses.field(default_factory=TrainType)
-    batch: Batch = dataclasses.field(default_factory=Batch)
-    epochs: Annotated[float, Gt(0)] = 1.0
-    max_updates: Count | None = None
-    optim: Optim = dataclasses.field(default_factory=Optim)
-    eval: Eval = dataclasses.field(default_factory=Eval)
-    save: Save = dataclasses.field(default_factory=Save)
-    log: Log = dataclasses.field(default_factory=Log)
-    data: Data = dataclasses.field(default_factory=Data)
-    parallelism: Parallelism = dataclasses.field(default_factory=Parallelism)
     sampling: Sampling = dataclasses.field(default_factory=Sampling)
     backend: Backend = dataclasses.field(default_factory=Backend)
     reward: dict[str, Reward] = dataclasses.field(default_factory=dict)
-    hub: str = "modelscope"
     prompts_per_update: Count = 8
     num_generations: Count = 8
     updates_per_rollout: Count = 1
@@ -104,9 +73,6 @@ class Sampled:
     sleep_level: Annotated[Literal[0, 1, 2], EXECUTION] = 1
     offload_model: Annotated[bool, EXECUTION] = False
     offload_optimizer: Annotated[bool, EXECUTION] = False
-    accepts: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("model", "adapter"), "mix": ("completions",)}
-    reuse: ClassVar[str] = "always"
-    interactive: ClassVar[bool] = False
     rates: ClassVar[tuple[float, float]] = (1e-5, 1e-6)  # optim.lr when it is not given: of adapters, of full weights
     compares: ClassVar[bool] = True  # answers by their rewards
     groups: ClassVar[bool] = True  # of answers to a prompt, against each other
@@ -143,10 +109,6 @@ class Sampled:
             return "base"
         return beside(located, self.model)
 
-    def produces(self) -> str:
-        """An adapter under lora and qlora, a whole model otherwise."""
-        return "adapter" if self.train_type.kind in ("lora", "qlora") else "model"
-
     def summary(self) -> Iterator[str]:
         """Lines of `plan`: prompts and answers of an update."""
         answers, devices = (
@@ -177,19 +139,10 @@ class Sampled:
         yield f"evaluate {what}{most} x {self.num_generations_eval}, {how}, {when}"
 
     def check(self, roots: Sequence[Path], key: str) -> None:
-        """Refuse models, data and rewards that are not there, and keys that contradict each other."""
-        from runner.data.mix import check as check_mix
-        from runner.engines.presets import check as check_parallelism
-        from runner.models.locate import check as check_model
+        """See `Learning.check`; refuse rewards that are not there."""
         from runner.rollouts.choose import check as check_sampler
-        from runner.training.precision import check as check_precision
-        from runner.training.settings import check as check_optim
 
-        check_model(self.model, f"{key}.model")
-        check_precision(self.model, f"{key}.model")
-        check_mix(self.mix, roots, self.hub, f"{key}.mix")
-        check_optim(self.optim, f"{key}.optim")
-        check_parallelism(self.parallelism, self.train_type, f"{key}.parallelism")
+        super().check(roots, key)
         check_sampler(self.backend, self.sampling, self.parallelism.preset, key)
         self._check_counts(key)
         self._check_rewards(roots, key)
@@ -284,10 +237,7 @@ class Sampled:
             hub=job.hub, places=job.roots, max_dropped=self.data.max_dropped, folder=job.folder if first() else None,
             answered=self.own_share < 1.0,
         )  # fmt: skip
-        if job.stopping():
-            raise Interrupted(f"{job.name}: stopped before the first update. The same command begins anew.")
-        if first() and self.eval.every and not aside:
-            print("nothing is kept aside for evaluation (mix.validation), so eval.every does nothing", flush=True)
+        self._begin(job, bool(aside))
         return made, aside[: self.eval.max_rows]
 
     def _schedule(self, count: int, job: Job) -> "Schedule":
@@ -357,15 +307,6 @@ class Sampled:
             return HeldOut(asking, job.folder, algorithm, chosen, losses=self.losses, told=rules.told, first=first())
 
         return held_out
-
-    def _settings(self, autocast: bool) -> "Settings":
-        from runner.training.settings import Settings
-
-        rate = self.optim.lr or self.rates[self.produces() != "adapter"]
-        return Settings(
-            rate, self.optim, self.eval, self.save, self.log, self.data, autocast=autocast,
-            parallelism=self.parallelism, batch=self._batch(), compile=self.model.compile,
-        )  # fmt: skip
 
     def _batch(self) -> Batch:
         """What an engine on the same GPU holds while the model learns is not there for its micro-batches."""

@@ -10,31 +10,16 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
-
-from annotated_types import Gt
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from runner.core.artifact import Artifact
-from runner.core.errors import ConfigError, Interrupted
+from runner.core.errors import ConfigError
 from runner.core.job import Job
 from runner.core.schema import component
-from runner.core.specs import (
-    Batch,
-    Count,
-    Data,
-    Eval,
-    Log,
-    Mix,
-    Model,
-    Optim,
-    Parallelism,
-    Rules,
-    Save,
-    Template,
-    TrainType,
-)  # fmt: skip
+from runner.core.specs import Model, Rules
 from runner.data.judged import Rows
 from runner.stages._device import first, seed
+from runner.stages._learning import Learning
 
 if TYPE_CHECKING:
     from runner.data.prepare import Encodings, Prepared
@@ -43,62 +28,29 @@ if TYPE_CHECKING:
     from runner.stages._known import Known
     from runner.training.algorithm import Algorithm
     from runner.training.pace import Extent
-    from runner.training.settings import Settings
     from runner.training.train import Work
 
 PICTURE = "loss.png"
 
 
 @component
-class Training:
+class Training(Learning):
     """Keys of a training. `batch` says what makes an update, over all devices."""
 
-    model: Model
-    mix: Mix
-    max_length: Count | None = None
     overlong: Literal["drop", "truncate_left", "truncate_right", "split"] = "drop"
-    template: Template = dataclasses.field(default_factory=Template)
-    train_type: TrainType = dataclasses.field(default_factory=TrainType)
-    batch: Batch = dataclasses.field(default_factory=Batch)
-    epochs: Annotated[float, Gt(0)] = 1.0
-    max_updates: Count | None = None
-    optim: Optim = dataclasses.field(default_factory=Optim)
-    eval: Eval = dataclasses.field(default_factory=Eval)
-    save: Save = dataclasses.field(default_factory=Save)
-    log: Log = dataclasses.field(default_factory=Log)
-    data: Data = dataclasses.field(default_factory=Data)
-    parallelism: Parallelism = dataclasses.field(default_factory=Parallelism)
     loss_scale: Rules = dataclasses.field(default_factory=lambda: list[str | dict[str, Any]](["default"]))
-    hub: str = "modelscope"
-    accepts: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("model", "adapter"), "mix": ("completions",)}
-    reuse: ClassVar[str] = "always"
-    interactive: ClassVar[bool] = False
     rows: ClassVar[Rows] = "conversations"  # what a row is read as
-    rates: ClassVar[tuple[float, float]] = (1e-4, 1e-5)  # optim.lr when it is not given: of adapters, of full weights
 
     def algorithm(self) -> "Algorithm":
         """What is learned from the model's predictions."""
         raise NotImplementedError
 
-    def produces(self) -> str:
-        """An adapter under lora and qlora, a whole model otherwise."""
-        return "adapter" if self.train_type.kind in ("lora", "qlora") else "model"
-
     def check(self, roots: Sequence[Path], key: str) -> None:
-        """Refuse models, data and rules that are not there, and keys that contradict each other."""
-        from runner.data.mix import check as check_mix
+        """See `Learning.check`; refuse rules that are not there."""
         from runner.data.rules import check as check_rules
-        from runner.engines.presets import check as check_parallelism
-        from runner.models.locate import check as check_model
-        from runner.training.precision import check as check_precision
-        from runner.training.settings import check as check_optim
 
-        check_model(self.model, f"{key}.model")
-        check_precision(self.model, f"{key}.model")
-        check_mix(self.mix, roots, self.hub, f"{key}.mix")
+        super().check(roots, key)
         check_rules(self.loss_scale, roots, f"{key}.loss_scale")
-        check_optim(self.optim, f"{key}.optim")
-        check_parallelism(self.parallelism, self.train_type, f"{key}.parallelism")
         self._check_batch(key)
 
     def _check_batch(self, key: str) -> None:
@@ -162,10 +114,7 @@ class Training:
             print("\n".join(made.report), flush=True)
             if job.identity:
                 counted.remember(job.identity, counted.Counted(len(set(made.train.rows)), sum(made.train.lengths)))
-            if self.eval.every and not made.validation.sequences:
-                print("nothing is kept aside for evaluation (mix.validation), so eval.every does nothing", flush=True)
-        if job.stopping():
-            raise Interrupted(f"{job.name}: stopped before the first update. The same command begins anew.")
+        self._begin(job, bool(made.validation.sequences))
         return made
 
     def _work(self, prepared: "Prepared", algorithm: "Algorithm", job: Job, gpu: bool) -> "Work":
@@ -203,15 +152,6 @@ class Training:
         from runner.stages._known import Known
 
         return Known(plan, train, kept)
-
-    def _settings(self, autocast: bool) -> "Settings":
-        from runner.training.settings import Settings
-
-        rate = self.optim.lr or self.rates[self.produces() != "adapter"]
-        return Settings(
-            rate, self.optim, self.eval, self.save, self.log, self.data, autocast=autocast,
-            parallelism=self.parallelism, batch=self.batch, compile=self.model.compile,
-        )  # fmt: skip
 
 
 def _extent(plan: "UpdatePlan", whole_rows: bool) -> "Extent":
