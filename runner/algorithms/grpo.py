@@ -8,10 +8,9 @@ where the answer is learned from only once the factor is made here, from `sample
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from annotated_types import Ge, Gt
-
+from runner.algorithms._grpo_keys import GrpoKeys
 from runner.core.schema import component
 from runner.core.types import Encoded
 from runner.data.collate import MicroBatch, trained
@@ -23,30 +22,15 @@ if TYPE_CHECKING:
 
 
 @component
-class Grpo:
-    """Names as in TRL's GRPOConfig.
+class Grpo(GrpoKeys):
+    """See `GrpoKeys`. max_completion_length: tokens that an answer may have. temperature: at which they were sampled.
 
-    loss_type: over what the loss is a mean. grpo: over answers, each a mean over its tokens; bnpo and dapo: over the
-    tokens of the update; dr_grpo: over answers times max_completion_length.
-    importance_sampling_level: whether the ratio of new to old is a token's or a whole answer's.
-    epsilon, epsilon_high: the ratio counts from 1 - epsilon to 1 + epsilon_high (epsilon where that is not given).
-    delta: the ratio's bound where the advantage is negative. beta: weight of the divergence from the reference.
-    use_bias_correction_kl: whether the ratio weighs that divergence. temperature: at which answers were sampled.
-    correction, correction_max, correction_min: see rollouts/correction.py.
+    correction: see rollouts/correction.py.
     """
 
-    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "dapo"
-    importance_sampling_level: Literal["token", "sequence"] = "token"
-    epsilon: Annotated[float, Gt(0)] = 0.2
-    epsilon_high: Annotated[float, Gt(0)] | None = None
-    delta: Annotated[float, Gt(0)] | None = None
-    beta: Annotated[float, Ge(0)] = 0.0
-    use_bias_correction_kl: bool = True
     max_completion_length: int = 512
     temperature: float = 1.0
     correction: Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = "none"
-    correction_max: float | None = 3.0
-    correction_min: float | None = None
     whole_rows: ClassVar[bool] = False
 
     def measure(self, sequence: Encoded) -> Mapping[str, float]:

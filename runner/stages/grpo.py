@@ -1,11 +1,11 @@
 """Reinforcement learning on answers that the model samples itself, scored by rewards: GRPO and its kin."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from annotated_types import Ge, Gt
-
+from runner.algorithms._grpo_keys import GrpoKeys
 from runner.core.errors import ConfigError
 from runner.core.schema import component
 from runner.core.specs import Count
@@ -18,31 +18,21 @@ if TYPE_CHECKING:
 
 
 @component
-class Grpo(Sampled):
-    """GRPO, Dr. GRPO, DAPO and GSPO, counted in prompts. Names as in TRL's GRPOConfig where they mean the same.
+class Grpo(Sampled, GrpoKeys):
+    """GRPO, Dr. GRPO, DAPO and GSPO, counted in prompts. The loss's keys: see algorithms/_grpo_keys.py.
 
-    loss_type, importance_sampling_level, epsilon, epsilon_high, delta, beta: see algorithms/grpo.py.
     scale_rewards: what an advantage is divided by: the spread of its group, of the rollout, or nothing.
     mask_truncated_completions: answers that were cut off carry no loss; truncated_in_mean: yet count in its mean.
     dynamic_sample: prompts are drawn on, at most max_resample_times, until all groups tell better from worse.
     correction: for an engine whose probabilities are not quite the model's; auto: sequence_mask for vLLM.
     """
 
-    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "dapo"
-    importance_sampling_level: Literal["token", "sequence"] = "token"
-    epsilon: Annotated[float, Gt(0)] = 0.2
-    epsilon_high: Annotated[float, Gt(0)] | None = None
-    delta: Annotated[float, Gt(0)] | None = None
-    beta: Annotated[float, Ge(0)] = 0.0
-    use_bias_correction_kl: bool = True
     scale_rewards: Literal["group", "batch", "none"] = "group"
     mask_truncated_completions: bool = False
     truncated_in_mean: bool = True
     dynamic_sample: bool = False
     max_resample_times: Count = 3
     correction: Literal["auto", "none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = "auto"
-    correction_max: Annotated[float, Gt(0)] | None = 3.0
-    correction_min: Annotated[float, Ge(0)] | None = None
 
     def check(self, roots: Sequence[Path], key: str) -> None:
         """See `Sampled.check`; bounds of the ratio that leave nothing."""
@@ -56,13 +46,10 @@ class Grpo(Sampled):
         """See algorithms/grpo.py."""
         from runner.algorithms.grpo import Grpo as Loss
 
+        keys: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(GrpoKeys)}
         return Loss(
-            loss_type=self.loss_type, importance_sampling_level=self.importance_sampling_level, epsilon=self.epsilon,
-            epsilon_high=self.epsilon_high, delta=self.delta, beta=self.beta,
-            use_bias_correction_kl=self.use_bias_correction_kl, max_completion_length=self.sampling.max_new_tokens,
-            temperature=self.sampling.temperature or 1.0, correction_max=self.correction_max,
+            **keys, max_completion_length=self.sampling.max_new_tokens, temperature=self.sampling.temperature or 1.0,
             correction="sequence_mask" if self.correction == "auto" else self.correction,
-            correction_min=self.correction_min,
         )  # fmt: skip
 
     def reference(self, located: Any) -> Any:

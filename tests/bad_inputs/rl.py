@@ -75,6 +75,21 @@ CASES = {
     "rl: greedy sampling": case(
         "stages.train.sampling.temperature: 0 gives the same answer each time", "sampling.temperature=0"
     ),
+    "rl: greedy evaluations that are all the same": case(
+        "stages.train.num_generations_eval: 4 greedy answers are all the same. Say stages.train.eval_temperature",
+        "+stages.train.num_generations_eval=4",
+    ),
+    "rl: a reverse divergence from a teacher behind a server": case(
+        "stages.train.beta: 1 needs what the teacher gives to every word that the student may say",
+        "stages.train.kind=gkd +stages.train.teacher=master +stages.train.beta=1.0",
+        "'+stages.train.teacher_server={base_url: http://127.0.0.1:9/v1}'",
+    ),
+    "rl: a teacher's server that is not there": case(
+        "teacher_server.base_url: no server answers at http://127.0.0.1:9/v1",
+        "stages.train.kind=gkd +stages.train.teacher=master",
+        "'+stages.train.teacher_server={base_url: http://127.0.0.1:9/v1}'",
+        code=1,
+    ),
     "rl: vLLM is not there": case("backend.name: vLLM is not installed. Install the extra: vllm", "backend.name=vllm"),
     "rl: an endpoint": case("stages.train.backend.name: an endpoint cannot sample", "backend.name=openai"),
     "rl: a key of TRL's": case(
