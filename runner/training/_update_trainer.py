@@ -7,11 +7,12 @@ devices an update (never in the loop over micro-batches); an update that is not 
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import itertools
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,23 @@ class UpdateTrainer(Trainer):
             torch.distributed.all_reduce(sent)
         return [*names, *more], sent
 
+    @functools.cached_property
+    def _learning(self) -> list[torch.nn.Parameter] | None:
+        """The weights that learn, where nothing is wrapped around the model. To ask an adapted model for them, which
+        has thousands of modules, takes as long as a part of its update.
+        """
+        if self.accelerator.distributed_type.value != "NO":
+            return None
+        model: Any = self.model
+        found = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        model.zero_grad = lambda set_to_none=True: _forget(found)
+        return found
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        if self._learning is None:
+            return super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
+        return torch.nn.utils.clip_grad_norm_(self._learning, self.args.max_grad_norm)
+
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float:
         """The norm of the update's gradient; without a finite one, or a finite loss, the update is skipped."""
         empty = self._item is not None and not self._item.micros  # an engine would tell an old norm or none
@@ -228,8 +246,7 @@ class UpdateTrainer(Trainer):
         skipped = self.accelerator.optimizer_step_was_skipped  # by an engine that has stepped already
         self._grad_norm = math.nan if skipped or found is None else float(found)
         if not (math.isfinite(self._grad_norm) and math.isfinite(self._loss)):
-            for parameter in model.parameters():
-                parameter.grad = None  # an optimizer leaves such a weight and its moments as they are
+            _forget(model.parameters())  # an optimizer leaves a weight without a gradient, and its moments, as they are
             self.books.skipped.append(self.books.whole.updates + 1)
         return self._grad_norm
 
@@ -342,3 +359,8 @@ class UpdateTrainer(Trainer):
             super()._load_optimizer_and_scheduler(checkpoint)
         else:
             _whole_state.load_optimizer_and_schedule(self, Path(checkpoint))
+
+
+def _forget(parameters: Iterable[torch.nn.Parameter]) -> None:
+    for parameter in parameters:
+        parameter.grad = None
