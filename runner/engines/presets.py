@@ -4,6 +4,7 @@ ddp: PyTorch's DistributedDataParallel. zero*: see zero.py. fsdp2: PyTorch's ful
 2023 (arXiv 2304.11277).
 """
 
+import importlib.util
 import os
 import warnings
 from collections.abc import Mapping
@@ -81,15 +82,23 @@ def cannot_resume(facts: Mapping[str, Any], parallelism: Parallelism, devices: i
         facts: of the checkpoint: preset and devices.
     """
     preset, before = facts.get("preset", "single"), facts.get("devices", 1)
-    if preset in WHOLE_FILES and parallelism.preset in WHOLE_FILES:
+    if parallelism.preset in WHOLE_FILES:
+        if preset in zero.STAGES and importlib.util.find_spec("deepspeed") is None:
+            return f"only deepspeed can put the parts of {preset} together. pip install deepspeed, {ANEW}"
         return None
+    others = " (or with ddp or fsdp2, which put its parts together)" if preset in zero.STAGES else ""
     if preset != parallelism.preset:
         why = f"the optimizer of {preset} is kept in a form that {parallelism.preset} does not read"
-        return f"{why}. Go on with parallelism={preset}, {ANEW}"
-    if preset in zero.STAGES and before != devices:
+        return f"{why}. Go on with parallelism={preset}{others}, {ANEW}"
+    if before != devices:
         why = f"{preset} keeps one part of the optimizer for each of its {before} devices, and there are {devices} now"
-        return f"{why}. Go on with {before}, {ANEW}"
+        return f"{why}. Go on with {before}{others}, {ANEW}"
     return None
+
+
+def to_be_put_together(facts: Mapping[str, Any], parallelism: Parallelism) -> bool:
+    """Whether a checkpoint lies in parts that the preset at work cannot read as they are."""
+    return facts.get("preset") in zero.STAGES and parallelism.preset in WHOLE_FILES
 
 
 def whole_state(trainer: Any) -> dict[str, Any] | None:

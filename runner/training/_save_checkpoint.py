@@ -56,6 +56,7 @@ class Saver:
         with self._disk(update):
             if first:
                 shutil.rmtree(self._side, ignore_errors=True)
+                shutil.rmtree(self.folder / checkpoints.PARTS, ignore_errors=True)
                 made.mkdir(parents=True)
             self._together()
             self.place, self._later, self._copier = self._side, [], self._copies()

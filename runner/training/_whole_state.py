@@ -49,7 +49,16 @@ def gathered(value: Any, keep: bool) -> Any:
 def load_optimizer_and_schedule(trainer: Any, folder: Path) -> None:
     """From a checkpoint of any preset that writes whole files."""
     load_optimizer(trainer.model, trainer.optimizer, folder / OPTIMIZER_NAME)
-    trainer.lr_scheduler.load_state_dict(torch.load(folder / SCHEDULER_NAME, weights_only=True))
+    groups, schedule = trainer.optimizer.param_groups, torch.load(folder / SCHEDULER_NAME, weights_only=True)
+    for key in (
+        "base_lrs",
+        "_last_lr",
+        "lr_lambdas",
+    ):  # DeepSpeed drops empty groups; all have one rate
+        schedule[key] = schedule[key][:1] * len(groups)
+    trainer.lr_scheduler.load_state_dict(schedule)
+    for group in groups:
+        group["lr"] = schedule["_last_lr"][0]
 
 
 def load_optimizer(model: Any, optimizer: Any, file: Path) -> None:
@@ -61,18 +70,22 @@ def load_optimizer(model: Any, optimizer: Any, file: Path) -> None:
     saved = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     own = names(model, optimizer)
     written: list[str] = saved.pop("names", own)
-    sizes = [[len(group["params"]) for group in groups] for groups in (saved["param_groups"], optimizer.param_groups)]
-    if sorted(written) != sorted(own) or sizes[0] != sizes[1]:
+    told: list[dict[str, Any]] = saved.get("param_groups", optimizer.param_groups)  # ZeRO's are not kept: as they are
+    sizes = [[len(group["params"]) for group in groups] for groups in (told, optimizer.param_groups)]
+    strange = set(own) - set(written) if told is optimizer.param_groups else set(own) ^ set(written)
+    if strange or sizes[0] != sizes[1]:
         raise DataError(f"{file}: is of an optimizer of other weights. Start anew with on_change=new.")
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     place = {name: number for number, name in enumerate(own)}
     state = {}
     for number, parts in saved["state"].items():
+        if written[number] not in place:  # ZeRO's second name of tied weights
+            continue
         at = place[written[number]]
         state[at] = {key: _like(part, weights[at]) for key, part in parts.items()}
     groups = [
-        {**told, "params": numbered["params"]}
-        for told, numbered in zip(saved["param_groups"], optimizer.state_dict()["param_groups"], strict=True)
+        {**group, "params": numbered["params"]}
+        for group, numbered in zip(told, optimizer.state_dict()["param_groups"], strict=True)
     ]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 

@@ -19,6 +19,7 @@ from runner.core.artifact import write_whole
 PREFIX = "checkpoint-"
 MARKER = "complete.json"
 SIDE = ".writing"  # in the stage's folder: what a stop in the middle leaves
+PARTS = ".parts"  # there too, until the next checkpoint: one of ZeRO, put together to be gone on from
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Leaves in the stage's folder: metrics.jsonl, checkpoints, and the model (or adap
 of other data, and to end before all planned updates are done.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +136,20 @@ def _resume(trainer: "UpdateTrainer", job: Job, books: ledger.Ledger) -> checkpo
         print(f"going on from {found.folder.name}, update {found.update} of {found.facts['of']}", flush=True)
         ledger.cut_back(job.folder / ledger.FILE, found.update)
         ledger.cut_back(job.folder / ledger.SKIPPED, found.update)
-    return found
+    return _put_together(trainer, found)
+
+
+def _put_together(trainer: "UpdateTrainer", found: checkpoints.Checkpoint) -> checkpoints.Checkpoint:
+    """The checkpoint itself, or one of ZeRO in the files that the preset at work reads."""
+    if not presets.to_be_put_together(found.facts, trainer.settings.parallelism):
+        return found
+    from runner.training._from_zero import converted
+
+    apart = trainer.job.folder / checkpoints.PARTS
+    if trainer.is_world_process_zero():
+        converted(found.folder, apart)
+    trainer.accelerator.wait_for_everyone()
+    return dataclasses.replace(found, folder=apart / found.folder.name)
 
 
 def _run(trainer: "UpdateTrainer", start: checkpoints.Checkpoint | None) -> None:

@@ -89,6 +89,17 @@ def test_an_update_that_is_not_finite_is_skipped(tmp_path: Path, preset: str):
         ("single", 1, "fsdp2", 2, "full"),
         ("single", 1, "fsdp2", 2, "lora"),
         ("ddp", 2, "fsdp2", 2, "full"),
+        *(
+            pytest.param(*case, marks=[needs_deepspeed, pytest.mark.slow])
+            for case in (
+                ("zero1", 2, "ddp", 2, "full"),
+                ("zero2", 2, "single", 1, "lora"),
+                ("zero2", 2, "fsdp2", 3, "full"),
+                ("zero3", 2, "single", 1, "full"),
+                ("zero3", 2, "fsdp2", 2, "lora"),
+                ("zero3_offload", 2, "ddp", 2, "full"),
+            )
+        ),
     ],
 )
 def test_resumed_on_other_devices(
@@ -99,6 +110,7 @@ def test_resumed_on_other_devices(
     assert set(run(tmp_path, after, kind, world=now)) == {0}, (tmp_path / "log.0").read_text()[-3000:]
     assert "going on from checkpoint-" in (tmp_path / "log.0").read_text()
     assert_learned_the_same(alone(kind), tmp_path, kind)
+    assert not (tmp_path / ".parts").exists()
 
 
 @pytest.mark.parametrize(
@@ -110,7 +122,12 @@ def test_resumed_on_other_devices(
             2,
             "zero2 keeps one part of the optimizer for each of its 4 devices",
         ),
-        ({"preset": "zero2", "devices": 4}, "ddp", 4, "Go on with parallelism=zero2, or start anew from its weights"),
+        (
+            {"preset": "zero2", "devices": 4},
+            "zero3",
+            4,
+            "Go on with parallelism=zero2 (or with ddp or fsdp2, which put its parts together), or start anew",
+        ),
         ({"devices": 1}, "zero3", 2, "the optimizer of single is kept in a form that zero3 does not read"),
     ],
 )
