@@ -68,6 +68,7 @@ def test_it_is_the_generalized_divergence(beta: float) -> None:
     assert share(beta, data, [range(3)])[0] == pytest.approx(total / count, abs=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore")  # TRL's own
 @pytest.mark.parametrize("beta", BETAS)
 def test_loss_and_gradient_are_those_of_trl(beta: float) -> None:
     pytest.importorskip("trl")

@@ -162,6 +162,7 @@ def test_on_policy_the_gradient_is_that_of_the_advantage_times_the_log_probabili
     assert figures == {"clip_low": 0.0, "clip_high": 0.0}
 
 
+@pytest.mark.filterwarnings("ignore")  # TRL's own
 @pytest.mark.parametrize("keys", KINDS.values(), ids=KINDS)
 def test_loss_and_gradient_are_those_of_trl(keys: dict[str, Any], tmp_path: Path) -> None:
     """TRL 1.16 on the same batch, in one micro-batch, where its normalisers are those of the whole update."""

@@ -62,6 +62,7 @@ def test_an_answer_is_one_action() -> None:
     assert share(data, [range(8)])[0] == pytest.approx(total / 8, abs=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore")  # TRL's own
 def test_loss_and_gradient_are_those_of_trl(tmp_path: Path) -> None:
     pytest.importorskip("trl")
     from datasets import Dataset
