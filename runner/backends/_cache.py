@@ -46,6 +46,11 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             buffer[..., :width, :] = states
         self._show(width)
 
+    def close_gaps(self, source: torch.Tensor) -> None:
+        """Take each row's columns from where `source` (rows, columns) says."""
+        for states in (self.keys, self.values):  # views of the buffers
+            states.copy_(states.gather(2, source[:, None, :, None].expand_as(states)))
+
     def _show(self, length: int) -> None:
         self.keys, self.values = (buffer[..., :length, :] for buffer in self._buffers)
 
@@ -96,3 +101,22 @@ def keep(cache: Any, rows: list[int], cut: int, joining: Any = None) -> Any:
         index = torch.tensor(rows, device=layer.keys.device)
         layer.keep(index, cut, None if joining is None else joining.layers[place])
     return cache
+
+
+def repeated(cache: Any, length: int, rows: int) -> Any:
+    """The first tokens of a cache of one row, for so many rows."""
+    made = Cache(layers=[_layer() for _ in cache.layers])
+    for layer, held in zip(made.layers, cache.layers, strict=True):
+        layer.update(*(states[..., :length, :].expand(rows, -1, -1, -1) for states in (held.keys, held.values)))
+    return made
+
+
+def close_gaps(cache: Any, common: int, gaps: list[int]) -> None:
+    """Rows whose first `common` columns are followed by a gap are made whole again: those columns move to the right."""
+    if not any(gaps):
+        return
+    width = torch.tensor(gaps, device=cache.layers[0].keys.device)[:, None]
+    columns = torch.arange(cache.get_seq_length(), device=width.device)[None]
+    source = torch.where(columns < width + common, (columns - width).clamp(min=0), columns)
+    for layer in cache.layers:
+        layer.close_gaps(source.to(layer.keys.device))

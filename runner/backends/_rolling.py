@@ -1,6 +1,7 @@
 """Decodes many prompts at once: finished rows leave the batch and waiting ones take their places, under a token budget.
 
-Plain batches run until their longest answer ends; here the batch stays full. Models whose cache cannot be shifted
+Plain batches run until their longest answer ends; here the batch stays full, and what prompts have in common is read
+once: a system prompt, or the whole prompt of several samples. Models whose cache cannot be shifted
 (sliding windows, recurrent states) are answered batch after batch by the same loop.
 """
 
@@ -15,6 +16,8 @@ from runner.backends import _cache
 from runner.backends._sampler import Row, Sampler
 
 DEAD = 0.25  # share of finished rows at which the batch is made anew
+WORTH = 64  # tokens that reading a common start by itself must save
+FEW = 8  # tokens of a start that is there already and worth to be taken
 
 
 @dataclass
@@ -50,6 +53,7 @@ class Rolling:
         self._cache_name = _cache.keyword(model)
         self.slots: list[Slot] = []
         self.cache: Any = None
+        self._start: tuple[list[int], Any] = ([], None)  # what prompts began with, and its cache of one row
         self._finished, self._tokens = 0, 0  # answers so far and their tokens
 
     @torch.inference_mode()
@@ -58,16 +62,17 @@ class Rolling:
         while waiting or self._alive():
             joining = [Slot(row) for row in self._choose(waiting)]
             if joining:
-                cache = _cache.empty(self.model.config)
-                self._step(joining, cache, [slot.row.ids + slot.row.new for slot in joining])
+                cache = self._begin(joining)
                 self._regroup(self._alive(), joining, cache)
                 yield [slot.row for slot in joining]
             elif self.rolling:
                 self._shrink(waiting)
             alive = self._alive()
             if alive:
+                for slot in self.slots:
+                    slot.held += 1
                 tokens = [[slot.row.new[-1] if slot.alive else 0] for slot in self.slots]
-                self._step(self.slots, self.cache, tokens)
+                self._draw(self.slots, self._read(tokens, [slot.held for slot in self.slots], self.cache))
                 yield [slot.row for slot in alive]
 
     def _alive(self) -> list[Slot]:
@@ -93,23 +98,67 @@ class Rolling:
         full = max(slot.held for slot in alive) * len(alive) >= (1 - DEAD) * self.budget
         return not full and len(self.slots) - len(alive) >= DEAD * len(self.slots)
 
-    def _step(self, slots: Sequence[Slot], cache: Any, tokens: list[list[int]]) -> None:
-        """Read tokens into the cache and draw the next token of each row that is not finished."""
+    def _begin(self, joining: Sequence[Slot]) -> Any:
+        """Read the rows that join into a cache of their own and draw their first tokens."""
+        cache, texts = _cache.empty(self.model.config), [slot.row.ids + slot.row.new for slot in joining]
+        for slot, text in zip(joining, texts, strict=True):
+            slot.held = len(text)
+        if not self.rolling:
+            self._draw(joining, self._read(texts, [len(text) for text in texts], cache))
+            return cache
+        numbers = {text: number for number, text in enumerate(dict.fromkeys(map(tuple, texts)))}
+        different = list(map(list, numbers))
+        common = self._common(different)
+        if common:
+            cache = _cache.repeated(self._start[1], common, len(different))
+        lengths = [len(text) for text in different]
+        logits = self._read([text[common:] for text in different], lengths, cache, common)
+        if common:
+            _cache.close_gaps(cache, common, [max(lengths) - length for length in lengths])
+        if len(different) < len(texts):
+            places = [numbers[tuple(text)] for text in texts]
+            _cache.keep(cache, places, 0)
+            logits = logits[places]
+        self._draw(joining, logits)
+        return cache
+
+    def _common(self, texts: list[list[int]]) -> int:
+        """How many tokens all begin with, at least one less than any has, and 0 where they are not worth it; they are
+        in `_start` then.
+        """
+        most = min(map(len, texts)) - 1
+        own, known = (min(_alike(some), most) for some in (texts, [*texts, self._start[0]]))
+        if known < own and own * (len(texts) - 1) >= WORTH:
+            cache = _cache.empty(self.model.config)
+            self._read([texts[0][:own]], [own], cache)
+            self._start = (texts[0][:own], cache)
+            return own
+        return known if known >= FEW else 0
+
+    def _read(self, tokens: list[list[int]], held: list[int], cache: Any, common: int = 0) -> torch.Tensor:
+        """Read the next tokens of rows into the cache; the logits [rows, vocabulary] of what follows.
+
+        Args:
+            held: tokens of each row afterwards. common: so many of them stand in the first columns, the others in the
+                last ones.
+        """
         new, device = max(len(part) for part in tokens), self.model.device
-        columns = cache.get_seq_length() + new
-        for slot, part in zip(slots, tokens, strict=True):
-            slot.held += len(part)
-        held = torch.tensor([slot.held for slot in slots], device=device)[:, None]
+        columns = torch.arange(cache.get_seq_length() + new, device=device)[None]
+        wanted = torch.tensor(held, device=device)[:, None]
         made = self.model(
             input_ids=torch.tensor([[0] * (new - len(part)) + part for part in tokens], device=device),
-            attention_mask=(torch.arange(columns, device=device)[None] >= columns - held).long(),
-            position_ids=(torch.arange(new, device=device)[None] + held - new).clamp(min=0),
+            attention_mask=((columns >= columns.shape[1] - (wanted - common)) | (columns < common)).long(),
+            position_ids=(torch.arange(new, device=device)[None] + wanted - new).clamp(min=0),
             use_cache=True,
             logits_to_keep=1,
             **{self._cache_name: cache},
         )
+        logits: torch.Tensor = made.logits[:, -1]
+        return logits
+
+    def _draw(self, slots: Sequence[Slot], logits: torch.Tensor) -> None:
+        """The next token of each row that is not finished."""
         drawing = [place for place, slot in enumerate(slots) if slot.alive]
-        logits = made.logits[:, -1]
         rows = [slots[place].row for place in drawing]
         self.sampler.draw(logits if len(rows) == len(slots) else logits[drawing], rows)
         for row in rows:
@@ -143,3 +192,9 @@ class Rolling:
         kept = alive[: len(alive) - over]
         if kept and len(self.slots) - len(kept) >= max(1, DEAD * len(self.slots) if not over else 1):
             self._regroup(kept)
+
+
+def _alike(texts: list[list[int]]) -> int:
+    """How many tokens all begin with."""
+    first, last = min(texts), max(texts)  # the two that part the earliest
+    return next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))

@@ -1,5 +1,6 @@
 """The rolling batch gives what transformers' own generate gives row by row, whatever the budget makes of the batch."""
 
+import functools
 import random
 from collections import deque
 from pathlib import Path
@@ -109,3 +110,26 @@ def test_sliding_windows_are_answered_batch_after_batch(tmp_path: Path) -> None:
     ends = set(range(100, 130))
     rows = rolled(made, Sampling(max_new_tokens=20, temperature=0.0), 400, ends)
     assert [row.new for row in rows] == generated(made, ends, 20)
+
+
+@pytest.mark.parametrize("budget", [1, 250, 600, 100_000])
+def test_what_prompts_have_in_common_is_read_once(model: Any, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long common start, a prompt asked twice, one that is the start itself: the tokens are those of generate."""
+    start = [(7 * place) % 290 + 3 for place in range(40)]
+    asked = [start + ids for ids in prompts(9)] + [start + prompts(1)[0], list(start), list(start)]
+    monkeypatch.setattr("tests.backends.test_rolling.prompts", lambda count=12: asked)
+    read = list[int]()
+    plain = model.forward
+
+    @functools.wraps(plain)
+    def counting(**keys: Any) -> Any:
+        read.append(keys["input_ids"].numel())
+        return plain(**keys)
+
+    monkeypatch.setattr(model, "forward", counting)
+    ends = set(range(100, 130))
+    rows = rolled(model, Sampling(max_new_tokens=20, temperature=0.0), budget, ends)
+    first, tokens = read[0], sum(read)
+    assert [row.new for row in rows] == generated(model, ends, 20)
+    if budget == 100_000:
+        assert first == len(start) - 1 and tokens < sum(map(len, asked))
