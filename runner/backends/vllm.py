@@ -8,6 +8,7 @@ said.
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -187,6 +188,7 @@ def _start(keys: dict[str, Any]) -> Any:
     except ImportError as error:
         fix = "Install the extra: vllm, or take backend=transformers."
         raise ConfigError("backend.name", f"vLLM cannot be imported: {_first_line(error)}", fix) from None
+    print("vLLM starts its engine: a minute, and some more the first time, when it compiles kernels", file=sys.stderr)
     if not _may_fork():
         os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     try:

@@ -113,6 +113,7 @@ class LiveVllm:
             made["distributed_executor_backend"] = "external_launcher"
         made |= self.keys.backend.engine
         torch.cuda.empty_cache()
+        print("vLLM starts its engine: a minute, and some more the first time, when it compiles kernels", flush=True)
         try:
             from vllm import EngineArgs, LLMEngine
             from vllm.usage.usage_lib import UsageContext
