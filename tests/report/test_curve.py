@@ -41,3 +41,15 @@ def test_rewards_are_drawn_where_they_are_asked_for(tmp_path: Path) -> None:
     )
     assert curve(file, tmp_path / "reward.png", what="reward") == tmp_path / "reward.png"
     assert curve(file, tmp_path / "other.png", what="kl") is None
+
+
+def test_rewards_of_evaluations_are_drawn_with_their_bounds(tmp_path: Path) -> None:
+    lines = [{"update": n, "lr": 1e-5, "loss": 0.0, "reward": n / 9} for n in (1, 2, 3)]
+    told = {"update": 3, "eval_reward": 0.5, "eval_reward_low": 0.4, "eval_reward_high": 0.6}
+    pictures = []
+    for number, more in enumerate([[], [told], [{**told, "eval_reward_high": 0.9}]]):
+        file = write(tmp_path / f"{number}.jsonl", *lines, *more)
+        made = curve(file, tmp_path / f"{number}.png", what="reward")
+        assert made is not None
+        pictures.append(made.read_bytes())
+    assert len(set(pictures)) == 3
