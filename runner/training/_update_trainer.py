@@ -349,7 +349,7 @@ class UpdateTrainer(Trainer):
         self.saver.optimizer(Path(output_dir), lambda: write(output_dir))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if self.is_fsdp_enabled:
+        if self.is_fsdp_enabled or not hasattr(self.model, "peft_config"):
             _whole_state.load_weights(self.model, Path(resume_from_checkpoint))
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)

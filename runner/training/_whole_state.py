@@ -5,7 +5,7 @@ Devices that each hold a part (FSDP2) put tensor after tensor together to save, 
 go on; nothing is exchanged then. Refuses files in which a weight that learns is missing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,25 +99,40 @@ def _like(value: Any, weight: torch.Tensor) -> Any:
 
 
 def load_weights(model: Any, folder: Path) -> None:
-    """Fill a model that is split over devices from a checkpoint's safetensors files.
+    """Fill a model, split over devices or not, from a checkpoint's safetensors files.
 
     Raises:
         DataError: a weight that learns is in none of them.
     """
-    from safetensors import safe_open
-
     own = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers())
-    told, filled = _file_names(model), set()
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, "pt") as tensors:
-            for key in tensors.keys():  # noqa: SIM118 - no mapping
-                target = own.get(told.get(key, ""))
-                if target is not None:
-                    _fill(target, tensors.get_tensor(key))
-                    filled.add(id(target))  # tied weights are one
+    filled = set()
+    for name, value in _saved(model, folder):
+        if name in own:
+            _fill(own[name], value)
+            filled.add(id(own[name]))  # tied weights are one
     missing = [name for name, value in own.items() if value.requires_grad and id(value) not in filled]
     if missing:
         raise DataError(f"{folder}: holds no {missing[0]}. Start anew with on_change=new.")
+
+
+def _saved(model: Any, folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """Names in the model, and values in the files. What transformers writes otherwise than it holds it (experts, that
+    lie together and are written one by one) it reads itself, into a second model."""
+    from safetensors import safe_open
+
+    told, files = _file_names(model), sorted(folder.glob("*.safetensors"))
+    written = set()
+    for file in files:
+        with safe_open(file, "pt") as tensors:
+            written |= set(tensors.keys())
+    if written - set(told) and not hasattr(model, "peft_config"):
+        kind: Any = next(one for one in type(model).__mro__ if not one.__name__.startswith("FSDP"))
+        yield from kind.from_pretrained(folder, dtype="auto").state_dict().items()
+        return
+    for file in files:
+        with safe_open(file, "pt") as tensors:
+            for key in sorted(written & set(told) & set(tensors.keys())):
+                yield told[key], tensors.get_tensor(key)
 
 
 def _file_names(model: Any) -> Mapping[str, str]:
