@@ -152,14 +152,19 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def cut_back(file: Path, update: int) -> None:
-    """Drop lines of updates after `update`, and a last line that a crash left half: they will be written again."""
+def cut_back(file: Path, update: int, evaluated: bool = True) -> None:
+    """Drop lines of updates after `update`, and a last line that a crash left half: they will be written again.
+
+    Args:
+        evaluated: whether the evaluation of `update` counts; else its line, if it came so far, is dropped too.
+    """
     if not file.is_file():
         return
     kept = []
     for line in file.read_text(encoding="utf-8").splitlines():
         try:
-            if json.loads(line)["update"] <= update:
+            told = json.loads(line)
+            if told["update"] < update or (told["update"] == update and (evaluated or "loss" in told)):
                 kept.append(line)
         except ValueError:
             continue

@@ -134,7 +134,7 @@ def _resume(trainer: "UpdateTrainer", job: Job, books: ledger.Ledger) -> checkpo
     books.restore(found.facts["books"])
     if first:
         print(f"going on from {found.folder.name}, update {found.update} of {found.facts['of']}", flush=True)
-        ledger.cut_back(job.folder / ledger.FILE, found.update)
+        ledger.cut_back(job.folder / ledger.FILE, found.update, books.evaluated == found.update)
         ledger.cut_back(job.folder / ledger.SKIPPED, found.update)
     return _put_together(trainer, found)
 

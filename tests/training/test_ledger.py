@@ -77,3 +77,13 @@ def test_lines_after_a_checkpoint_and_a_torn_one_are_cut_back(tmp_path: Path):
     assert file.read_text() == '{"update": 1}\n{"update": 2}\n'
     cut_back(tmp_path / "absent.jsonl", 2)
     assert os.listdir(tmp_path) == ["metrics.jsonl"]
+
+
+def test_an_evaluation_that_will_be_made_again_leaves_no_second_line(tmp_path: Path) -> None:
+    """A checkpoint of a stop in an evaluation; the next start evaluated, and was killed before it saved."""
+    file = tmp_path / "metrics.jsonl"
+    lines = [{"update": 2, "loss": 1.0}, {"update": 2, "eval_loss": 1.0}, {"update": 4, "loss": 0.5}]
+    for line in [*lines, {"update": 4, "eval_loss": 0.4}, {"update": 6, "loss": 0.3}]:
+        append(file, line)
+    cut_back(file, 4, evaluated=False)
+    assert [json.loads(line) for line in file.read_text().splitlines()] == lines
