@@ -105,10 +105,10 @@ def keep(cache: Any, rows: list[int], cut: int, joining: Any = None) -> Any:
 
 def repeated(cache: Any, length: int, rows: int) -> Any:
     """The first tokens of a cache of one row, for so many rows."""
-    made = Cache(layers=[_layer() for _ in cache.layers])
-    for layer, held in zip(made.layers, cache.layers, strict=True):
+    layers: list[Any] = [_layer() for _ in cache.layers]
+    for layer, held in zip(layers, cache.layers, strict=True):
         layer.update(*(states[..., :length, :].expand(rows, -1, -1, -1) for states in (held.keys, held.values)))
-    return made
+    return Cache(layers=layers)
 
 
 def close_gaps(cache: Any, common: int, gaps: list[int]) -> None:

@@ -37,6 +37,8 @@ class Transformers:
     def __init__(self, backend: Backend, model: Model, hub: str) -> None:
         import torch
 
+        from runner.backends import _packed_weights
+
         self.check(backend)
         located = locate(model, hub)
         if model.attention == "auto" and torch.cuda.is_available():  # packed kernels have no cache
@@ -44,6 +46,7 @@ class Transformers:
         self.tokenizer = load_tokenizer(located)
         with _memory.told("loading the model", "Take a smaller one, or model.dtype=bfloat16."):
             self.model = load_model(located, model).eval()
+            _packed_weights.pack(self.model)
         self.budget = backend.batch_tokens
         self.defaults = _sampling.generation_config(located.base)
         self.ends = _sampling.end_ids(self.defaults, self.tokenizer)

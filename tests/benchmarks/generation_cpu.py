@@ -12,6 +12,8 @@ from typing import Any
 from runner.backends import start
 from runner.core.specs import Backend, Model, Sampling, Template
 from runner.core.types import Message
+from runner.models.load import load_model
+from runner.models.locate import locate
 
 FORMS = (
     "What is {}? Answer in one short sentence.",
@@ -26,7 +28,7 @@ THINGS = (
 )  # fmt: skip
 
 
-def plain(engine: Any, prompts: list[str], batch: int, new: int) -> int:
+def plain(model: Any, engine: Any, prompts: list[str], batch: int, new: int) -> int:
     """Tokens made by `generate`, batch after batch in the order of the input."""
     import torch
 
@@ -34,7 +36,7 @@ def plain(engine: Any, prompts: list[str], batch: int, new: int) -> int:
     for chunk in itertools.batched(prompts, batch) if hasattr(itertools, "batched") else _batched(prompts, batch):
         given = tokenizer(list(chunk), add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt")
         with torch.inference_mode():
-            answers = engine.model.generate(**given, max_new_tokens=new, do_sample=False)
+            answers = model.generate(**given, max_new_tokens=new, do_sample=False)
         for answer in answers[:, given["input_ids"].shape[1] :].tolist():
             ends = [place for place, token in enumerate(answer) if token in engine.ends]
             made += ends[0] + 1 if ends else len(answer)
@@ -59,7 +61,8 @@ def main() -> None:
     prompts = [engine.prompt([Message("user", text)], Template()) for text in questions]
     texts, default = [prompt.text for prompt in prompts], engine.budget
     best: dict[str, dict[str, Any]] = {}
-    plain(engine, texts[:2], 2, 4)
+    model = load_model(locate(Model(id=options.model), "modelscope"), Model(id=options.model))  # not packed
+    plain(model, engine, texts[:2], 2, 4)
     for number in range(options.rounds):
         for name, budget in (
             ("generate", None),
@@ -68,7 +71,7 @@ def main() -> None:
         ):
             begun, used = time.monotonic(), time.process_time()
             if budget is None:
-                tokens = plain(engine, texts, options.batch, options.new)
+                tokens = plain(model, engine, texts, options.batch, options.new)
             else:
                 engine.budget = budget
                 tokens = sum(answer.completion_tokens for (answer,) in engine.generate(prompts, sampling))
