@@ -94,7 +94,7 @@ def _override(text: str, models: Collection[str], free: Collection[str]) -> str:
         sign = "+"
     if key in MODEL_KEYS and _is_model_id(value, models):
         key = f"{key}.id"
-    if not sign and any(key.startswith(name + ".") for name in free):
+    if not sign and (any(key.startswith(name + ".") for name in free) or (key in free and value.startswith("{"))):
         sign = "++"
     if key.rsplit(".", 1)[-1].endswith("prefix"):
         value = value.replace("\\n", "\n")

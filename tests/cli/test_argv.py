@@ -26,6 +26,7 @@ FREE = ("stages", "mix.variables")
         (["teacher=./big"], ["teacher.id=./big"]),
         (["model=qwen3_8b,smollm2"], ["model=qwen3_8b,smollm2"]),
         (["stages.train.optim.lr=1"], ["++stages.train.optim.lr=1"]),
+        (["mix.variables={NAME: Ada}"], ["++mix.variables={NAME: Ada}"]),
         (["mix.variables.NAME=Ada"], ["++mix.variables.NAME=Ada"]),
         (["mix.variables.NAME=Ada Lovelace"], ["++mix.variables.NAME='Ada Lovelace'"]),
         (["~stages.ask"], ["~stages.ask"]),
