@@ -16,7 +16,7 @@ from runner.backends import _completion, _sampling, _vllm_arguments
 from runner.backends._completion import Prompt
 from runner.backends._engine import Finished, gather
 from runner.backends._feed import Ask, Feed
-from runner.core.errors import ConfigError, StageError
+from runner.core.errors import ConfigError, StageError, first_line
 from runner.core.specs import Backend, Model, Sampling, Template
 from runner.core.types import Completion, Message
 
@@ -167,7 +167,7 @@ class Vllm:
         try:
             self.engine.add_request(name, ids, SamplingParams(**keys, seed=seed), lora_request=self.adapter)
         except ValueError as error:
-            raise ConfigError("sampling", f"vLLM refuses it: {_first_line(error)}") from None
+            raise ConfigError("sampling", f"vLLM refuses it: {first_line(error)}") from None
         return name
 
     def _completion(self, prompt: Prompt, made: Any, sampling: Sampling) -> Completion:
@@ -187,7 +187,7 @@ def _start(keys: dict[str, Any]) -> Any:
         from vllm.usage.usage_lib import UsageContext
     except ImportError as error:
         fix = "Install the extra: vllm, or take backend=transformers."
-        raise ConfigError("backend.name", f"vLLM cannot be imported: {_first_line(error)}", fix) from None
+        raise ConfigError("backend.name", f"vLLM cannot be imported: {first_line(error)}", fix) from None
     print("vLLM starts its engine: a minute, and some more the first time, when it compiles kernels", file=sys.stderr)
     if not _may_fork():
         os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
@@ -195,10 +195,10 @@ def _start(keys: dict[str, Any]) -> Any:
         # the context decides how much vLLM batches; this one is that of its own offline class
         return LLMEngine.from_engine_args(EngineArgs(**keys), usage_context=UsageContext.LLM_CLASS)
     except (ValueError, TypeError, AssertionError) as error:
-        raise ConfigError("backend.engine", f"vLLM refuses it: {_first_line(error)}") from None
+        raise ConfigError("backend.engine", f"vLLM refuses it: {first_line(error)}") from None
     except RuntimeError as error:
         raise StageError(
-            f"backend.engine: vLLM could not start: {_first_line(error)}. Its own words stand above. Where memory is "
+            f"backend.engine: vLLM could not start: {first_line(error)}. Its own words stand above. Where memory is "
             "short: backend.engine.max_model_len=8192; beside other programs a lower gpu_memory_utilization."
         ) from None
 
@@ -213,9 +213,3 @@ def _may_fork() -> bool:
     if child == 0:
         os._exit(int(torch.cuda._is_in_bad_fork()))
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-def _first_line(error: BaseException) -> str:
-    if hasattr(error, "errors"):  # pydantic's first line only counts the mistakes
-        return "; ".join(str(told["msg"]).removeprefix("Value error, ").rstrip(".") for told in error.errors())
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -97,6 +97,13 @@ def disk_error(error: OSError) -> StageError | None:
     )
 
 
+def first_line(error: Any) -> str:
+    """What a library says, for a sentence of ours: its first line without a stop; the mistakes that pydantic counts."""
+    if hasattr(error, "errors") and callable(error.errors):
+        return "; ".join(str(told["msg"]).removeprefix("Value error, ").rstrip(".") for told in error.errors())
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
 def near_miss(word: str, choices: Iterable[str]) -> str:
     """Return "Did you mean x?" for the nearest choice, or the choices themselves when few, or nothing."""
     known = sorted(set(choices))

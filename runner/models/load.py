@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from runner.core.errors import ModelError
+from runner.core.errors import ModelError, first_line
 from runner.core.specs import Model, TrainType
 from runner.models import attention
 from runner.models import hub as hubs
@@ -38,7 +38,7 @@ def load_tokenizer(located: Located, *, chat: bool = True) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder}: its tokenizer cannot be read: {_first_line(error)}.") from error
+        raise ModelError(f"{folder}: its tokenizer cannot be read: {first_line(error)}.") from error
     if chat and not tokenizer.chat_template:
         raise ModelError(
             f"{folder}: this tokenizer has no chat template. "
@@ -131,7 +131,7 @@ def _read(located: Located, options: dict[str, Any], trusted: bool) -> Any:
             raise ModelError(
                 f"{base}: this model brings Python code of its own. If you trust it: model.trust_remote_code=true"
             ) from None
-        raise ModelError(f"{base}: cannot be loaded: {_first_line(error)}.") from error
+        raise ModelError(f"{base}: cannot be loaded: {first_line(error)}.") from error
     model, facts = loaded
     _check_weights(base, facts)
     return model
@@ -176,7 +176,3 @@ def four_bits(device: str) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".")

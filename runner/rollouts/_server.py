@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from runner.backends import _completion, _sampling
-from runner.core.errors import ConfigError, StageError
+from runner.core.errors import ConfigError, StageError, first_line
 from runner.core.specs import Sampling
 from runner.core.types import Completion
 from runner.models.locate import Located
@@ -135,7 +135,7 @@ class LiveServer:
             )
         made, error = held[0]
         if error is not None:
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            line = first_line(error)
             raise StageError(f"server {self.keys.server}: {what} failed: {line}.") from error
         return made
 

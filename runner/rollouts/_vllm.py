@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from runner.backends import _completion, _sampling, _vllm_arguments
-from runner.core.errors import ConfigError, StageError
+from runner.core.errors import ConfigError, StageError, first_line
 from runner.core.specs import Sampling
 from runner.core.types import Completion
 from runner.models.locate import Located
@@ -118,14 +118,14 @@ class LiveVllm:
             from vllm import EngineArgs, LLMEngine
             from vllm.usage.usage_lib import UsageContext
         except ImportError as error:
-            raise ConfigError("backend.name", f"vLLM cannot be imported: {_first_line(error)}") from None
+            raise ConfigError("backend.name", f"vLLM cannot be imported: {first_line(error)}") from None
         try:
             return LLMEngine.from_engine_args(EngineArgs(**made), usage_context=UsageContext.LLM_CLASS)
         except (ValueError, TypeError, AssertionError) as error:
-            raise ConfigError("backend.engine", f"vLLM refuses it: {_first_line(error)}") from None
+            raise ConfigError("backend.engine", f"vLLM refuses it: {first_line(error)}") from None
         except RuntimeError as error:
             raise StageError(
-                f"backend.engine: vLLM could not start beside the training: {_first_line(error)}. Where memory is "
+                f"backend.engine: vLLM could not start beside the training: {first_line(error)}. Where memory is "
                 f"short: backend.engine.gpu_memory_utilization below {made['gpu_memory_utilization']}."
             ) from None
 
@@ -143,7 +143,7 @@ class LiveVllm:
         try:
             self.engine.add_request(name, asked, self._drawn(sampling))
         except ValueError as error:
-            raise ConfigError("sampling", f"vLLM refuses it: {_first_line(error)}") from None
+            raise ConfigError("sampling", f"vLLM refuses it: {first_line(error)}") from None
         return name
 
     def _drawn(self, sampling: Sampling) -> Any:
@@ -165,7 +165,3 @@ class LiveVllm:
 
 def _load(some: list[tuple[str, torch.Tensor]], model: Any) -> None:
     model.load_weights(some)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -17,7 +17,7 @@ from annotated_types import Ge, Gt
 
 from runner.backends._connect import Connection, connect
 from runner.backends._endpoint import Endpoint
-from runner.core.errors import ModelError, RunnerError, StageError
+from runner.core.errors import ModelError, RunnerError, StageError, first_line
 from runner.core.schema import EXECUTION, component
 from runner.core.specs import Count
 from runner.core.types import Encoded
@@ -156,11 +156,11 @@ class Teacher:
                 extra_body={"prompt_logprobs": self.server.top_k},
             )  # fmt: skip
         except errors.APIStatusError as error:
-            said = _first_line(error.body.get("message") if isinstance(error.body, dict) else error)
+            said = first_line(error.body.get("message") if isinstance(error.body, dict) else error)
             hint = f" Serve it with --max-logprobs {self.server.top_k}, or lower {KEY}.top_k." * ("logprobs" in said)
             raise StageError(f"{at}: refuses a request: {said}.{hint}") from None
         except errors.APIError as error:
-            raise StageError(f"{at}: does not answer: {_first_line(error.__cause__ or error)}.") from None
+            raise StageError(f"{at}: does not answer: {first_line(error.__cause__ or error)}.") from None
         held = getattr(reply.choices[0], "prompt_logprobs", None) if reply.choices else None
         if not isinstance(held, list) or len(held) != len(ids):
             raise StageError(f"{at}: tells no prompt_logprobs of {len(ids)} tokens. Take a server of vLLM's.")
@@ -188,7 +188,3 @@ class Teacher:
                     "probabilities cannot be compared. Serve a teacher of the same family."
                 )
         self._compared = True
-
-
-def _first_line(error: Any) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
