@@ -50,11 +50,7 @@ def load_optimizer_and_schedule(trainer: Any, folder: Path) -> None:
     """From a checkpoint of any preset that writes whole files."""
     load_optimizer(trainer.model, trainer.optimizer, folder / OPTIMIZER_NAME)
     groups, schedule = trainer.optimizer.param_groups, torch.load(folder / SCHEDULER_NAME, weights_only=True)
-    for key in (
-        "base_lrs",
-        "_last_lr",
-        "lr_lambdas",
-    ):  # DeepSpeed drops empty groups; all have one rate
+    for key in ("base_lrs", "_last_lr", "lr_lambdas"):  # DeepSpeed drops empty groups; all have one rate
         schedule[key] = schedule[key][:1] * len(groups)
     trainer.lr_scheduler.load_state_dict(schedule)
     for group in groups:
