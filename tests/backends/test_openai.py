@@ -79,7 +79,7 @@ def test_a_stop_waits_for_no_answer() -> None:
         root = str(Path(__file__).parents[2])
         begun = time.monotonic()
         ended = subprocess.run([sys.executable, "-c", code, server.url], cwd=root, capture_output=True, timeout=25)
-        assert b"KeyboardInterrupt" in ended.stderr and time.monotonic() - begun < 15 and len(server.asked) == 9
+        assert b"KeyboardInterrupt" in ended.stderr and time.monotonic() - begun < 15 and 0 < len(server.asked) <= 9
 
 
 def test_without_a_tokenizer_the_messages_are_sent() -> None:
