@@ -50,7 +50,7 @@ class Hub:
 
 
 def unpacked(xorb: bytes) -> bytes:
-    """The chunks of a xorb, which are stored as they are: a version, the size, the packing (0: none), the size again."""
+    """The chunks of a xorb, stored as they are: a version, 3 bytes of size, the packing (0: none), 3 bytes of size."""
     made, at = b"", 0
     while at + 8 <= len(xorb) and xorb[at : at + 7] != b"XETBLOB":
         size = int.from_bytes(xorb[at + 1 : at + 4], "little")
