@@ -62,3 +62,21 @@ def test_qwen3_self_cognition_learns_packed_and_answers(folder: Path) -> None:
     assert all(line["padding_share"] == 0 and line["memory_gib"] > 0 for line in learned)
     assert (folder / "out/merge/artifact.json").is_file() and (folder / "out/ask/completions.jsonl").is_file()
     assert run(folder, *words).count("reused") >= 3
+
+
+@pytest.mark.parametrize(
+    ("recipe", "needs", "more"),
+    [
+        ("qwen3_full_zero3", "deepspeed", ["parallelism.gpus=1", "batch.packs=2", "max_length=256"]),
+        ("qwen3_qlora", "bitsandbytes", ["batch.rows=8"]),
+    ],
+)
+def test_recipes_for_large_models_run_shortened(folder: Path, recipe: str, needs: str, more: list[str]) -> None:
+    """With their own preset and train type; what they leave answers."""
+    pytest.importorskip(needs)
+    words = [f"+recipe={recipe}", "model.id=model", "mix.datasets=[rows.jsonl]", "mix.variables={NAME: Ada}"]
+    run(folder, *words, "output_dir=out", "log.every=1", "optim.lr=1e-3", "epochs=3", *more)
+    lines = [json.loads(line) for line in (folder / "out/train/metrics.jsonl").read_text().splitlines()]
+    learned = [line["loss"] for line in lines if "loss" in line]
+    assert learned[-1] < learned[0] and "eval_loss" in lines[-1]
+    run(folder, "+recipe=infer", "model=out", "stages.infer.questions=['who? 1']", "sampling.max_new_tokens=4")
