@@ -44,7 +44,7 @@ def write(folder: Path, dropped: Sequence[Dropped]) -> Path | None:
 
 def read(file: Path) -> list[Dropped]:
     """The rows of a file that `write` made; none where there is no file."""
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []  # texts may hold other breaks
     return [Dropped(**json.loads(line)) for line in lines]
 
 

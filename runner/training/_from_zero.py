@@ -1,7 +1,8 @@
 """A checkpoint of ZeRO as one of whole files, which single, ddp and fsdp2 go on from with any number of devices.
 
 DeepSpeed's own conversion ("universal checkpoint") puts the devices' parts together: float32 weights and moments, each
-under its weight's name. Here they become the files of `_whole_state.py`. Refuses what it cannot find a place for.
+under its weight's name. Here they become the files of `_whole_state.py`. Refuses what it cannot find a place for. The
+parts are pickles, as DeepSpeed writes and reads them: the run's own, whose sums were compared just before.
 """
 
 import argparse
@@ -69,7 +70,7 @@ def _named(tree: Any) -> Iterator[Any]:
 
 def _read(file: Path, shape: torch.Size) -> torch.Tensor:
     """A tensor as the weight lies; stage 3's are flat, and may be filled up."""
-    found = torch.load(file, map_location="cpu", weights_only=False)
+    found = torch.load(file, map_location="cpu", weights_only=True)
     flat = torch.as_tensor(found["param"] if isinstance(found, dict) else found).detach().flatten()
     return flat[: shape.numel()].reshape(shape)
 

@@ -58,7 +58,7 @@ def lines(file: Path) -> list[dict[str, Any]]:
     """The rows of a JSONL file; every line must be whole."""
     text = file.read_text(encoding="utf-8")
     assert text.endswith("\n") or not text
-    return [json.loads(line) for line in text.splitlines()]
+    return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
 class After(Progress):
