@@ -28,7 +28,8 @@ def at_once(job: Job, doing: str) -> Iterator[None]:
         nonlocal asked
         asked = True
         for process in multiprocessing.active_children():  # engines, replicas, rewards: nobody waits for them any more
-            process.kill()
+            with contextlib.suppress(OSError, ValueError, AssertionError):  # one that is gone must not save the others
+                process.kill()
         if callable(before[number]):
             before[number](number, frame)
         raise KeyboardInterrupt

@@ -30,7 +30,7 @@ def test_what_is_half_done_ends_with_what_it_started(number: signal.Signals, swa
     begun = time.monotonic()
     with pytest.raises(Interrupted, match="^ask: stopped while loading the model$"), at_once(JOB, "loading the model"):
         process.start()
-        threading.Timer(0.2, os.kill, (os.getpid(), number)).start()
+        threading.Timer(0.2, signal.pthread_kill, (threading.get_ident(), number)).start()  # not any thread
         try:
             time.sleep(60)
         except BaseException as error:
