@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from runner.training._predictions import Predictions
 
+IDS, LOGPROBS = "teacher_ids", "teacher_logprobs"  # of each token: words, -1 for none, and what the teacher gives them
 NOTHING = -1e4  # a log-probability whose probability is 0
 ROUNDING = 1e-6  # a rest of told probabilities, each rounded, that is none
 CHUNK = 256  # tokens whose probabilities over the vocabulary are held at once
@@ -78,7 +79,7 @@ class Gkd:
         import torch
         from torch.utils.checkpoint import checkpoint
 
-        ids, told = micro.per_token["teacher_ids"], micro.per_token["teacher_logprobs"]
+        ids, told = micro.per_token[IDS], micro.per_token[LOGPROBS]
         chunks = zip(*(torch.split(part, CHUNK) for part in (said, ids, told)), strict=True)
         parts: list[Any] = [checkpoint(_over_told, *chunk, self.beta, use_reentrant=False) for chunk in chunks]
         empty = said.new_zeros(0, dtype=torch.float32)

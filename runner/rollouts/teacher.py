@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt
 
+from runner.algorithms.gkd import IDS, LOGPROBS, NOTHING
 from runner.backends._connect import Connection, connect
 from runner.backends._endpoint import Endpoint
 from runner.core.errors import ModelError, RunnerError, StageError, first_line
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from runner.training.algorithm import Learner
 
 KEY = "teacher_server"
-IDS, LOGPROBS = "teacher_ids", "teacher_logprobs"  # of each token: words, -1 for none, and what the teacher gives them
-NOTHING = -1e4  # a log-probability whose probability is 0
 ENOUGH = 0.9  # share of a teacher's probability in the words that it tells
 
 

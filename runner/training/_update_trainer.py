@@ -7,7 +7,6 @@ devices an update (never in the loop over micro-batches); an update that is not 
 
 import contextlib
 import dataclasses
-import functools
 import gc
 import itertools
 import math
@@ -59,6 +58,9 @@ class UpdateTrainer(Trainer):
         self._pace = pace.Pace(updates.cutting.budget)
         self._operations = speed.operations(model)
         self._peak = speed.peak(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
+        self._learning = self._learning_weights()
+        if self._learning is not None:
+            model.zero_grad = lambda set_to_none=True: _forget(self._learning or ())
         self._profile = Profile(settings.log.profile if self.is_world_process_zero() else None)
         self._item: UpdateBatch | None = None
         self._loss, self._grad_norm = 0.0, 0.0
@@ -218,17 +220,14 @@ class UpdateTrainer(Trainer):
             torch.distributed.all_reduce(sent)
         return [*names, *more], sent
 
-    @functools.cached_property
-    def _learning(self) -> list[torch.nn.Parameter] | None:
+    def _learning_weights(self) -> list[torch.nn.Parameter] | None:
         """The weights that learn, where nothing is wrapped around the model. To ask an adapted model for them, which
         has thousands of modules, takes as long as a part of its update.
         """
         if self.accelerator.distributed_type.value != "NO":
             return None
         model: Any = self.model
-        found = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        model.zero_grad = lambda set_to_none=True: _forget(found)
-        return found
+        return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def _clip_grad_norm(self, model: Any) -> Any:
         if self._learning is None:

@@ -27,15 +27,33 @@ class Server:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-class Handler(BaseHTTPRequestHandler):
-    """One request."""
+class Json(BaseHTTPRequestHandler):
+    """One request, which may want the key of `state` and is answered in JSON."""
 
     @property
-    def state(self) -> Server:
+    def state(self) -> Any:
         """What the tests set and see."""
-        return self.server.state  # type: ignore[attr-defined, no-any-return]
+        return self.server.state  # type: ignore[attr-defined]
 
     def log_message(self, *words: Any) -> None: ...
+
+    def _refused(self) -> bool:
+        if self.state.key and self.headers.get("Authorization") != f"Bearer {self.state.key}":
+            self._reply(401, {"error": {"message": "wrong key"}})
+            return True
+        return False
+
+    def _reply(self, status: int, body: dict[str, Any]) -> None:
+        text = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+
+class Handler(Json):
+    """See the module."""
 
     def do_GET(self) -> None:
         if self._refused():
@@ -62,12 +80,6 @@ class Handler(BaseHTTPRequestHandler):
             return self._stream(body)
         return self._reply(200, answer(self.path, body))
 
-    def _refused(self) -> bool:
-        if self.state.key and self.headers.get("Authorization") != f"Bearer {self.state.key}":
-            self._reply(401, {"error": {"message": "wrong key"}})
-            return True
-        return False
-
     def _stream(self, body: dict[str, Any]) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
@@ -76,21 +88,11 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
         self.wfile.write(b"data: [DONE]\n\n")
 
-    def _reply(self, status: int, body: dict[str, Any]) -> None:
-        text = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
 
 @contextmanager
-def serving(**keys: Any) -> Iterator[Server]:
-    """A server on a free port until the block ends."""
-    state = Server(**keys)
-
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+def listening(handler: type[Json], state: Any) -> Iterator[Any]:
+    """The state of a server on a free port until the block ends; its `url` is set."""
+    made = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     made.state = state  # type: ignore[attr-defined]
     state.url = f"http://127.0.0.1:{made.server_port}/v1"
     threading.Thread(target=made.serve_forever, daemon=True).start()
@@ -99,6 +101,13 @@ def serving(**keys: Any) -> Iterator[Server]:
     finally:
         made.shutdown()
         made.server_close()
+
+
+@contextmanager
+def serving(**keys: Any) -> Iterator[Server]:
+    """A server on a free port until the block ends."""
+    with listening(Handler, Server(**keys)) as state:
+        yield state
 
 
 USAGE = {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14}

@@ -9,9 +9,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from tests.backends.server import Json, listening
 
 NAME = "master"
 
@@ -37,17 +38,10 @@ class State:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-class Handler(BaseHTTPRequestHandler):
-    """One request."""
+class Handler(Json):
+    """See the module."""
 
     protocol_version = "HTTP/1.1"
-
-    def log_message(self, *words: Any) -> None: ...
-
-    @property
-    def state(self) -> State:
-        """What the tests set and see."""
-        return self.server.state  # type: ignore[attr-defined, no-any-return]
 
     def do_GET(self) -> None:
         if not self._refused():
@@ -94,20 +88,6 @@ class Handler(BaseHTTPRequestHandler):
         said = "foreign" if self.state.foreign else self.state.tokenizer.decode([word])
         return {"logprob": float(chances[word]), "rank": order.index(word) + 1, "decoded_token": said}
 
-    def _refused(self) -> bool:
-        if self.state.key and self.headers.get("Authorization") != f"Bearer {self.state.key}":
-            self._reply(401, {"error": {"message": "wrong key"}})
-            return True
-        return False
-
-    def _reply(self, status: int, body: dict[str, Any]) -> None:
-        text = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
 
 @contextmanager
 def teaching(folder: Path, **keys: Any) -> Iterator[State]:
@@ -115,12 +95,5 @@ def teaching(folder: Path, **keys: Any) -> Iterator[State]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.state = state = State(model, tokenizer, **keys)  # type: ignore[attr-defined]
-    state.url = f"http://127.0.0.1:{made.server_port}/v1"
-    threading.Thread(target=made.serve_forever, daemon=True).start()
-    try:
+    with listening(Handler, State(model, tokenizer, **keys)) as state:
         yield state
-    finally:
-        made.shutdown()
-        made.server_close()
