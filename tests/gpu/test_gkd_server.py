@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.gpu.small import small_qwen3
 from tests.gpu.test_grpo import run, trained, write_rows
-from tests.tiny import tiny_tokenizer
 
 pytestmark = pytest.mark.gpu
 pytest.importorskip("vllm")
@@ -39,19 +39,7 @@ stages:
 
 def made(folder: Path, seed: int) -> Path:
     """A small model whose words differ in likelihood by much more than bfloat16 rounds."""
-    import torch
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    torch.manual_seed(seed)
-    tokenizer = tiny_tokenizer("thinker")
-    config = Qwen3Config(
-        vocab_size=512, hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=64, max_position_embeddings=2048, tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, dtype="bfloat16",
-        initializer_range=0.2,
-    )  # fmt: skip
-    Qwen3ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    small_qwen3(folder, seed, max_position_embeddings=2048, initializer_range=0.2)
     return folder
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.tiny import tiny_tokenizer
+from tests.gpu.small import small_qwen3
 
 pytestmark = pytest.mark.gpu
 pytest.importorskip("vllm")
@@ -54,18 +54,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model that the environment names, or a small one with heads of 64."""
     if "GRPO_MODEL" in os.environ:
         return Path(os.environ["GRPO_MODEL"])
-    import torch
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    made, tokenizer = tmp_path_factory.mktemp("small"), tiny_tokenizer("thinker")
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=512, hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=64, max_position_embeddings=4096, tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, dtype="bfloat16",
-    )  # fmt: skip
-    Qwen3ForCausalLM(config).to(torch.bfloat16).save_pretrained(made)
-    tokenizer.save_pretrained(made)
+    made = tmp_path_factory.mktemp("small")
+    small_qwen3(made)
     return made
 
 

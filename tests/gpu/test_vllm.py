@@ -18,7 +18,7 @@ from runner.backends import start
 from runner.core.errors import ConfigError, Interrupted
 from runner.core.specs import Backend, Model, Sampling, Template
 from runner.core.types import Completion, Message
-from tests.tiny import tiny_tokenizer
+from tests.gpu.small import small_qwen3
 
 pytestmark = [
     pytest.mark.gpu,
@@ -42,20 +42,10 @@ QUESTIONS = [" ".join([WORDS[n % 6]] * (n % 5 + 1) + [WORDS[n // 6], str(n)]) fo
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small Qwen3 with random weights, heads of 64, and an adapter beside it that changes what it says."""
-    import torch
     from peft import LoraConfig, get_peft_model
-    from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    made, tokenizer = tmp_path_factory.mktemp("small"), tiny_tokenizer("thinker")
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=512, hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=64, max_position_embeddings=4096, tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, dtype="bfloat16",
-    )  # fmt: skip
-    model = Qwen3ForCausalLM(config).to(torch.bfloat16)
-    model.save_pretrained(made / "base")
-    tokenizer.save_pretrained(made / "base")
+    made = tmp_path_factory.mktemp("small")
+    model = small_qwen3(made / "base")
     tuned = get_peft_model(model, LoraConfig(r=8, target_modules="all-linear", init_lora_weights=False))
     tuned.peft_config["default"].base_model_name_or_path = str(made / "base")
     tuned.save_pretrained(made / "adapter")
