@@ -5,7 +5,7 @@ moves from the prompt to the completion: text and token counts speak of the same
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,12 @@ def read(prompt: Guarded, response_prefix: str, encode: Callable[[Guarded], Sequ
     alone = tuple(encode(Guarded(head, tuple(place for place in prompt.places if place[1] <= len(head)))))
     same = next((n for n, (a, b) in enumerate(zip(ids, alone, strict=False)) if a != b), min(len(ids), len(alone)))
     return Prompt(ids, same, prefix, prompt.text)
+
+
+def spelled(tokenizer: Any, ids: Sequence[int], ends: Collection[int]) -> str:
+    """The words of generated ids, without the mark that ended them (one of `ends`)."""
+    kept = ids[:-1] if ids and ids[-1] in ends else ids
+    return str(tokenizer.decode(list(kept), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def completion(

@@ -1,11 +1,13 @@
-"""What vLLM is started with: the arguments of `backend.engine` over what the recipe and the model's folder say."""
+"""What vLLM is started with (the arguments of `backend.engine` over what recipe and model folder say), and asked."""
 
 import ast
 import importlib.util
 import json
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from runner.backends import _completion
 from runner.core.errors import ConfigError, ModelError, near_miss
 from runner.core.specs import Model, Sampling
 from runner.models.locate import ADAPTER, Located
@@ -92,7 +94,11 @@ def _rank(adapter: Path) -> int:
 
 
 def sampling_keys(sampling: Sampling, ends: set[int]) -> dict[str, Any]:
-    """Keywords of vLLM's SamplingParams, of a resolved `sampling`; guided answers are added by the backend."""
+    """Keywords of vLLM's SamplingParams, of a resolved `sampling`; guided answers are added by the backend.
+
+    Unless a stop string is looked for, vLLM does not spell an answer token by token, in each step: its ids are spelled
+    once, when all are there (`answered`).
+    """
     return {
         "n": sampling.n,
         "max_tokens": sampling.max_new_tokens,
@@ -106,4 +112,10 @@ def sampling_keys(sampling: Sampling, ends: set[int]) -> dict[str, Any]:
         "stop": list(sampling.stop),
         "stop_token_ids": sorted(ends),
         "logprobs": 0 if sampling.logprobs else None,
+        "detokenize": bool(sampling.stop),
     }
+
+
+def answered(made: Any, stop: Sequence[str], tokenizer: Any, ends: Collection[int]) -> str:
+    """The text of one of vLLM's finished outputs, asked for with `sampling_keys`."""
+    return str(made.text) if stop else _completion.spelled(tokenizer, made.token_ids, ends)

@@ -175,8 +175,7 @@ class Transformers:
         return Rolling(self.model, sampler, self.ends, self.budget, self.context, sampling.max_new_tokens, tell)
 
     def _text(self, row: "Row") -> str:
-        kept = row.new[:-1] if row.new and row.new[-1] in self.ends else row.new
-        return str(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        return _completion.spelled(self.tokenizer, row.new, self.ends)
 
     def _completion(self, prompt: Prompt, row: "Row", sampling: Sampling, sample: int) -> Completion:
         text, _ = _completion.cut_at_stop(self._text(row), sampling.stop)

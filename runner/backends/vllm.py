@@ -111,7 +111,7 @@ class Vllm:
             return
         if prompt.prefix:
             yield prompt.prefix
-        keys = {**self._keys(sampling), "n": 1, "output_kind": RequestOutputKind.CUMULATIVE}
+        keys = {**self._keys(sampling), "n": 1, "detokenize": True, "output_kind": RequestOutputKind.CUMULATIVE}
         name, shown = self._add(prompt, keys, seed if sampling.seed is not None else None), 0
         done = False
         try:
@@ -177,7 +177,8 @@ class Vllm:
         logprobs = None
         if sampling.logprobs and made.logprobs is not None:
             logprobs = [float(held[token].logprob) for held, token in zip(made.logprobs, ids, strict=True)]
-        return _completion.completion(prompt, made.text, ids, made.finish_reason, made.index, logprobs)
+        text = _vllm_arguments.answered(made, sampling.stop, self.tokenizer, self.ends)
+        return _completion.completion(prompt, text, ids, made.finish_reason, made.index, logprobs)
 
 
 def _start(keys: dict[str, Any]) -> Any:

@@ -142,6 +142,6 @@ class LiveServer:
     def _completion(self, prompt: Prompt, ids: list[int], told: Sequence[float | None]) -> Completion:
         read = _completion.Prompt(prompt.ids, prompt.head, prompt.prefix)
         ended = bool(ids) and ids[-1] in self.ends
-        text = self.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True)
+        text = _completion.spelled(self.tokenizer, ids, self.ends)
         known = [math.nan if value is None or not self._comparable else float(value) for value in told]
-        return _completion.completion(read, str(text), ids, "stop" if ended else "length", 0, known)
+        return _completion.completion(read, text, ids, "stop" if ended else "length", 0, known)

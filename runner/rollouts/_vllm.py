@@ -78,15 +78,15 @@ class LiveVllm:
     ) -> None:  # fmt: skip
         """See `Sampler.answer`; vLLM draws by its own seed."""
         until = time.monotonic() + self.keys.timeout
-        asked: dict[str, int] = {}
+        keys, asked = sampling or self.sampling, dict[str, int]()
         try:
             for place, prompt in enumerate(prompts):
-                asked[self._add(prompt, sampling or self.sampling)] = place
+                asked[self._add(prompt, keys)] = place
             while asked:
                 for output in self.engine.step():
                     if output.finished:
                         place = asked.pop(output.request_id)
-                        finished(place, self._completion(prompts[place], output.outputs[0]))
+                        finished(place, self._completion(prompts[place], output.outputs[0], keys))
                 if asked and time.monotonic() > until:
                     done = len(prompts) - len(asked)
                     raise StageError(
@@ -153,14 +153,15 @@ class LiveVllm:
         keys = _vllm_arguments.sampling_keys(_sampling.resolve(sampling, {}), self._ends)
         return SamplingParams(**{**keys, "n": 1, "logprobs": 0}, output_kind=RequestOutputKind.FINAL_ONLY)
 
-    def _completion(self, prompt: Prompt, made: Any) -> Completion:
+    def _completion(self, prompt: Prompt, made: Any, sampling: Sampling) -> Completion:
         read = _completion.Prompt(prompt.ids, prompt.head, prompt.prefix)
         if made.finish_reason not in ("stop", "length"):
             return _completion.failure(read, f"vLLM ended the answer: {made.finish_reason}")
         ids = list(made.token_ids)
         told = [float(held[token].logprob) for held, token in zip(made.logprobs, ids, strict=True)]
         known = told if self._comparable else [math.nan] * len(ids)
-        return _completion.completion(read, made.text, ids, made.finish_reason, 0, known)
+        text = _vllm_arguments.answered(made, sampling.stop, self.tokenizer, self._ends)
+        return _completion.completion(read, text, ids, made.finish_reason, 0, known)
 
 
 def _load(some: list[tuple[str, torch.Tensor]], model: Any) -> None:

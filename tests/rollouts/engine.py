@@ -85,7 +85,8 @@ class Engine:
             if token in params.stop_token_ids:
                 reason = "stop"
                 break
-        one = types.SimpleNamespace(token_ids=new, text=f"{sum(new)}", logprobs=told, finish_reason=reason)
+        assert not params.detokenize  # nothing looks for a stop string
+        one = types.SimpleNamespace(token_ids=new, text="", logprobs=told, finish_reason=reason)
         return [types.SimpleNamespace(request_id=name, finished=True, outputs=[one])]
 
 
@@ -117,7 +118,7 @@ class Client:
     def generate(self, prompts: list[list[int]], **keys: Any) -> dict[str, Any]:
         time.sleep(self.delay)
         told = {name: keys[name] for name in ("max_tokens", "temperature")}
-        params = types.SimpleNamespace(**told, **keys["generation_kwargs"])
+        params = types.SimpleNamespace(**told, **keys["generation_kwargs"], detokenize=False)
         answers = []
         for ids in prompts:
             self.engine.add_request("only", {"prompt_token_ids": ids}, params)

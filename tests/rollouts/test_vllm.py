@@ -13,7 +13,7 @@ from tests.stages.test_grpo import LEARN, done
 from tests.tiny import tiny_model
 
 KEYS: dict[str, Any] = {**LEARN, "backend": {"name": "vllm"}, "max_updates": 3, "prompts_per_update": 2}
-REWARD = "def letters(completions, *, place=''): return [float(int(text) % 7) for text in completions]\n"
+REWARD = "def letters(completions, *, place=''): return [float(sum(map(ord, c)) % 7) for c in completions]\n"
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +87,8 @@ def test_log_probabilities_after_cuts_at_a_temperature_are_not_compared(
 
 @pytest.fixture
 def server(base: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A server of the model, and the keys for it; an answer's worth is its length here."""
+    """A server of the model, and the keys for it."""
     monkeypatch.setattr(Client, "model", str(base))
-    plugin(place, "def letters(completions, *, place=''): return [float(sum(map(ord, c)) % 7) for c in completions]\n")
     return {**KEYS, "backend": {"name": "auto"}, "server": "http://host:8000", "optim": {"lr": 1e-2}, "beta": 1e-6}
 
 
