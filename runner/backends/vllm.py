@@ -118,10 +118,11 @@ class Vllm:
             while not done:
                 for output in self._step():
                     made, done = output.outputs[0], output.finished
-                    ready = len(made.text) if done else _completion.ready(made.text, sampling.stop)
-                    if ready > shown:
-                        yield made.text[shown:ready]
-                        shown = ready
+                    text = made.text[: _completion.ready(made.text, sampling.stop)]
+                    text = self._text(made, sampling) if done else text
+                    if len(text) > shown:
+                        yield text[shown:]
+                        shown = len(text)
             yield self._completion(prompt, made, sampling)
         finally:
             self._abort([] if done else [name])
@@ -177,8 +178,10 @@ class Vllm:
         logprobs = None
         if sampling.logprobs and made.logprobs is not None:
             logprobs = [float(held[token].logprob) for held, token in zip(made.logprobs, ids, strict=True)]
-        text = _vllm_arguments.answered(made, sampling.stop, self.tokenizer, self.ends)
-        return _completion.completion(prompt, text, ids, made.finish_reason, made.index, logprobs)
+        return _completion.completion(prompt, self._text(made, sampling), ids, made.finish_reason, made.index, logprobs)
+
+    def _text(self, made: Any, sampling: Sampling) -> str:
+        return _vllm_arguments.answered(made, sampling.stop, self.tokenizer, self.ends)
 
 
 def _start(keys: dict[str, Any]) -> Any:
