@@ -52,7 +52,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, st
         port = found.getsockname()[1]
     words = ["--served-model-name", "master", "--port", str(port), "--gpu-memory-utilization", "0.1", "--enforce-eager"]
     words += ["--max-model-len", "1024", "--max-logprobs", "512", "--kv-cache-memory-bytes", "1073741824"]
-    command = [str(Path(sys.executable).with_name("vllm")), "serve", str(folder), *words]
+    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(folder), *words]
     with open(folder / "log", "wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)
     try:

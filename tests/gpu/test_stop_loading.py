@@ -34,7 +34,8 @@ def test_ctrl_c(folder: Path, tmp_path: Path, recipe: str, processes: int) -> No
     value = f"{recipe}{processes}{os.getpid()}"
     words = command(folder, f"+recipe={recipe}")
     words += ["stages.infer.questions=[hi]"] if recipe == "infer" else []
-    environment = {**os.environ, MARK: value, "PYTHONPATH": str(Path(__file__).parents[2])}
+    path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, MARK: value, "PYTHONPATH": path}
     child = pexpect.spawn(sys.executable, words[1:], cwd=str(tmp_path), env=environment, encoding="utf-8", timeout=120)
     child.expect("loading .* \\.\\.\\." if recipe == "chat" else "not yet run")
     time.sleep(1.5)
