@@ -2,10 +2,10 @@
 
 usage: python tests/benchmarks/grpo_step.py MODEL [--updates 8] [--trl-python PYTHON] [--sleep 0] [--out FILE.json]
 
-MODEL is a folder with a chat model; random weights do, and answer to the limit. Our side is the whole command, its layers
-compiled, as `compile: auto` has it for a longer training than this. TRL 1.16 gets the same prompts, reward, sampling,
-memory share and optimizer, in device batches of 8. The first two updates of each side start engines and compile, and are
-not counted. Prints a table of the phases in seconds, writes JSON.
+MODEL is a folder with a chat model; random weights do, and answer to the limit. Our side is the whole command, its
+layers compiled, as `compile: auto` has it for a longer training than this. TRL 1.16 gets the same prompts, reward,
+sampling, memory share and optimizer, in device batches of 8. The first two updates of each side start engines and
+compile, and are not counted. Prints a table of the phases in seconds, writes JSON.
 """
 
 import argparse
