@@ -61,10 +61,12 @@ class Merge:
         located = locate(self.model, job.hub)
         if located.adapter is None:
             raise ModelError(f"{located.base}: is a whole model: nothing to merge. Use it as it is.")
+        dtype = _stored_dtype(located.base) if self.model.dtype == "auto" else self.model.dtype
         model = dataclasses.replace(
-            self.model, attention="sdpa" if self.model.attention == "auto" else self.model.attention
+            self.model,
+            attention="sdpa" if self.model.attention == "auto" else self.model.attention,
+            dtype=_computed(self.model.dtype, dtype),
         )
-        dtype = _stored_dtype(located.base) if model.dtype == "auto" else model.dtype
         tokenizer = load_tokenizer(located, chat=False)
         print(f"merging {located.adapter} into {located.name or located.base}, {dtype}", flush=True)
         loaded: Any = load_model(located, model)
@@ -83,6 +85,13 @@ class Merge:
                 f"{job.name}: the merged model does not answer as the adapter did: {agreement}. Nothing is kept."
             )
         return Artifact("model", str(folder), metrics=dataclasses.asdict(agreement))
+
+
+def _computed(asked: str, written: str) -> str:
+    """The type in which weights are added: on a GPU, where auto would be bfloat16, no coarser than they are written."""
+    import torch
+
+    return written if torch.cuda.is_available() else asked
 
 
 def _stored_dtype(folder: Path) -> str:

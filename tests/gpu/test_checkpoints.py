@@ -48,6 +48,6 @@ def test_a_checkpoint_holds_what_was_although_the_gpu_went_on(tmp_path: Path, mo
         assert checkpoints.flaw(one) is None
         first, second = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
         assert all(torch.allclose(first[name], second[name], atol=1e-4) for name in first)
-        a, b = (torch.load(folder / "optimizer.pt")["state"] for folder in (one, other))
+        a, b = (torch.load(folder / "optimizer.pt", map_location="cpu")["state"] for folder in (one, other))
         assert all(torch.allclose(a[n]["exp_avg"], b[n]["exp_avg"], atol=1e-4) for n in a)
         assert all(a[n]["step"].item() == update for n in a)

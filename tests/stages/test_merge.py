@@ -77,6 +77,30 @@ def test_result_keeps_the_type_of_the_bases_weights(base: Path, tmp_path: Path) 
     assert json.loads((Path(made.path) / "config.json").read_text())["dtype"] == "float32"
 
 
+@pytest.mark.parametrize(("gpu", "taken"), [(True, "float32"), (False, "auto")])
+def test_weights_of_float32_are_not_added_in_bfloat16(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: bool, taken: str
+) -> None:
+    """On a GPU, where auto means bfloat16."""
+    import torch
+
+    from runner.models import load
+
+    told = list[str]()
+
+    def loaded(located: Any, model: Model) -> Any:
+        told.append(model.dtype)
+        with monkeypatch.context() as here:
+            here.setattr(torch.cuda, "is_available", lambda: False)
+            return load_model(located, model)
+
+    adapter = Model(id=str(adapter_of(base, tmp_path / "adapter")))
+    monkeypatch.setattr(load, "load_model", loaded)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    merge(adapter, tmp_path / "out")
+    assert told == [taken, taken]
+
+
 def test_merge_that_loses_the_adapter_fails(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from peft.tuners.lora import LoraModel
 
