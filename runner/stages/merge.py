@@ -87,7 +87,7 @@ class Merge:
         return Artifact("model", str(folder), metrics=dataclasses.asdict(agreement))
 
 
-def _computed(asked: str, written: str) -> str:
+def _computed(asked: str, written: str) -> Any:
     """The type in which weights are added: on a GPU, where auto would be bfloat16, no coarser than they are written."""
     import torch
 
