@@ -40,9 +40,9 @@ class Profile:
         if update == self.wanted:
             gpu = torch.cuda.is_available()
             self._record = profile(activities=[ProfilerActivity.CUDA if gpu else ProfilerActivity.CPU])
+            self._record.start()  # takes long itself, the first time on a GPU some tenths of a second
             _wait()
             self._start = time.monotonic()
-            self._record.start()
 
     def end(self, folder: Path, tokens: int) -> None:
         """Call after the optimizer's step. tokens: of the update, on all devices."""

@@ -1,12 +1,14 @@
 """The profile of an update: its kinds add up to its time, and the training is the same with and without it."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
+import torch.profiler
 
 from runner.core.specs import Log
-from runner.training._profile import by_kind
+from runner.training._profile import Profile, by_kind
 from runner.training.settings import Settings
 from tests.training import small
 
@@ -32,3 +34,17 @@ def test_one_update_is_profiled(tmp_path: Path, capfd: pytest.CaptureFixture[str
     assert made["update"] == 2 and made["tokens"] == told[1]["tokens"]
     assert min(spent["matrix products"], spent["optimizer"], spent["gaps"]) > 0
     assert "update 2, " in capfd.readouterr().out and not (tmp_path / "plain/profile.json").exists()
+
+
+def test_the_start_of_the_profiler_is_no_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = torch.profiler.profile.start
+
+    def slow(self: torch.profiler.profile) -> None:
+        time.sleep(0.5)
+        start(self)
+
+    monkeypatch.setattr(torch.profiler.profile, "start", slow)
+    made = Profile(1)
+    made.begin(1)
+    made.end(tmp_path, tokens=0)
+    assert sum(json.loads((tmp_path / "profile.json").read_text())["milliseconds"].values()) < 400
