@@ -172,9 +172,13 @@ class Optim:
 
 @component
 class Eval:
-    """Evaluation while training: every so many updates, on at most `max_rows` rows."""
+    """Evaluation while training: every so many updates, on at most `max_rows` rows.
+
+    at_start: before the first update too, as update 0. It is told, and never the best: no model of that moment is kept.
+    """
 
     every: Count | None = None
+    at_start: Annotated[bool, EXECUTION] = False
     max_rows: Count | None = None
     batch_tokens: Count | None = None
 

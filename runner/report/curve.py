@@ -47,7 +47,8 @@ def _figures(
     axes.plot(updates, values, marker=marker, color="tab:blue", label=f"training, last {values[-1]:.3g}")
     if evaluated:
         name = f"eval_{what}"
-        best = (max if what == "reward" else min)(evaluated, key=lambda line: line[name])
+        saved = [line for line in evaluated if line["update"]] or evaluated  # of the start no model is kept
+        best = (max if what == "reward" else min)(saved, key=lambda line: line[name])
         places, values = [line["update"] for line in evaluated], [line[name] for line in evaluated]
         label = f"evaluation, best {best[name]:.3g} at update {best['update']}"
         axes.plot(places, values, marker="o", markersize=4, color="tab:orange", label=label)

@@ -78,8 +78,10 @@ class Learning:
         Raises:
             Interrupted: the user asked to stop meanwhile.
         """
-        if first() and self.eval.every and not aside:
-            print("nothing is kept aside for evaluation (mix.validation), so eval.every does nothing", flush=True)
+        idle = [f"eval.{name}" for name in ("every", "at_start") if getattr(self.eval, name)]
+        if first() and idle and not aside:
+            told = f"{' and '.join(idle)} {'does' if len(idle) == 1 else 'do'} nothing"
+            print(f"nothing is kept aside for evaluation (mix.validation), so {told}", flush=True)
         if job.stopping():
             raise Interrupted(f"{job.name}: stopped before the first update. The same command begins anew.")
 

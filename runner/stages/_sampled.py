@@ -133,10 +133,15 @@ class Sampled(Learning):
             what = f"{what} and {more}" if aside.rows or aside.fraction else more
         most = f", at most {self.eval.max_rows}" if self.eval.max_rows else ""
         how = "greedy" if self.eval_temperature == 0 else f"temperature {self.eval_temperature:g}"
-        when = f"every {self.eval.every} updates and after the last" if self.eval.every else "after the last update"
-        if self.eval.every and self.max_updates:
-            when += f", {-(-self.max_updates // self.eval.every)} times"
-        yield f"evaluate {what}{most} x {self.num_generations_eval}, {how}, {when}"
+        yield f"evaluate {what}{most} x {self.num_generations_eval}, {how}, {self._moments()}"
+
+    def _moments(self) -> str:
+        """When evaluations are made, and how many of them where that is known."""
+        start, every = self.eval.at_start, self.eval.every
+        before = ["before the first update"] if start else []
+        before += [f"every {every} updates"] if every else []
+        when = f"{', '.join(before)} and after the last" if before else "after the last update"
+        return f"{when}, {-(-self.max_updates // every) + start} times" if every and self.max_updates else when
 
     def check(self, roots: Sequence[Path], key: str) -> None:
         """See `Learning.check`; refuse rewards that are not there."""

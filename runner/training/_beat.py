@@ -17,12 +17,8 @@ class Beat(TrainerCallback):
         self.trainer, self.rhythm = trainer, rhythm
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """An evaluation that a stop cut off is made up for."""
-        if (
-            state.global_step
-            and self._evaluates(state.global_step)
-            and self.trainer.books.evaluated != state.global_step
-        ):
+        """The evaluation before the first update; one that a stop cut off is made up for."""
+        if self._evaluates(state.global_step) and self.trainer.books.evaluated != state.global_step:
             self.trainer.evaluate()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

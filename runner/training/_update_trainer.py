@@ -322,6 +322,8 @@ class UpdateTrainer(Trainer):
         own = {name: value for name, value in sums.items() if name != "eval_loss"}
         own |= self.evaluation.judged
         self.books.evaluation(self.state.global_step, sums.get("eval_loss"), own)
+        if self.is_world_process_zero():
+            print(ledger.sentence(self.state.global_step, {**sums, **own}), flush=True)
         line = {"update": self.state.global_step, "epoch": round(self.state.epoch or 0.0, 6), **sums, **own}
         self._tell({**line, **self.evaluation.figures, "eval_seconds": round(time.monotonic() - start, 3)})
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, sums)

@@ -18,6 +18,7 @@ from runner.training.planned import Size
 
 FILE = "metrics.jsonl"
 SKIPPED = "skipped_updates.jsonl"
+SHOWN = 4  # figures of an evaluation on the terminal
 
 
 @dataclass
@@ -59,7 +60,8 @@ class Ledger:
     """Books of one training in a stage's folder.
 
     skipped: updates (from 1) whose loss or gradient was not finite. evaluated: the update last evaluated.
-    eval_loss, eval_figures: of that evaluation. best: the update of the best one, and its figure.
+    eval_loss, eval_figures: of that evaluation. start: what one before the first update is compared by. best: the
+    update of the best one after that, and its figure.
     """
 
     folder: Path
@@ -69,6 +71,7 @@ class Ledger:
     evaluated: int | None = None
     eval_loss: float | None = None
     eval_figures: dict[str, float] = field(default_factory=dict)
+    start: dict[str, float | None] | None = None
     best: tuple[int, float] | None = None
     final_loss: float | None = None  # of the last line
 
@@ -101,6 +104,9 @@ class Ledger:
         """Note an evaluation. figures: the algorithm's own, and of answers that were scored."""
         self.evaluated, self.eval_loss, self.eval_figures = update, loss, dict(figures)
         told = self.judged(update)
+        if update == 0:  # never the best: there is no checkpoint of it
+            self.start = told
+            return
         place = standing(told)
         before = None if self.best is None else standing({self.judge: self.best[1]})
         if place is not None and (before is None or place < before):
@@ -133,9 +139,17 @@ class Ledger:
         """Go on from books that were kept."""
         self.window, self.whole = Sums(**state["window"]), Sums(**state["whole"])
         self.skipped, self.evaluated, self.eval_loss = list(state["skipped"]), state["evaluated"], state["eval_loss"]
-        self.eval_figures = dict(state.get("eval_figures", {}))
+        self.eval_figures, self.start = dict(state.get("eval_figures", {})), state.get("start")
         self.best = (state["best"][0], state["best"][1]) if state["best"] else None
         self.final_loss = state["final_loss"]
+
+
+def sentence(update: int, figures: Mapping[str, Any]) -> str:
+    """An evaluation in words: after which update, and the first of its figures."""
+    shown = ", ".join(
+        f"{name} {'none' if value is None else format(value, '.4g')}" for name, value in list(figures.items())[:SHOWN]
+    )
+    return f"evaluation {f'after update {update}' if update else 'before the first update'}: {shown}"
 
 
 def append(file: Path, line: Mapping[str, Any]) -> None:

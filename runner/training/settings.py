@@ -43,12 +43,13 @@ def check(optim: Optim, key: str) -> None:
 
 @dataclass(frozen=True)
 class Rhythm:
-    """After which updates (from 1) a training logs, evaluates and saves."""
+    """After which updates (from 1) a training logs, evaluates and saves. at_start: it evaluates before them too."""
 
     total: int
     log: int
     evaluate: int | None
     save: int
+    at_start: bool = False
 
     def logs(self, update: int) -> bool:
         """The first update, every so many, and the last."""
@@ -56,6 +57,8 @@ class Rhythm:
 
     def evaluates(self, update: int) -> bool:
         """Every so many, and the last."""
+        if update == 0:
+            return self.at_start
         return update == self.total or (self.evaluate is not None and update % self.evaluate == 0)
 
     def saves(self, update: int) -> bool:
@@ -66,4 +69,4 @@ class Rhythm:
 def rhythm(settings: Settings, total: int) -> Rhythm:
     """Checkpoints follow `save.every`, else `eval.every`, else a tenth of the training."""
     save = settings.save.every or settings.eval.every or math.ceil(total / CHECKPOINTS)
-    return Rhythm(total, settings.log.every, settings.eval.every, max(1, save))
+    return Rhythm(total, settings.log.every, settings.eval.every, max(1, save), settings.eval.at_start)

@@ -120,7 +120,7 @@ def _resume(trainer: "UpdateTrainer", job: Job, books: ledger.Ledger) -> checkpo
             print(sentence, flush=True)
     if found is None:
         if first:
-            ledger.cut_back(job.folder / ledger.FILE, 0)
+            ledger.cut_back(job.folder / ledger.FILE, 0, evaluated=False)
             ledger.cut_back(job.folder / ledger.SKIPPED, 0)
         return None
     if found.facts.get("digest") != trainer.updates.digest:
@@ -134,6 +134,11 @@ def _resume(trainer: "UpdateTrainer", job: Job, books: ledger.Ledger) -> checkpo
     books.restore(found.facts["books"])
     if first:
         print(f"going on from {found.folder.name}, update {found.update} of {found.facts['of']}", flush=True)
+        if trainer.settings.eval.at_start and trainer.evaluation is not None and books.start is None:
+            print(
+                f"eval.at_start: nothing is evaluated before the first update, which was {found.update} updates ago",
+                flush=True,
+            )
         ledger.cut_back(job.folder / ledger.FILE, found.update, books.evaluated == found.update)
         ledger.cut_back(job.folder / ledger.SKIPPED, found.update)
     return _put_together(trainer, found)
@@ -196,6 +201,7 @@ def _metrics(books: ledger.Ledger, folder: Path) -> dict[str, Any]:
     if books.eval_loss is not None:
         made["eval_loss"] = books.eval_loss
     made |= books.eval_figures
+    made |= {f"start_{name}": value for name, value in (books.start or {}).items()}
     made |= {
         "mean_loss": whole.loss,
         "updates": whole.updates,

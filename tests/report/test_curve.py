@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
-from runner.report.curve import curve
+from matplotlib.figure import Figure
+
+from runner.report.curve import _figures, curve
 
 
 def write(file: Path, *lines: dict[str, object]) -> Path:
@@ -53,3 +55,14 @@ def test_rewards_of_evaluations_are_drawn_with_their_bounds(tmp_path: Path) -> N
         assert made is not None
         pictures.append(made.read_bytes())
     assert len(set(pictures)) == 3
+
+
+def test_the_best_evaluation_is_one_whose_model_was_kept() -> None:
+    """An evaluation before the first update is drawn; the legend names a later one."""
+    lines = [{"update": n, "loss": 4 / n, "lr": 1e-4 / n} for n in range(1, 4)]
+    start, told = {"update": 0, "eval_loss": 0.1}, []
+    for later in ([{"update": 3, "eval_loss": 0.5}], []):
+        axes = Figure().subplots()
+        _figures(axes, lines, [start, *later], "", "loss")
+        told.append(axes.get_legend_handles_labels()[1][1])
+    assert told == ["evaluation, best 0.5 at update 3", "evaluation, best 0.1 at update 0"]

@@ -50,11 +50,13 @@ def rows(folder: Path, count: int = 12) -> Path:
     return file
 
 
-def aside(folder: Path, every: int = 4, count: int = 3, **keys: Any) -> dict[str, Any]:
+def aside(
+    folder: Path, every: int = 4, count: int = 3, at_start: bool = False, **keys: Any
+) -> dict[str, Any]:  # fmt: skip
     """Prompts in another file, kept aside for evaluation; the keys of a stage that evaluates."""
     (folder / "aside.jsonl").write_text("".join(json.dumps(talk(100 + n)) + "\n" for n in range(count)))
     sets = {"datasets": [str(folder / "rows.jsonl")], "validation": {"datasets": [str(folder / "aside.jsonl")]}}
-    return {"mix": sets, "eval": {"every": every}, **keys}
+    return {"mix": sets, "eval": {"every": every, "at_start": at_start}, **keys}
 
 
 def talk(number: int) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def main(folder: Path, model: Path, out: Path, event: str, update: int, rank: in
     job = Job("train", out, out, roots=(folder,), fingerprint="same", progress=trap, stopping=trap.stop.is_set)
     try:
         more = {"parallelism": {"preset": "ddp", "gpus": world}} if world > 1 else {}
-        stage(folder, model, **more, **aside(folder)).run(job)
+        stage(folder, model, **more, **aside(folder, at_start=True)).run(job)
     except RunnerError as error:
         print(error, flush=True)
         sys.exit(error.exit_code)

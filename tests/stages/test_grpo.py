@@ -78,9 +78,11 @@ def whole(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("stop", 4),  # in an evaluation, which the next start makes up for
         ("stop", 7),
         ("stop", 8),  # at the end of a rollout
-        ("in a rollout", 2),  # the first evaluation's answers are sampled and not scored
-        ("in a rollout", 3),  # the second rollout's
-        ("in a rollout", 5),
+        ("in a rollout", 1),  # the answers of the evaluation before the first update are sampled and not scored
+        ("in a rollout", 2),  # the first rollout's; that evaluation is made again
+        ("in a rollout", 3),  # the first evaluation's
+        ("in a rollout", 4),  # the second rollout's
+        ("in a rollout", 6),
     ],
 )
 def test_stopped_and_resumed_is_as_never_stopped(base: Path, place: Path, whole: Any, event: str, update: int) -> None:
@@ -111,16 +113,17 @@ def test_an_evaluation_changes_nothing_that_is_learned(base: Path, place: Path) 
     keys = {"max_updates": 6, "train_type": {"kind": "lora", "lora": {"rank": 4, "dropout": 0.5}}}
     keys |= {"disable_dropout": False}
     for name, more in {
-        "without": {}, "greedy": aside(place, 2), "drawn": aside(place, 2, eval_temperature=1.0, num_generations_eval=3)
+        "without": {}, "greedy": aside(place, 2),
+        "drawn": aside(place, 2, at_start=True, eval_temperature=1.0, num_generations_eval=3),
     }.items():  # fmt: skip
         done(stage(place, base, **keys, **more), place, name)
     digest, answers, lines = made(place / "without")
-    for name, each in {"greedy": 1, "drawn": 3}.items():
+    for name, each, when in (("greedy", 1, (2, 4, 6)), ("drawn", 3, (0, 2, 4, 6))):
         found = made(place / name)
         assert found[:2] == (digest, answers)
         assert [line for line in found[2] if "loss" in line] == lines
         told = evaluations(place / name)
-        assert [one["update"] for one in told] == [u for u in (2, 4, 6) for _ in range(3 * each)]
+        assert [one["update"] for one in told] == [u for u in when for _ in range(3 * each)]
         assert {one["id"] for one in told} == {"aside.jsonl:0", "aside.jsonl:1", "aside.jsonl:2"}
 
 
@@ -131,18 +134,19 @@ def test_prompts_kept_aside_tell_the_reward_and_the_best_checkpoint(base: Path, 
     plugin(place, text)
     keys = {**LEARN, "max_updates": 8, "save": {"every": 2, "keep": 2}, "num_generations_eval": 2}
     keys |= {"eval_temperature": 0.9, "optim": {"lr": 2e-2, "schedule": "constant"}}
-    artifact, lines, _ = done(stage(place, base, **keys, **aside(place, 2, count=6)), place)
+    artifact, lines, _ = done(stage(place, base, **keys, **aside(place, 2, count=6, at_start=True)), place)
     told = {line["update"]: line for line in lines if "eval_reward" in line}
     answers = evaluations(place / "out")
-    assert list(told) == [2, 4, 6, 8]
+    assert list(told) == [0, 2, 4, 6, 8]
     for update, line in told.items():
         scores = [one["reward"] for one in answers if one["update"] == update]
         assert len(scores) == line["eval_answers"] == 12 and line["eval_rows"] == 6
         assert line["eval_reward"] == line["eval_rewards/letters/mean"] == pytest.approx(sum(scores) / 12)
         assert line["eval_reward_low"] <= line["eval_reward"] <= line["eval_reward_high"]
         assert line["eval_completions/mean_length"] <= 6 and line["eval_unscored"] == 0
+    start, metrics = told.pop(0), artifact.metrics
     best = max(told.values(), key=lambda line: line["eval_reward"])
-    metrics = artifact.metrics
+    assert metrics["start_eval_reward"] == start["eval_reward"] >= best["eval_reward"]  # yet not the best: no model
     assert metrics["best_eval_reward"] == best["eval_reward"] and metrics["best_update"] == best["update"]
     assert metrics["eval_reward"] == told[8]["eval_reward"] and "eval_loss" not in metrics
     assert best["update"] == 2 and Path(metrics["best_checkpoint"]).name == "checkpoint-2"
@@ -248,3 +252,5 @@ def test_the_plan_counts_prompts_and_answers(base: Path, place: Path) -> None:
     kept = {"mix": {"datasets": ["rows.jsonl"], "validation": {"rows": 5}}, "eval": {"every": 4, "max_rows": 3}}
     told = list(stage(place, base, **kept).summary())
     assert told[2] == "evaluate 5 prompts, at most 3 x 1, greedy, every 4 updates and after the last, 4 times"
+    told = list(stage(place, base, **{**kept, "eval": {"every": 4, "at_start": True}}).summary())
+    assert told[2].endswith("greedy, before the first update, every 4 updates and after the last, 5 times")

@@ -80,7 +80,7 @@ def main(folder: Path, kind: str, event: str, update: int, rank: int, world: int
     os.dup2(log, 2)
     learner = {"full": lambda: small.model(dropout=0.1), "lora": small.adapter, "plain": small.model}[kind]()
     settings = Settings(
-        lr=1e-2, optim=Optim(warmup=0.1), eval=Eval(every=4), save=Save(every=3), log=Log(every=2),
+        lr=1e-2, optim=Optim(warmup=0.1), eval=Eval(every=4, at_start=True), save=Save(every=3), log=Log(every=2),
         data=Data(workers=1 if kind == "plain" else 0),
     )  # fmt: skip
     trap = Trap(event, update) if rank == 0 or event != "stop" else Trap("", 0)
