@@ -25,6 +25,7 @@ OLD_NAMES = ("`broadcast_buffers` is deprecated", r"`torch\.distributed\.\w+` is
 ANEW = "or start anew from its weights: model={folder}, on_change=new."
 WHOLE = ("single", "ddp")  # every device has all of the state
 WHOLE_FILES = (*WHOLE, "fsdp2")  # write and read the same files, with any number of devices
+UNEVEN = ("adafactor", "adamw_8bit")  # what they keep depends on the shape of what they are given
 
 
 def check(parallelism: Parallelism, train_type: TrainType, key: str) -> None:
@@ -75,30 +76,36 @@ def prove(accelerator: Any, parallelism: Parallelism) -> None:
         )
 
 
-def cannot_resume(facts: Mapping[str, Any], parallelism: Parallelism, devices: int) -> str | None:
+def cannot_resume(facts: Mapping[str, Any], parallelism: Parallelism, devices: int, optimizer: str) -> str | None:
     """Why a checkpoint of other devices cannot be gone on from, or None.
 
     Args:
-        facts: of the checkpoint: preset and devices.
+        facts: of the checkpoint: preset and devices. optimizer: its name, the same before and now.
     """
     preset, before = facts.get("preset", "single"), facts.get("devices", 1)
-    if parallelism.preset in WHOLE_FILES:
-        if preset in zero.STAGES and importlib.util.find_spec("deepspeed") is None:
-            return f"only deepspeed can put the parts of {preset} together. pip install deepspeed, {ANEW}"
+    if as_it_is(facts, parallelism, devices):
         return None
-    others = " (or with ddp or fsdp2, which put its parts together)" if preset in zero.STAGES else ""
-    if preset != parallelism.preset:
-        why = f"the optimizer of {preset} is kept in a form that {parallelism.preset} does not read"
-        return f"{why}. Go on with parallelism={preset}{others}, {ANEW}"
-    if before != devices:
-        why = f"{preset} keeps one part of the optimizer for each of its {before} devices, and there are {devices} now"
-        return f"{why}. Go on with {before}{others}, {ANEW}"
+    if optimizer in UNEVEN and not {preset, parallelism.preset}.isdisjoint(zero.STAGES):
+        why = f"{optimizer} keeps other things under {preset} than under {parallelism.preset}"
+        if preset == parallelism.preset:
+            why = f"{optimizer} keeps other things on {before} devices of {preset} than on {devices}"
+        return f"{why}. Go on with parallelism={preset} on as many ({before}) as before, {ANEW}"
+    if preset in zero.STAGES and importlib.util.find_spec("deepspeed") is None:
+        return f"only deepspeed can put the parts of {preset} together. pip install deepspeed, {ANEW}"
     return None
 
 
-def to_be_put_together(facts: Mapping[str, Any], parallelism: Parallelism) -> bool:
+def as_it_is(facts: Mapping[str, Any], parallelism: Parallelism, devices: int) -> bool:
+    """Whether the preset at work reads the files of a checkpoint: ZeRO's own are for as many devices, and no other."""
+    preset = facts.get("preset", "single")
+    if preset in zero.STAGES:
+        return bool(preset == parallelism.preset and facts.get("devices", 1) == devices)
+    return parallelism.preset in WHOLE_FILES
+
+
+def to_be_put_together(facts: Mapping[str, Any], parallelism: Parallelism, devices: int) -> bool:
     """Whether a checkpoint lies in parts that the preset at work cannot read as they are."""
-    return facts.get("preset") in zero.STAGES and parallelism.preset in WHOLE_FILES
+    return facts.get("preset") in zero.STAGES and not as_it_is(facts, parallelism, devices)
 
 
 def whole_state(trainer: Any) -> dict[str, Any] | None:

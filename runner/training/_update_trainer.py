@@ -21,7 +21,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from runner.core.errors import StageError
 from runner.core.job import Job
-from runner.training import _whole_state, ledger, pace, schedule, speed
+from runner.training import _into_zero, _whole_state, ledger, pace, schedule, speed
 from runner.training._learner import TrainedModel
 from runner.training._predictions import head_of, predict
 from runner.training._profile import Profile
@@ -348,6 +348,13 @@ class UpdateTrainer(Trainer):
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         write = super()._save_optimizer_and_scheduler
         self.saver.optimizer(Path(output_dir), lambda: write(output_dir))
+
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
+        prepare: Any = super()._prepare_for_training
+        if resume_from_checkpoint is None or not _into_zero.needed(self, Path(resume_from_checkpoint)):
+            return prepare(max_steps, train_dataloader, resume_from_checkpoint)
+        with _into_zero.filled(self, Path(resume_from_checkpoint)):
+            return prepare(max_steps, train_dataloader, None)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if self.is_fsdp_enabled or not hasattr(self.model, "peft_config"):

@@ -20,11 +20,12 @@ WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")  # of compiling and che
 
 def names(model: Any, optimizer: Any) -> list[str]:
     """Of the weights in the optimizer's order."""
-    told = {id(weight): _bare(name) for name, weight in model.named_parameters()}
+    told = {id(weight): bare(name) for name, weight in model.named_parameters()}
     return [told[id(weight)] for group in optimizer.param_groups for weight in group["params"]]
 
 
-def _bare(name: str) -> str:
+def bare(name: str) -> str:
+    """A weight's name without what wraps its module."""
     for wrapper in WRAPPERS:
         name = name.replace(wrapper, "")
     return name
@@ -49,6 +50,11 @@ def gathered(value: Any, keep: bool) -> Any:
 def load_optimizer_and_schedule(trainer: Any, folder: Path) -> None:
     """From a checkpoint of any preset that writes whole files."""
     load_optimizer(trainer.model, trainer.optimizer, folder / OPTIMIZER_NAME)
+    load_schedule(trainer, folder)
+
+
+def load_schedule(trainer: Any, folder: Path) -> None:
+    """Give the schedule, and the optimizer's groups, the rate of a checkpoint."""
     groups, schedule = trainer.optimizer.param_groups, torch.load(folder / SCHEDULER_NAME, weights_only=True)
     for key in ("base_lrs", "_last_lr", "lr_lambdas"):  # DeepSpeed drops empty groups; all have one rate
         schedule[key] = schedule[key][:1] * len(groups)
@@ -86,6 +92,12 @@ def load_optimizer(model: Any, optimizer: Any, file: Path) -> None:
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
+def moments(file: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """What an optimizer's file holds of each weight, by its name; mapped, not read."""
+    found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    return {name: found["state"].get(number, {}) for number, name in enumerate(found.get("names", []))}
+
+
 def _like(value: Any, weight: torch.Tensor) -> Any:
     """A moment as the weight lies: this device's part of it where it is split."""
     if not isinstance(weight, DTensor) or not isinstance(value, torch.Tensor) or value.shape != weight.shape:
@@ -102,7 +114,7 @@ def load_weights(model: Any, folder: Path) -> None:
     """
     own = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers())
     filled = set()
-    for name, value in _saved(model, folder):
+    for name, value in saved(model, folder):
         if name in own:
             _fill(own[name], value)
             filled.add(id(own[name]))  # tied weights are one
@@ -111,7 +123,7 @@ def load_weights(model: Any, folder: Path) -> None:
         raise DataError(f"{folder}: holds no {missing[0]}. Start anew with on_change=new.")
 
 
-def _saved(model: Any, folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
+def saved(model: Any, folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
     """Names in the model, and values in the files. What transformers writes otherwise than it holds it (experts, that
     lie together and are written one by one) it reads itself, into a second model."""
     from safetensors import safe_open
@@ -135,12 +147,12 @@ def _file_names(model: Any) -> Mapping[str, str]:
     """What each entry of the files is called in the model: an adapter's are written without the adapter's name."""
     state = dict(model.state_dict())
     if not hasattr(model, "peft_config"):
-        return {_bare(name): name for name in state}
+        return {bare(name): name for name in state}
     from peft import get_peft_model_state_dict
 
     own = {id(value): name for name, value in state.items()}
     written = get_peft_model_state_dict(model, state_dict=state)
-    return {_bare(key): own[id(value)] for key, value in written.items() if id(value) in own}
+    return {bare(key): own[id(value)] for key, value in written.items() if id(value) in own}
 
 
 def _fill(target: torch.Tensor, value: torch.Tensor) -> None:

@@ -128,7 +128,9 @@ def _resume(trainer: "UpdateTrainer", job: Job, books: ledger.Ledger) -> checkpo
             f"{found.folder}: was made from other data or other settings than this training's. "
             "Take on_change=replace or on_change=new, or remove the folder."
         )
-    why = presets.cannot_resume(found.facts, trainer.settings.parallelism, trainer.args.world_size)
+    why = presets.cannot_resume(
+        found.facts, trainer.settings.parallelism, trainer.args.world_size, trainer.settings.optim.name
+    )
     if why is not None:
         raise DataError(f"{found.folder}: {why.format(folder=found.folder)}")
     books.restore(found.facts["books"])
@@ -145,8 +147,8 @@ def _resume(trainer: "UpdateTrainer", job: Job, books: ledger.Ledger) -> checkpo
 
 
 def _put_together(trainer: "UpdateTrainer", found: checkpoints.Checkpoint) -> checkpoints.Checkpoint:
-    """The checkpoint itself, or one of ZeRO in the files that the preset at work reads."""
-    if not presets.to_be_put_together(found.facts, trainer.settings.parallelism):
+    """The checkpoint itself, or one of ZeRO in whole files."""
+    if not presets.to_be_put_together(found.facts, trainer.settings.parallelism, trainer.args.world_size):
         return found
     from runner.training._from_zero import converted
 

@@ -89,6 +89,8 @@ def test_an_update_that_is_not_finite_is_skipped(tmp_path: Path, preset: str):
         ("single", 1, "fsdp2", 2, "full"),
         ("single", 1, "fsdp2", 2, "lora"),
         ("ddp", 2, "fsdp2", 2, "full"),
+        pytest.param("zero2", 2, "zero2", 1, "full", marks=needs_deepspeed),
+        pytest.param("fsdp2", 2, "zero3", 2, "full", marks=needs_deepspeed),
         *(
             pytest.param(*case, marks=[needs_deepspeed, pytest.mark.slow])
             for case in (
@@ -98,6 +100,13 @@ def test_an_update_that_is_not_finite_is_skipped(tmp_path: Path, preset: str):
                 ("zero3", 2, "single", 1, "full"),
                 ("zero3", 2, "fsdp2", 2, "lora"),
                 ("zero3_offload", 2, "ddp", 2, "full"),
+                ("single", 1, "zero1", 2, "full"),
+                ("single", 1, "zero2", 2, "lora"),
+                ("ddp", 2, "zero3_offload", 1, "full"),
+                ("zero1", 2, "zero3_offload", 2, "lora"),
+                ("zero2", 1, "zero3", 2, "full"),
+                ("zero3", 2, "zero3", 3, "full"),
+                ("zero3_offload", 2, "zero1", 3, "full"),
             )
         ),
     ],
@@ -120,19 +129,22 @@ def test_resumed_on_other_devices(
             {"preset": "zero2", "devices": 4},
             "zero2",
             2,
-            "zero2 keeps one part of the optimizer for each of its 4 devices",
+            "adafactor keeps other things on 4 devices of zero2 than on 2. Go on with parallelism=zero2 on as many (4)",
         ),
-        (
-            {"preset": "zero2", "devices": 4},
-            "zero3",
-            4,
-            "Go on with parallelism=zero2 (or with ddp or fsdp2, which put its parts together), or start anew",
-        ),
-        ({"devices": 1}, "zero3", 2, "the optimizer of single is kept in a form that zero3 does not read"),
+        ({"devices": 1}, "zero3", 2, "adafactor keeps other things under single than under zero3. Go on with"),
+        ({"preset": "zero1", "devices": 2}, "single", 1, "adafactor keeps other things under zero1 than under single"),
     ],
 )
 def test_a_resume_that_cannot_be_is_refused(facts: dict[str, Any], preset: str, devices: int, told: str):
-    assert told in str(presets.cannot_resume(facts, Parallelism(preset=preset, gpus=devices), devices))
+    now = Parallelism(preset=preset, gpus=devices)
+    assert told in str(presets.cannot_resume(facts, now, devices, "adafactor"))
+
+
+def test_without_deepspeed_nothing_is_put_together(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    facts, now = {"preset": "zero2", "devices": 2}, Parallelism(preset="ddp", gpus=2)
+    assert "only deepspeed can put the parts of zero2 together" in str(presets.cannot_resume(facts, now, 2, "adamw"))
+    assert presets.cannot_resume({"preset": "fsdp2", "devices": 4}, now, 2, "adafactor") is None
 
 
 def test_fsdp2_without_a_gpu_is_refused_and_never_another_thing(tmp_path: Path):
