@@ -1,4 +1,4 @@
-"""A checkpoint of ZeRO as one of whole files, which single, ddp and fsdp2 go on from with any number of devices.
+"""A checkpoint of ZeRO as one of whole files, which any preset goes on from with any number of devices.
 
 DeepSpeed's own conversion ("universal checkpoint") puts the devices' parts together: float32 weights and moments, each
 under its weight's name. Here they become the files of `_whole_state.py`. Refuses what it cannot find a place for. The
@@ -102,7 +102,7 @@ def _write_weights(target: Path, held: Mapping[str, Path]) -> dict[str, torch.Si
     moments = {name for name, folder in held.items() if len(list(folder.iterdir())) > 1}
     lost = sorted((moments or set(held)) - set(found))  # a second name of tied weights has none, and may be frozen
     if lost:
-        raise DataError(f"{target}: no file has a place for {lost[0]}. Go on with the preset that wrote it.")
+        raise DataError(f"{target}: no file has a place for {lost[0]}. Go on with the preset that wrote it, on as many devices.")
     return {name: value.shape for name, value in found.items()}
 
 
