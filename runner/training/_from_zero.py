@@ -102,7 +102,9 @@ def _write_weights(target: Path, held: Mapping[str, Path]) -> dict[str, torch.Si
     moments = {name for name, folder in held.items() if len(list(folder.iterdir())) > 1}
     lost = sorted((moments or set(held)) - set(found))  # a second name of tied weights has none, and may be frozen
     if lost:
-        raise DataError(f"{target}: no file has a place for {lost[0]}. Go on with the preset that wrote it, on as many devices.")
+        raise DataError(
+            f"{target}: no file has a place for {lost[0]}. Go on with the preset that wrote it, on as many devices."
+        )
     return {name: value.shape for name, value in found.items()}
 
 
