@@ -5,9 +5,9 @@ usage: python tests/benchmarks/finetune_gpu.py TOKENIZER [--works NAME …] [--t
 TOKENIZER is a folder with a Qwen3 tokenizer and its chat template. Rows have the length mix of a self-cognition run:
 one short answer to three long ones, up to 2,048 tokens. A speed is the median of the logged updates after the third,
 less the last, which is profiled; finding the pace and compiling come before and are told as seconds to the first
-update. The last two works learn the same, cut otherwise: their losses are to be compared. TRL 1.16 gets packs of the
-same length, FlashAttention 4 where installed, Liger kernels and activation checkpointing, its first three steps not
-counted.
+update. Works of one model with the same rows an update are cut otherwise: their losses are plotted beside the JSON.
+TRL 1.16 gets packs of the same length, FlashAttention 4 and Liger kernels, with activation checkpointing (its default)
+and without; its first three steps are not counted, and the faster of the two is what counts.
 """
 
 import argparse
@@ -123,14 +123,31 @@ def ours(folder: Path, model: Path, name: str, keys: list[str], updates: int) ->
     }
 
 
-def train_with_trl(folder: Path, model: Path, name: str, keys: list[str], updates: int, out: Path) -> None:
-    """One run of TRL's trainer; runs in a process of its own."""
+def trl(folder: Path, tokenizer: Path, work: str, updates: int) -> dict[str, Any]:
+    """Figures of TRL's faster run."""
+    made: dict[str, Any] = {}
+    for kept in ("full", "off"):
+        out = folder / "trl.json"
+        command = [sys.executable, __file__, str(tokenizer), "--side", str(folder), work, kept]
+        command += ["--updates", str(updates), "--out", str(out)]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        made[kept] = json.loads(out.read_text()) if run.returncode == 0 else {"failed": run.stderr[-500:]}
+    return {**max(made.values(), key=lambda one: one.get("tokens_per_s", 0)), "by checkpointing": made}
+
+
+def train_with_trl(side: tuple[Path, str, str], model: Path, keys: list[str], updates: int, out: Path) -> None:
+    """One run of TRL's trainer; runs in a process of its own.
+
+    Args:
+        side: the folder, the work's name, and what is recomputed: full or off.
+    """
     import torch
     from datasets import load_dataset
     from peft import LoraConfig
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
+    folder, name, checkpointing = side
     full, long = "train_type.kind=full" in keys, "max_length=8192" in keys
     clock: list[tuple[float, int]] = []
 
@@ -142,9 +159,9 @@ def train_with_trl(folder: Path, model: Path, name: str, keys: list[str], update
     config = SFTConfig(
         output_dir=str(folder / f"trl-{name}"), max_steps=updates, per_device_train_batch_size=1 if long else 8,
         gradient_accumulation_steps=4 if long else 1, max_length=8192 if long else 2048, packing=True, bf16=True,
-        padding_free=True, use_liger_kernel=True, gradient_checkpointing=True, report_to=[], save_strategy="no",
-        learning_rate=1e-5 if full else 1e-4, include_num_input_tokens_seen="all", logging_steps=1000,
-        model_init_kwargs={"dtype": "bfloat16", "attn_implementation": "flash_attention_4"},
+        padding_free=True, use_liger_kernel=True, gradient_checkpointing=checkpointing == "full", report_to=[],
+        save_strategy="no", learning_rate=1e-5 if full else 1e-4, include_num_input_tokens_seen="all",
+        logging_steps=1000, model_init_kwargs={"dtype": "bfloat16", "attn_implementation": "flash_attention_4"},
     )  # fmt: skip
     lora = LoraConfig(r=8, lora_alpha=32, lora_dropout=0.05, target_modules="all-linear", task_type="CAUSAL_LM")
     rows = load_dataset("json", data_files=str(folder / "rows.jsonl"), split="train")
@@ -157,6 +174,27 @@ def train_with_trl(folder: Path, model: Path, name: str, keys: list[str], update
     out.write_text(json.dumps({"tokens_per_s": rate, "gib": round(torch.cuda.max_memory_allocated() / 2**30, 1)}))
 
 
+def curves(works: dict[str, Any], file: Path) -> None:
+    """A plot of the losses of works that learn from the same rows, cut otherwise."""
+    import matplotlib.pyplot as plt
+
+    alike: dict[str, dict[str, list[float]]] = {}
+    for name, made in works.items():
+        if "losses" in made and "batch.rows=16" in WORKS[name][1]:
+            alike.setdefault(WORKS[name][0], {})[name] = made["losses"]
+    figure, rows = plt.subplots(max(len(alike), 1), 2, figsize=(10, 4), layout="constrained", squeeze=False)
+    for (left, right), same in zip(rows, alike.values(), strict=False):
+        first = next(iter(same))
+        for name, losses in same.items():
+            left.plot(range(1, len(losses) + 1), losses, label=name)
+            apart = [one - other for one, other in zip(losses, same[first], strict=False)]
+            right.plot(range(1, len(apart) + 1), apart, label=f"{name} less {first}")
+        for axes, title in ((left, "loss"), (right, "difference of the losses")):
+            axes.set(xlabel="update", title=title)
+            axes.legend()
+    figure.savefig(file)
+
+
 def main() -> None:
     """Work by work."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -166,12 +204,12 @@ def main() -> None:
     parser.add_argument("--more", nargs="*", default=[], help="keys for every run of ours")
     parser.add_argument("--trl", nargs="*", default=[], choices=list(WORKS), help="works to give TRL too")
     parser.add_argument("--folder", type=Path, help="for models and runs; else one that is removed at the end")
-    parser.add_argument("--side", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--side", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path("finetune_gpu.json"))
     given = parser.parse_args()
     if given.side is not None:
-        folder, name = Path(given.side[0]), given.side[1]
-        train_with_trl(folder, folder / WORKS[name][0], name, WORKS[name][1], given.updates, given.out)
+        folder, name, kept = Path(given.side[0]), *given.side[1:]
+        train_with_trl((folder, name, kept), folder / WORKS[name][0], WORKS[name][1], given.updates, given.out)
         return
     import torch
 
@@ -190,17 +228,12 @@ def main() -> None:
                 subprocess.run([sys.executable, __file__, "--make", shape, str(given.tokenizer), str(folder / shape)])
             made = ours(folder, folder / shape, work, [*keys, *given.more], given.updates)
             if work in given.trl:
-                out = folder / "trl.json"
-                command = [sys.executable, __file__, str(given.tokenizer), "--side", str(folder), work]
-                run = subprocess.run(
-                    [*command, "--updates", str(given.updates), "--out", str(out)],
-                    capture_output=True, text=True, check=False,
-                )  # fmt: skip
-                made["trl"] = json.loads(out.read_text()) if run.returncode == 0 else {"failed": run.stderr[-1500:]}
+                made["trl"] = trl(folder, given.tokenizer, work, given.updates)
             result["works"][work] = made
             shown = {key: value for key, value in made.items() if key != "losses"}
             print(f"{work:16}{json.dumps(shown)}", flush=True)
             given.out.write_text(json.dumps(result, indent=1) + "\n")
+        curves(result["works"], given.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -16,9 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+RESULT = "RESULT "
 ENGINE = {"max_model_len": 2048, "gpu_memory_utilization": 0.9}
 WIDTHS = {"0.6b": (1024, 3072, 28, 16, True), "1.7b": (2048, 6144, 28, 16, True), "8b": (4096, 12288, 36, 32, False)}
 
@@ -44,7 +46,7 @@ def shaped(shape: str, tokenizer: Path, folder: Path) -> Path:
     return folder
 
 
-def alone(options: argparse.Namespace) -> list[dict[str, float]]:
+def alone(options: argparse.Namespace) -> Iterator[dict[str, float]]:
     """vLLM's own offline class on the ids that the runner would send."""
     from vllm import LLM, SamplingParams
 
@@ -57,7 +59,7 @@ def alone(options: argparse.Namespace) -> list[dict[str, float]]:
     begun = time.monotonic()
     tokenizer = load_tokenizer(locate(Model(id=options.model), "huggingface"))
     engine = LLM(options.model, **_engine(options))
-    start, found = time.monotonic() - begun, []
+    start = time.monotonic() - begun
     for count in options.prompts:
         ready = time.monotonic()
         made_here = [prompt(tokenizer, [Message("user", text)], Template()) for text in questions(count)]
@@ -67,12 +69,11 @@ def alone(options: argparse.Namespace) -> list[dict[str, float]]:
         answered = time.monotonic()
         tokens = sum(len(output.outputs[0].token_ids) for output in made)
         bare = {"bare_tokens_per_s": tokens / (answered - asked)}
-        found.append({**_figures(start, answered - ready, tokens, len(made)), **bare})
+        yield {**_figures(start, answered - ready, tokens, len(made)), **bare}
     engine.llm_engine.engine_core.shutdown()
-    return found
 
 
-def stage(options: argparse.Namespace) -> list[dict[str, float]]:
+def stage(options: argparse.Namespace) -> Iterator[dict[str, float]]:
     """The infer stage as a recipe runs it, files included; its engine stays for the next number of prompts."""
     from runner import backends
     from runner.core import schema
@@ -83,7 +84,7 @@ def stage(options: argparse.Namespace) -> list[dict[str, float]]:
 
     begun = time.monotonic()
     engine = backends.start(Backend(name="vllm", engine=_engine(options)), Model(id=options.model), "huggingface")
-    start, found = time.monotonic() - begun, []
+    start = time.monotonic() - begun
     close, times = engine.close, {"answered": 0.0}
 
     def answered() -> None:
@@ -102,9 +103,8 @@ def stage(options: argparse.Namespace) -> list[dict[str, float]]:
             made = schema.build(Infer, keys).run(Job("infer", Path(folder), Path(folder)))
             rows = read(Path(made.path))
         tokens = sum(row["completion_tokens"] for row in rows)
-        found.append(_figures(start, times["answered"] - ready, tokens, len(rows)))
+        yield _figures(start, times["answered"] - ready, tokens, len(rows))
     close()
-    return found
 
 
 def _engine(options: argparse.Namespace) -> dict[str, Any]:
@@ -116,17 +116,19 @@ def _figures(start: float, seconds: float, tokens: int, rows: int) -> dict[str, 
 
 
 def measured(options: argparse.Namespace, name: str) -> list[dict[str, float]]:
-    """One side, in a process of its own: figures of each number of prompts."""
+    """One side, in a process of its own: figures of each number of prompts, told as they come."""
     words = [sys.executable, __file__, options.model, "--prompts", *map(str, options.prompts)]
     words += ["--new", str(options.new), "--only", name, *(["--dummy"] if options.dummy else [])]
-    begun = time.monotonic()
-    done = subprocess.run(words, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        sys.exit(f"{done.stdout}\n{name} failed (exit code {done.returncode})")
-    found: list[dict[str, float]] = json.loads(done.stdout.rpartition("RESULT ")[2].splitlines()[0])
-    for result in found:
-        told = "  ".join(f"{key} {value:.1f}" for key, value in result.items())
-        print(f"{result['rows']:6} prompts  {name:6} {told}", flush=True)
+    begun, found = time.monotonic(), list[dict[str, float]]()
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as side:
+        for line in side.stdout or ():
+            if not line.startswith(RESULT):
+                continue
+            found.append(json.loads(line.removeprefix(RESULT)))
+            told = "  ".join(f"{key} {value:.1f}" for key, value in found[-1].items())
+            print(f"{found[-1]['rows']:6} prompts  {name:6} {told}", flush=True)
+    if side.returncode:
+        sys.exit(f"{name} failed (exit code {side.returncode})")
     print(f"{name}: {time.monotonic() - begun:.0f} s in all", flush=True)
     return found
 
@@ -148,7 +150,8 @@ def main() -> None:
         print("not measured: this needs a GPU with vllm and a model's folder, or --shape and --tokenizer")
         return
     if options.only:
-        print("RESULT " + json.dumps({"alone": alone, "stage": stage}[options.only](options)), flush=True)
+        for made in {"alone": alone, "stage": stage}[options.only](options):
+            print(RESULT + json.dumps(made), flush=True)
         return
     with tempfile.TemporaryDirectory() as folder:
         if options.shape:
