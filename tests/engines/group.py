@@ -9,6 +9,7 @@ import json
 import math
 import multiprocessing
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,15 @@ CLOCKS = ("seconds", "data_seconds", "tokens_per_s", "memory_gib", "eval_seconds
 
 
 class StopAt(Progress):
-    """Asks for a stop once so many updates are done."""
+    """Asks for a stop once so many updates are done, or kills this process (a negative number)."""
 
     def __init__(self, update: int) -> None:
         self.at, self.reached = update, False
 
     def update(self, done: int, total: int, what: str = "", **shown: Any) -> None:
         self.reached = self.reached or done == self.at
+        if done == -self.at:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def fsdp_on_cpu() -> None:
@@ -89,7 +92,7 @@ def main(folder: Path, preset: str, kind: str, stop: int, rank: int, world: int,
 
 
 def run(folder: Path, preset: str, kind: str = "full", stop: int = 0, world: int = 2, shim: bool = True) -> list[int]:
-    """Train to the end, or to update `stop`; the exit code of each process."""
+    """Train to the end, or to update `stop` (negative: killed there); the exit code of each process."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(PRELOAD)
     port, processes = free_port(), []

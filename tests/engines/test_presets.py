@@ -122,6 +122,17 @@ def test_resumed_on_other_devices(
     assert not (tmp_path / ".parts").exists()
 
 
+@needs_deepspeed
+@pytest.mark.slow
+def test_killed_on_other_devices_and_begun_again(tmp_path: Path, alone: Any):
+    assert run(tmp_path, "zero2", stop=3) == [130, 130]
+    assert run(tmp_path, "zero3", stop=-5)[0] == -9
+    assert (tmp_path / ".parts").exists()
+    assert run(tmp_path, "zero1") == [0, 0], (tmp_path / "log.0").read_text()[-3000:]
+    assert (tmp_path / "log.0").read_text().count("going on from checkpoint-4") == 2
+    assert_learned_the_same(alone("full"), tmp_path, "full")
+
+
 @pytest.mark.parametrize(
     ("facts", "preset", "devices", "told"),
     [
