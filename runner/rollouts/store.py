@@ -23,7 +23,7 @@ class Store:
     def keep(self, rollout: Rollout) -> None:
         """Write it whole."""
         (self.folder / FOLDER).mkdir(exist_ok=True)
-        write_whole(self._file(rollout.number), json.dumps({"mark": self.mark, **rollout.to_plain()}) + "\n")
+        write_whole(self._file(rollout.number), json.dumps({"mark": self.mark, **rollout.to_plain()}, default=vars) + "\n")
 
     def kept(self, number: int) -> Rollout | None:
         """The rollout of that number, if it is there and was made by the same settings."""
