@@ -23,7 +23,8 @@ class Store:
     def keep(self, rollout: Rollout) -> None:
         """Write it whole."""
         (self.folder / FOLDER).mkdir(exist_ok=True)
-        write_whole(self._file(rollout.number), json.dumps({"mark": self.mark, **rollout.to_plain()}, default=vars) + "\n")
+        text = json.dumps({"mark": self.mark, **rollout.to_plain()}, default=vars)
+        write_whole(self._file(rollout.number), text + "\n")
 
     def kept(self, number: int) -> Rollout | None:
         """The rollout of that number, if it is there and was made by the same settings."""
