@@ -25,7 +25,7 @@ OLD_NAMES = ("`broadcast_buffers` is deprecated", r"`torch\.distributed\.\w+` is
 ANEW = "or start anew from its weights: model={folder}, on_change=new."
 WHOLE = ("single", "ddp")  # every device has all of the state
 WHOLE_FILES = (*WHOLE, "fsdp2")  # write and read the same files, with any number of devices
-UNEVEN = ("adafactor", "adamw_8bit")  # what they keep depends on the shape of what they are given
+UNEVEN = ("adafactor", "adamw_8bit")  # keep other things than moments as large as their weights
 
 
 def check(parallelism: Parallelism, train_type: TrainType, key: str) -> None:
@@ -85,11 +85,11 @@ def cannot_resume(facts: Mapping[str, Any], parallelism: Parallelism, devices: i
     preset, before = facts.get("preset", "single"), facts.get("devices", 1)
     if as_it_is(facts, parallelism, devices):
         return None
-    if optimizer in UNEVEN and not {preset, parallelism.preset}.isdisjoint(zero.STAGES):
-        why = f"{optimizer} keeps other things under {preset} than under {parallelism.preset}"
-        if preset == parallelism.preset:
-            why = f"{optimizer} keeps other things on {before} devices of {preset} than on {devices}"
-        return f"{why}. Go on with parallelism={preset} on as many ({before}) as before, {ANEW}"
+    stay = f"Go on with parallelism={preset} on {before} device{'' if before == 1 else 's'}, {ANEW}"
+    if preset in zero.STAGES and optimizer != "adamw":
+        return f"what {optimizer} keeps in the parts of {preset} cannot be put together, only what adamw keeps. {stay}"
+    if parallelism.preset in zero.STAGES and optimizer in UNEVEN:
+        return f"what {optimizer} keeps cannot be split for {parallelism.preset}, only what adamw and sgd keep. {stay}"
     if preset in zero.STAGES and importlib.util.find_spec("deepspeed") is None:
         return f"only deepspeed can put the parts of {preset} together. pip install deepspeed, {ANEW}"
     return None
