@@ -1,5 +1,6 @@
 """Shipped recipes on a GPU, shortened, with a small Qwen3 of random weights: trained packed, merged, asked."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.gpu.test_vllm import ENGINE
 from tests.tiny import tiny_tokenizer
 
 pytestmark = pytest.mark.gpu
@@ -79,4 +81,7 @@ def test_recipes_for_large_models_run_shortened(folder: Path, recipe: str, needs
     lines = [json.loads(line) for line in (folder / "out/train/metrics.jsonl").read_text().splitlines()]
     learned = [line["loss"] for line in lines if "loss" in line]
     assert learned[-1] < learned[0] and "eval_loss" in lines[-1]
-    run(folder, "+recipe=infer", "model=out", "stages.infer.questions=['who? 1']", "sampling.max_new_tokens=4")
+    asked = ["+recipe=infer", "model=out", "stages.infer.questions=['who? 1']", "sampling.max_new_tokens=4"]
+    if importlib.util.find_spec("vllm"):
+        asked += ["backend=vllm", *(f"backend.engine.{name}={value}" for name, value in ENGINE.items())]
+    run(folder, *asked)
