@@ -20,14 +20,18 @@ from runner.core.errors import DataError
 from runner.training import checkpoints
 
 WEIGHT, STEP = "fp32", "step"
+OTHERS = "others.safetensors"
 ADAPTER = (".default.", ".modules_to_save.")  # in the names of an adapter's weights, but not in its files
 
 
-def converted(folder: Path, apart: Path) -> Path:
+def converted(folder: Path, apart: Path, model: Any) -> Path:
     """Write the checkpoint in `folder` anew, under `apart`. Returns its folder.
 
+    Args:
+        model: of these weights, whole: what is written otherwise than it is held (experts) is told by its names.
+
     Raises:
-        DataError: a weight that learned is in no file.
+        DataError: a weight that learned is neither in a file nor in the model.
     """
     shutil.rmtree(apart, ignore_errors=True)
     target, parts = apart / folder.name, apart / "universal"
@@ -36,7 +40,7 @@ def converted(folder: Path, apart: Path) -> Path:
     _put_together(step_folder, parts)
     steps = _steps(step_folder)
     held = {found.name: found for found in sorted((parts / "zero").iterdir()) if found.is_dir()}
-    shapes = _write_weights(target, held)
+    shapes = _write_weights(target, held, {name: weight.shape for name, weight in model.named_parameters()})
     state = {number: _moments(held[name], shape, steps) for number, (name, shape) in enumerate(shapes.items())}
     torch.save({"state": state, "names": list(shapes)}, target / OPTIMIZER_NAME)
     shutil.rmtree(parts)
@@ -81,7 +85,9 @@ def _moments(folder: Path, shape: torch.Size, steps: torch.Tensor | None) -> dic
     return {STEP: steps.clone(), **made} if made and steps is not None else made
 
 
-def _write_weights(target: Path, held: Mapping[str, Path]) -> dict[str, torch.Size]:
+def _write_weights(
+    target: Path, held: Mapping[str, Path], shapes: Mapping[str, torch.Size]
+) -> dict[str, torch.Size]:  # fmt: skip
     """Put float32 weights into the files. Returns names and shapes of those that are in them."""
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file
@@ -101,11 +107,14 @@ def _write_weights(target: Path, held: Mapping[str, Path]) -> dict[str, torch.Si
         found |= {called[key]: value for key, value in now.items()}
     moments = {name for name, folder in held.items() if len(list(folder.iterdir())) > 1}
     lost = sorted((moments or set(held)) - set(found))  # a second name of tied weights has none, and may be frozen
-    if lost:
+    if strange := [name for name in lost if name not in shapes]:
         raise DataError(
-            f"{target}: no file has a place for {lost[0]}. Go on with the preset that wrote it, on as many devices."
+            f"{target}: no file has a place for {strange[0]}. Go on with the preset that wrote it, on as many devices."
         )
-    return {name: value.shape for name, value in found.items()}
+    more = {name: _read(held[name] / f"{WEIGHT}.pt", shapes[name]) for name in lost}
+    if more:
+        save_file(more, target / OTHERS, metadata={"format": "pt"})
+    return {name: value.shape for name, value in (found | more).items()}
 
 
 def _in_file(name: str) -> str:

@@ -125,7 +125,8 @@ def load_weights(model: Any, folder: Path) -> None:
 
 def saved(model: Any, folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
     """Names in the model, and values in the files. What transformers writes otherwise than it holds it (experts, that
-    lie together and are written one by one) it reads itself, into a second model."""
+    lie together and are written one by one) it reads itself, into a second model; what a file tells by the model's own
+    name comes after that, and counts."""
     from safetensors import safe_open
 
     told, files = _file_names(model), sorted(folder.glob("*.safetensors"))
@@ -136,7 +137,6 @@ def saved(model: Any, folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
     if written - set(told) and not hasattr(model, "peft_config"):
         kind: Any = next(one for one in type(model).__mro__ if not one.__name__.startswith("FSDP"))
         yield from kind.from_pretrained(folder, dtype="auto").state_dict().items()
-        return
     for file in files:
         with safe_open(file, "pt") as tensors:
             for key in sorted(written & set(told) & set(tensors.keys())):

@@ -154,7 +154,7 @@ def _put_together(trainer: "UpdateTrainer", found: checkpoints.Checkpoint) -> ch
 
     apart = trainer.job.folder / checkpoints.PARTS
     if trainer.is_world_process_zero():
-        converted(found.folder, apart)
+        converted(found.folder, apart, trainer.model)
     trainer.accelerator.wait_for_everyone()
     return dataclasses.replace(found, folder=apart / found.folder.name)
 

@@ -74,7 +74,12 @@ def main(folder: Path, preset: str, kind: str, stop: int, rank: int, world: int,
     )  # fmt: skip
     trap = StopAt(stop)
     job = Job(name="train", folder=folder, run=folder, progress=trap, stopping=lambda: trap.reached)
-    learner = small.model(dropout=0.1 if kind == "dropout" else 0.0) if kind != "lora" else small.adapter(dropout=0.0)
+    makers = {
+        "dropout": lambda: small.model(dropout=0.1),
+        "lora": lambda: small.adapter(dropout=0.0),
+        "experts": small.experts,
+    }
+    learner = makers.get(kind, small.model)()
     data = small.rows(40)
     if kind == "sick":
         data[20] = dataclasses.replace(data[20], weights=[math.nan] * len(data[20].input_ids))

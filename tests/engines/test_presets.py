@@ -107,6 +107,9 @@ def test_an_update_that_is_not_finite_is_skipped(tmp_path: Path, preset: str):
                 ("zero2", 1, "zero3", 2, "full"),
                 ("zero3", 2, "zero3", 3, "full"),
                 ("zero3_offload", 2, "zero1", 3, "full"),
+                ("zero3", 2, "single", 1, "experts"),
+                ("zero2", 2, "zero3", 1, "experts"),
+                ("single", 1, "zero3", 2, "experts"),
             )
         ),
     ],

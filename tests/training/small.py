@@ -33,6 +33,21 @@ def model(seed: int = 0, dropout: float = 0.0, **keys: Any) -> Any:
     )  # fmt: skip
 
 
+def experts(seed: int = 0) -> Any:
+    """A mixture of four experts, of which each token takes two."""
+    import torch
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    torch.manual_seed(seed)
+    return Qwen3MoeForCausalLM(
+        Qwen3MoeConfig(
+            vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, moe_intermediate_size=32, head_dim=8,
+            num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, num_experts=4, num_experts_per_tok=2,
+            bos_token_id=1, eos_token_id=2, pad_token_id=2,
+        )
+    )  # fmt: skip
+
+
 def adapter(seed: int = 0, dropout: float = 0.1) -> Any:
     """The model with LoRA on all linear layers."""
     import torch

@@ -84,13 +84,7 @@ def test_weights_come_back_and_a_missing_one_is_told(tmp_path: Path, kind: str):
 
 def test_experts_that_are_written_one_by_one_come_back_together(tmp_path: Path):
     """Trainer's own loading finds no such names, says nothing, and the experts start anew."""
-    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
-
-    config = Qwen3MoeConfig(
-        vocab_size=small.VOCABULARY, hidden_size=32, intermediate_size=64, moe_intermediate_size=32, head_dim=8,
-        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, num_experts=4, num_experts_per_tok=2,
-    )  # fmt: skip
-    one, other = Qwen3MoeForCausalLM(config), Qwen3MoeForCausalLM(config)
+    one, other = small.experts(seed=1), small.experts(seed=2)
     one.save_pretrained(tmp_path)
     assert not torch.equal(one.model.layers[1].mlp.experts.down_proj, other.model.layers[1].mlp.experts.down_proj)
     _whole_state.load_weights(other, tmp_path)
