@@ -1,14 +1,15 @@
 """Writing a checkpoint of a running training: aside, beside the training where that can be, then finished.
 
 At an update's end weights and optimizer are copied to the CPU's memory, and each device writes what is small: schedule,
-random states, position. The first device writes the rest in a thread while the training goes on, then puts it on the
-disk, takes checksums, marks it and rotates. One checkpoint at a time: the next one waits. FSDP2's parts are put
-together first, on the first device. While the training waits are written: ZeRO's parts, by each device, and what would
-not fit into memory twice; only what follows (disk, sums, marker) is then done beside it. What goes wrong is raised at
-the next update, or at the end.
+random states, position. Threads write the rest while the training goes on: the first device's all of it (FSDP2's parts
+are put together first, on that device), or under ZeRO every device's its own part. The first device then puts it on the
+disk, takes checksums, marks it and rotates. One checkpoint at a time: the next one waits. What would not fit into
+memory twice is written while the training waits. What goes wrong is raised at the next update, or at the end.
 """
 
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from runner.core.errors import StageError
-from runner.engines import presets
+from runner.engines import launch, presets
 from runner.training import _snapshot, _whole_state, checkpoints
 from runner.training._background import Background
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from runner.training._update_trainer import UpdateTrainer
 
 TOKENIZER = ".tokenizer"  # in the side folder, for a moment
+PART = ".part"  # there too, with a device's number: it has written what it holds
+LOOK = 0.05  # seconds between two looks for another device's
 
 
 class Saver:
@@ -69,14 +72,22 @@ class Saver:
             finally:
                 self.place, self._copier = self.folder, None
             self._together()
+        later, self._later = self._later, []
         if first:
-            later, facts, keep = self._later, self._facts(), self.trainer.settings.save.keep
-            self._later = []
+            facts, keep = self._facts(), self.trainer.settings.save.keep
             self._background.begin(lambda: self._finish(made, later, facts, keep))
+        elif self._in_parts():
+            self._background.begin(lambda: self._end_part(update, later))
+
+    def _end_part(self, update: int, later: list[Callable[[], None]]) -> None:
+        with self._disk(update):
+            _do(later)
+            (self._side / f"{PART}{self.trainer.args.process_index}").touch()
 
     def _finish(self, made: Path, later: list[Callable[[], None]], facts: dict[str, Any], keep: int) -> None:
         with self._disk(facts["update"]):
             _do(later)
+            self._await_parts()
             checkpoints.finish(made, self.folder, facts)
             shutil.rmtree(self._side)
             checkpoints.rotate(self.folder, keep)
@@ -114,8 +125,9 @@ class Saver:
     def optimizer(self, folder: Path, write: Callable[[], None]) -> None:
         """Optimizer and schedule. write: Trainer's own way, by all devices."""
         trainer: Any = self.trainer
-        if trainer.settings.parallelism.preset not in presets.WHOLE_FILES:
-            write()
+        if self._in_parts():
+            with handed_over(trainer.deepspeed, self._part):
+                write()
             return
         state, first = trainer.optimizer.state_dict(), trainer.args.should_save
         if trainer.is_fsdp_enabled:
@@ -126,6 +138,17 @@ class Saver:
             state["names"] = _whole_state.names(trainer.model, trainer.optimizer)
             self._later.append(lambda: torch.save(state, folder / OPTIMIZER_NAME))
             torch.save(trainer.lr_scheduler.state_dict(), folder / SCHEDULER_NAME)
+
+    def _part(self, state: Any, write: Callable[[Any], None]) -> None:
+        """One of ZeRO's files, by the device that holds what comes into it."""
+        if _snapshot.fits(state, copies=int(os.environ.get(launch.LOCAL_WORLD, 1))):
+            copier = _snapshot.Copier()  # one each: what was copied for another is gone, and its place may be taken
+            copied = copier.copy(state)
+            copier.settle()
+            self._later.append(lambda: write(copied))
+        else:
+            self._tell_no_room()
+            write(state)
 
     def _write_tokenizer(self, folder: Path) -> None:
         """It never changes, and takes its time to be put into words: the first checkpoint's files serve the others."""
@@ -140,10 +163,25 @@ class Saver:
 
     # The rest
 
+    def _in_parts(self) -> bool:
+        return self.trainer.settings.parallelism.preset not in presets.WHOLE_FILES
+
+    def _await_parts(self) -> None:
+        """Other devices' parts, which their threads write: told by files, as threads cannot exchange anything else."""
+        others = range(1, self.trainer.args.world_size) if self._in_parts() else ()
+        end = time.monotonic() + self.trainer.settings.parallelism.timeout
+        for rank in others:
+            while not (self._side / f"{PART}{rank}").exists():
+                if time.monotonic() > end or not self._side.exists():
+                    raise OSError(f"device {rank} did not write its part")
+                time.sleep(LOOK)
+
     def _copies(self) -> _snapshot.Copier | None:
         """What copies the state of this moment; None where it is written while the training waits."""
         trainer: Any = self.trainer
-        if not trainer.is_world_process_zero() or trainer.settings.parallelism.preset not in presets.WHOLE_FILES:
+        if self._in_parts():  # each of them is looked at when it comes
+            return _snapshot.Copier()
+        if not trainer.is_world_process_zero():
             return None
         if trainer.is_fsdp_enabled:  # what is put together is a copy
             return _snapshot.Copier()
@@ -152,6 +190,10 @@ class Saver:
             state.append(trainer.optimizer.state_dict())
         if _snapshot.fits(state):
             return _snapshot.Copier()
+        self._tell_no_room()
+        return None
+
+    def _tell_no_room(self) -> None:
         if not self._told:
             self._told = True
             print(
@@ -159,7 +201,6 @@ class Saver:
                 "while one is written",
                 flush=True,
             )
-        return None
 
     def _facts(self) -> dict[str, Any]:
         trainer, books, update = self.trainer, self.trainer.books, self.trainer.state.global_step
@@ -192,6 +233,24 @@ class Saver:
     def _together(self) -> None:
         if self.trainer.args.world_size > 1:
             torch.distributed.barrier()
+
+
+@contextmanager
+def handed_over(engine: Any, take: Callable[[Any, Callable[[Any], None]], None]) -> Iterator[None]:
+    """What DeepSpeed writes meanwhile goes to `take`, with the way to write it: its checkpoint engine is one's own."""
+
+    class Handing:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def save(self, state_dict: Any, path: str) -> None:
+            take(state_dict, lambda state: real.save(state, path))
+
+    real, engine.checkpoint_engine = engine.checkpoint_engine, Handing()
+    try:
+        yield
+    finally:
+        engine.checkpoint_engine = real
 
 
 def _do(later: list[Callable[[], None]]) -> None:

@@ -60,9 +60,9 @@ def changing(model: Any, state: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def fits(tree: Any) -> bool:
-    """Whether a copy leaves room for others in the memory of this machine, or container."""
-    return _size(tree) < ROOM * _free()
+def fits(tree: Any, copies: int = 1) -> bool:
+    """Whether so many copies leave room for others in the memory of this machine, or container."""
+    return copies * _size(tree) < ROOM * _free()
 
 
 def _size(tree: Any) -> int:

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ class StopAt(Progress):
     """Asks for a stop once so many updates are done, or kills this process (a negative number)."""
 
     def __init__(self, update: int) -> None:
-        self.at, self.reached = update, False
+        self.at, self.reached, self.done = update, False, 0
 
     def update(self, done: int, total: int, what: str = "", **shown: Any) -> None:
+        self.done = done
         self.reached = self.reached or done == self.at
         if done == -self.at:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -54,6 +56,25 @@ def fsdp_on_cpu() -> None:
     AcceleratorState.__init__ = after
 
 
+def slow_disk(trap: StopAt) -> None:
+    """Updates take their time; a device's part of a checkpoint is not begun before the next one is done."""
+    import torch
+
+    real, update = torch.save, trap.update
+
+    def later(thing: Any, file: Any, *more: Any, **keys: Any) -> None:
+        if "optim_states" in str(file):
+            time.sleep(0.6)
+            print(f"{Path(file).name} is begun after update {trap.done}", flush=True)
+        real(thing, file, *more, **keys)
+
+    def slowly(done: int, *told: Any, **shown: Any) -> None:
+        time.sleep(0.4)
+        update(done, *told, **shown)
+
+    torch.save, trap.update = later, slowly  # type: ignore[method-assign,assignment]
+
+
 def main(folder: Path, preset: str, kind: str, stop: int, rank: int, world: int, port: int, shim: bool) -> None:
     """Train; the exit code is that of the error, whose sentence goes to FOLDER/error.RANK."""
     import torch
@@ -73,6 +94,8 @@ def main(folder: Path, preset: str, kind: str, stop: int, rank: int, world: int,
         parallelism=Parallelism(preset=preset, gpus=world, timeout=60),
     )  # fmt: skip
     trap = StopAt(stop)
+    if kind == "slow disk":
+        slow_disk(trap)
     job = Job(name="train", folder=folder, run=folder, progress=trap, stopping=lambda: trap.reached)
     makers = {
         "dropout": lambda: small.model(dropout=0.1),

@@ -66,6 +66,17 @@ def test_stopped_and_resumed_is_as_never_stopped(tmp_path: Path, preset: str):
     assert all((whole[name] == cut[name]).all() for name in whole)
 
 
+@pytest.mark.parametrize("preset", ZERO)
+def test_updates_go_on_while_every_device_writes_its_part(tmp_path: Path, alone: Any, preset: str):
+    """What comes to the disk late is of the update at which it was asked for: killed and begun again it goes on."""
+    assert run(tmp_path, preset, "slow disk", stop=-6)[0] == -9
+    assert "pp_rank_0_mp_rank_00_optim_states.pt is begun after update 4" in (tmp_path / "log.0").read_text()
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-3"]
+    assert run(tmp_path, preset) == [0, 0], (tmp_path / "log.0").read_text()[-3000:]
+    assert "going on from checkpoint-3" in (tmp_path / "log.0").read_text()
+    assert_learned_the_same(alone("full"), tmp_path, "full")
+
+
 @pytest.mark.parametrize("preset", ["fsdp2", *ZERO])
 def test_an_update_that_is_not_finite_is_skipped(tmp_path: Path, preset: str):
     assert run(tmp_path, preset, "sick") == [0, 0], (tmp_path / "log.0").read_text()[-3000:]
