@@ -1,8 +1,10 @@
 """Sends files to a hub in a process of its own: Ctrl-C stops at once, and a library's words stay out of sight."""
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -98,15 +100,20 @@ def send(order: Order, job: Job) -> Sent:
 def _work(order: Order, key: str, words: Any) -> None:
     """The process."""
     import logging
+    from threading import RLock
 
-    logging.disable(logging.CRITICAL)  # what libraries log may quote a request
-    try:
-        to = repository(order.hub, order.name, order.revision)
-        words.put(("sent", _send(order, to, key, words)))
-    except RunnerError as error:
-        words.put(("failed", error))
-    except Exception as error:  # noqa: BLE001 - the two libraries share no error
-        words.put(("failed", failure(error, order.hub, order.name, key)))
+    from tqdm import tqdm
+
+    tqdm.set_lock(RLock())  # its own lock is for several processes, and Python complains of those that a kill leaves
+    logging.disable(logging.CRITICAL)  # what libraries log may quote a request, and what they print is theirs
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        try:
+            to = repository(order.hub, order.name, order.revision)
+            words.put(("sent", _send(order, to, key, words)))
+        except RunnerError as error:
+            words.put(("failed", error))
+        except Exception as error:  # noqa: BLE001 - the two libraries share no error
+            words.put(("failed", failure(error, order.hub, order.name, key)))
 
 
 def _send(order: Order, to: Repository, key: str, words: Any) -> tuple[str, tuple[str, ...], bool]:
