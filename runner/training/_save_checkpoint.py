@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from runner.training._update_trainer import UpdateTrainer
 
 TOKENIZER = ".tokenizer"  # in the side folder, for a moment
-PART = ".part"  # there too, with a device's number: it has written what it holds
+PART = "part"  # there too, with a device's number: it has written what it holds
+FAILED = ".failed"  # beside that: it could not
 LOOK = 0.05  # seconds between two looks for another device's
 
 
@@ -80,14 +81,22 @@ class Saver:
             self._background.begin(lambda: self._end_part(update, later))
 
     def _end_part(self, update: int, later: list[Callable[[], None]]) -> None:
-        with self._disk(update):
-            _do(later)
-            (self._side / f"{PART}{self.trainer.args.process_index}").touch()
+        mark = self._side / f"{PART}{self.trainer.args.process_index}"
+        try:
+            with self._disk(update):
+                _do(later)
+        except BaseException:
+            mark.with_suffix(FAILED).touch()
+            raise
+        finally:
+            mark.touch()
 
     def _finish(self, made: Path, later: list[Callable[[], None]], facts: dict[str, Any], keep: int) -> None:
         with self._disk(facts["update"]):
-            _do(later)
-            self._await_parts()
+            try:
+                _do(later)
+            finally:
+                self._await_parts()
             checkpoints.finish(made, self.folder, facts)
             shutil.rmtree(self._side)
             checkpoints.rotate(self.folder, keep)
@@ -167,14 +176,15 @@ class Saver:
         return self.trainer.settings.parallelism.preset not in presets.WHOLE_FILES
 
     def _await_parts(self) -> None:
-        """Other devices' parts, which their threads write: told by files, as threads cannot exchange anything else."""
+        """Until other devices' threads have ended: told by files, as threads cannot exchange anything else."""
         others = range(1, self.trainer.args.world_size) if self._in_parts() else ()
         end = time.monotonic() + self.trainer.settings.parallelism.timeout
-        for rank in others:
-            while not (self._side / f"{PART}{rank}").exists():
-                if time.monotonic() > end or not self._side.exists():
-                    raise OSError(f"device {rank} did not write its part")
-                time.sleep(LOOK)
+        marks = [self._side / f"{PART}{rank}" for rank in others]
+        while not all(mark.exists() for mark in marks) and time.monotonic() < end:
+            time.sleep(LOOK)
+        for rank, mark in zip(others, marks, strict=True):
+            if not mark.exists() or mark.with_suffix(FAILED).exists():
+                raise OSError(f"device {rank} did not write its part, see log.rank{rank}.txt")
 
     def _copies(self) -> _snapshot.Copier | None:
         """What copies the state of this moment; None where it is written while the training waits."""
@@ -224,7 +234,8 @@ class Saver:
             if not _of_disk(error):
                 raise
             free = shutil.disk_usage(self.folder).free / 2**20 if self.folder.exists() else 0.0
-            shutil.rmtree(self._side, ignore_errors=True)
+            if self.trainer.is_world_process_zero():  # others may be writing into it
+                shutil.rmtree(self._side, ignore_errors=True)
             raise StageError(
                 f"{self.folder}: checkpoint {update} cannot be written ({free:.0f} MiB were free): {error}. "
                 "Checkpoints made before are whole: make room and give the same command again."

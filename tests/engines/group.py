@@ -75,6 +75,20 @@ def slow_disk(trap: StopAt) -> None:
     torch.save, trap.update = later, slowly  # type: ignore[method-assign,assignment]
 
 
+def full_disk() -> None:
+    """A device's part of the last checkpoint cannot be written."""
+    import torch
+
+    real = torch.save
+
+    def fails(thing: Any, file: Any, *more: Any, **keys: Any) -> None:
+        if "global_step6" in str(file):
+            raise OSError(28, "No space left on device")
+        real(thing, file, *more, **keys)
+
+    torch.save = fails  # type: ignore[method-assign,assignment]
+
+
 def main(folder: Path, preset: str, kind: str, stop: int, rank: int, world: int, port: int, shim: bool) -> None:
     """Train; the exit code is that of the error, whose sentence goes to FOLDER/error.RANK."""
     import torch
@@ -96,6 +110,8 @@ def main(folder: Path, preset: str, kind: str, stop: int, rank: int, world: int,
     trap = StopAt(stop)
     if kind == "slow disk":
         slow_disk(trap)
+    if kind == "full disk" and rank == 1:
+        full_disk()
     job = Job(name="train", folder=folder, run=folder, progress=trap, stopping=lambda: trap.reached)
     makers = {
         "dropout": lambda: small.model(dropout=0.1),

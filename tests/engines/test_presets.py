@@ -77,6 +77,16 @@ def test_updates_go_on_while_every_device_writes_its_part(tmp_path: Path, alone:
     assert_learned_the_same(alone("full"), tmp_path, "full")
 
 
+@needs_deepspeed
+@pytest.mark.slow
+def test_a_device_that_cannot_write_its_part_is_told(tmp_path: Path):
+    assert run(tmp_path, "zero2", "full disk") == [1, 1]
+    told = [(tmp_path / f"error.{rank}").read_text() for rank in (0, 1)]
+    assert "checkpoint 6 cannot be written" in told[0] and "device 1 did not write its part" in told[0]
+    assert "No space left on device. Checkpoints made before are whole" in told[1]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["checkpoint-3"]
+
+
 @pytest.mark.parametrize("preset", ["fsdp2", *ZERO])
 def test_an_update_that_is_not_finite_is_skipped(tmp_path: Path, preset: str):
     assert run(tmp_path, preset, "sick") == [0, 0], (tmp_path / "log.0").read_text()[-3000:]
