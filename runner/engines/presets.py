@@ -95,11 +95,15 @@ def cannot_resume(facts: Mapping[str, Any], parallelism: Parallelism, devices: i
     return None
 
 
+def moved(facts: Mapping[str, Any], parallelism: Parallelism, devices: int) -> bool:
+    """Whether a checkpoint is of another preset or number of devices."""
+    return (facts.get("preset", "single"), facts.get("devices", 1)) != (parallelism.preset, devices)
+
+
 def as_it_is(facts: Mapping[str, Any], parallelism: Parallelism, devices: int) -> bool:
     """Whether the preset at work reads the files of a checkpoint: ZeRO's own are for as many devices, and no other."""
-    preset = facts.get("preset", "single")
-    if preset in zero.STAGES:
-        return bool(preset == parallelism.preset and facts.get("devices", 1) == devices)
+    if facts.get("preset") in zero.STAGES:
+        return not moved(facts, parallelism, devices)
     return parallelism.preset in WHOLE_FILES
 
 

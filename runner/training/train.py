@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from runner.core.errors import DataError, Interrupted, StageError
 from runner.core.job import Job
 from runner.engines import presets
-from runner.training import checkpoints, ledger
+from runner.training import checkpoints, ledger, pace
 from runner.training.algorithm import Algorithm, Learner, LiveUpdates, Updates
 from runner.training.arguments import arguments
 from runner.training.evaluation import Evaluation
@@ -143,6 +143,8 @@ def _resume(trainer: "UpdateTrainer", job: Job, books: ledger.Ledger) -> checkpo
             )
         ledger.cut_back(job.folder / ledger.FILE, found.update, books.evaluated == found.update)
         ledger.cut_back(job.folder / ledger.SKIPPED, found.update)
+        if presets.moved(found.facts, trainer.settings.parallelism, trainer.args.world_size):
+            (job.folder / pace.FILE).unlink(missing_ok=True)  # was found for other devices
     return _put_together(trainer, found)
 
 

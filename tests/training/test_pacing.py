@@ -3,6 +3,7 @@
 The device is the CPU with a GPU's figures put in: what is tested is who decides what, not how fast anything is.
 """
 
+import json
 import multiprocessing
 import os
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from runner.core.errors import StageError
 from runner.core.specs import Batch
 from runner.engines.ranks import free_port
-from runner.training import pace, train
+from runner.training import checkpoints, pace, train
 from runner.training.settings import Settings
 from tests.training import small
 
@@ -106,6 +107,17 @@ def test_a_resumed_run_cuts_as_before(gpu, tmp_path):
     pace.write(tmp_path / pace.FILE, pace.Pace(64))
     fit(tmp_path, Batch(rows=8))
     assert pace.read(tmp_path / pace.FILE) == pace.Pace(64) and gpu["passes"] == 0
+
+
+def test_a_run_that_moved_to_other_devices_is_tried_anew(gpu, tmp_path):
+    fit(tmp_path, Batch(rows=8))
+    marker = checkpoints.newest_first(tmp_path)[0] / checkpoints.MARKER
+    told = json.loads(marker.read_text())
+    marker.write_text(json.dumps({**told, "facts": {**told["facts"], "preset": "ddp", "devices": 2}}))
+    pace.write(tmp_path / pace.FILE, pace.Pace(64))
+    fit(tmp_path, Batch(rows=8))
+    kept = pace.read(tmp_path / pace.FILE)
+    assert kept is not None and kept.budget == 3000
 
 
 def host(caches: Path, folder: Path, rank: int, port: int) -> None:
