@@ -48,7 +48,16 @@ def told(changes: Sequence[str]) -> str:
 
 def _unfinished_work(folder: Path) -> bool:
     """Whether a stopped stage left something that another identity must not go on from."""
-    return any(folder.glob("checkpoint-*")) or (folder / "progress.json").is_file()
+    return any(folder.glob("checkpoint-*")) or _answered(folder)
+
+
+def _answered(folder: Path) -> bool:
+    """Whether a stage that answers has any answer, in its result or beside it."""
+    file, journal = folder / "progress.json", folder / "journal.jsonl"
+    if not file.is_file():
+        return False
+    told = json.loads(file.read_text(encoding="utf-8"))
+    return told.get("rows") != 0 or (journal.is_file() and journal.stat().st_size > 0)
 
 
 def _last_order(folder: Path) -> dict[str, Any] | None:

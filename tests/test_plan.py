@@ -1,10 +1,13 @@
 """The graph: order, what is reused and why, what is refused."""
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import yaml
 
-from runner import plan
+from runner import plan, reuse
 from runner.core.errors import ConfigError, PlanError
 from runner.core.places import roots
 
@@ -66,6 +69,17 @@ def test_finished_work_is_reused_and_changes_are_told(project) -> None:
     code, out, _ = project.call("plan", "recipe=two", "stages.first.words=bye")
     assert "words: 'hello' -> 'bye'" in out and "first changed" in out
     assert project.call("recipe=two", "stages.second.words=bye")[0] == 2
+
+
+def test_a_stage_that_has_answered_nothing_yet_stands_in_nobodys_way(tmp_path: Path) -> None:
+    """A first try that failed while the model was loaded; one with answers is told and kept."""
+    order = {"fingerprint": "old", "identity": {"kind": "infer", "keys": {"x": 1}}}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(order))
+    stage, other = SimpleNamespace(reuse="always"), {"kind": "infer", "keys": {"x": 2}}
+    for rows, journal, expected in ((0, "", "run"), (3, "", "changed"), (0, '{"row": 0}\n', "changed")):
+        (tmp_path / "progress.json").write_text(json.dumps({"mark": "m", "file": "f", "rows": rows, "bytes": 0}))
+        (tmp_path / "journal.jsonl").write_text(journal)
+        assert reuse.state(stage, tmp_path, other, [])[0] == expected
 
 
 def test_a_run_again_reuses_what_is_complete(project) -> None:

@@ -21,6 +21,7 @@ from runner.core.types import Completion, Message
 from runner.models.load import tokenizer_of
 
 _OPEN = Sampling()
+SAID = 200  # characters of a server's refusal
 PATIENCE = 0.2  # seconds between looks at whether the user wants to stop
 
 
@@ -109,7 +110,7 @@ class Openai:
             except self.errors.AuthenticationError:
                 raise StageError(f"backend.engine.key_env: {self.keys.base_url} refuses the key.") from None
             except self.errors.APIError as error:
-                made.append(_completion.failure(ask.prompt, str(error), sample))
+                made.append(_completion.failure(ask.prompt, _reason(error), sample))
                 continue
             choice = reply.choices[0]
             text = _endpoint.said(choice.message) if self.tokenizer is None else choice.text
@@ -144,13 +145,21 @@ class Openai:
                         if piece:
                             yield piece
         except self.errors.APIError as error:
-            yield _completion.failure(prompt, str(error))
+            yield _completion.failure(prompt, _reason(error))
             return
         yield _endpoint.completion(prompt, text, reason, usage, 0, None)
 
     def close(self) -> None:
         """Close the connections."""
         self.client.close()
+
+
+def _reason(error: Any) -> str:
+    """What a server says of a request that it refuses, where it does not say it as OpenAI does too."""
+    body = getattr(error, "body", None)
+    said = body.get("detail", body.get("message", "")) if isinstance(body, Mapping) else body
+    more = str(said or "").strip()[:SAID]
+    return str(error) if more in str(error) else f"{error} - {more}"
 
 
 def _logprobs(choice: Any) -> list[float] | None:

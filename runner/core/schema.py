@@ -80,7 +80,33 @@ def _translate(cls: type, key: str, errors: list[Any], given: Mapping[str, Any])
         return ConfigError(path, "empty", "Give it a value, or leave the key out.")
     beside = [error for error in errors if _steps(error, given) == steps]
     reason = " or ".join(dict.fromkeys(_reason(error) for error in beside))
-    return ConfigError(path, f"{reason}, not {_shown(value)}", _value_hint(beside, value))
+    return ConfigError(path, f"{reason}, not {_shown(_own(cls, steps, value))}", _value_hint(beside, value))
+
+
+def _own(cls: type, steps: list[str], value: Any) -> Any:
+    """A value without what a component's keys have by default: nobody said that."""
+    if not isinstance(value, Mapping):
+        return value
+    parts = [part for part in _at(cls, steps) if dataclasses.is_dataclass(part)]
+    usual = {field.name: field for part in parts for field in dataclasses.fields(part)}
+
+    def said(name: str, item: Any) -> bool:
+        field = usual.get(name)
+        if field is None:
+            return True
+        if field.default_factory is not dataclasses.MISSING:
+            return bool(item != field.default_factory())
+        return bool(field.default is dataclasses.MISSING or item != field.default)
+
+    return {name: item for name, item in value.items() if said(name, item)}
+
+
+def _at(cls: type, steps: list[str]) -> list[Any]:
+    """The types that lie under some keys of a component."""
+    inside: list[Any] = [cls]
+    for step in steps:
+        inside = [inner for hint in inside for inner in _below(hint, step)]
+    return inside
 
 
 def _shown(value: Any) -> str:
@@ -125,10 +151,9 @@ def _value_hint(errors: list[Any], value: Any) -> str:
 def _key_hint(cls: type, key: str, steps: list[str]) -> str:
     """A near miss among the keys beside the wrong one, else the place where a key of that name does exist."""
     wrong, parents = steps[-1], steps[:-1]
-    inside: list[Any] = [cls]
-    for step in parents:
-        inside = [inner for hint in inside for inner in _below(hint, step)]
-    beside = [field.name for part in inside if dataclasses.is_dataclass(part) for field in dataclasses.fields(part)]
+    beside = [
+        field.name for part in _at(cls, parents) if dataclasses.is_dataclass(part) for field in dataclasses.fields(part)
+    ]
     prefix = ".".join(([key] if key else []) + parents)
     hint = near_miss(wrong, beside)
     if hint.startswith("Did you mean"):

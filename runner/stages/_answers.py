@@ -94,7 +94,7 @@ def _ask(
 ) -> None:  # fmt: skip
     with at_once(job, "loading the model"):
         engine = start()
-    done = len(questions) - len(missing)
+    done, lost = len(questions) - len(missing), list[int]()  # lost: without any answer
 
     def take(row: int, completions: list[Completion]) -> None:
         nonlocal done
@@ -102,9 +102,9 @@ def _ask(
         done += 1
         speed.tokens += sum(completion.completion_tokens for completion in completions)
         job.progress.update(done, len(questions), "questions", tokens_per_s=speed.per_second())
-        for completion in completions:
-            if completion.error:
-                errors.append(f"{questions[row].id}: {completion.error}")
+        failed = [completion.error for completion in completions if completion.error]
+        errors.extend(f"{questions[row].id}: {error}" for error in failed)
+        lost.extend([row] if len(failed) == len(completions) else [])
         if len(errors) > asking.max_errors:
             raise StageError(f"{len(errors)} questions failed, more than max_errors. The first: {errors[0]}.")
 
@@ -129,6 +129,13 @@ def _ask(
         speed.end = time.monotonic()
     finally:
         engine.close()
+    if errors and len(lost) == len(questions):
+        results.forget()
+        raise StageError(f"{job.name}: no question was answered, all {len(lost)} failed. The first: {errors[0]}.")
+    if errors:
+        print(
+            f"{len(errors)} of {asking.sampling.n * len(missing)} answers failed. The first: {errors[0]}.", flush=True
+        )
 
 
 def _seed(sampling: Sampling, job: Job) -> int:

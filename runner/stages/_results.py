@@ -2,7 +2,8 @@
 
 Answers come in any order. Each is kept at once in a journal in the stage's folder; as soon as a stretch of rows is
 complete it is appended to the result, and `progress.json` says how far the result is known to be good. What a crash
-left behind that mark is cut off. A result that other settings or another upstream stage made is not gone on with.
+left behind that mark is cut off; what failed and is not yet in the result is asked again. A result that other settings
+or another upstream stage made is not gone on with.
 """
 
 import json
@@ -53,6 +54,7 @@ class Results:
             self.written, self._bytes = state["rows"], state["bytes"]
             os.truncate(self.file, self._bytes)
         kept = {row: made for row, made in self._journal() if row >= self.written}
+        kept = {row: made for row, made in kept.items() if not any(completion.error for completion in made)}
         self._stream = open(self.folder / JOURNAL, "w", encoding="utf-8")  # noqa: SIM115 - closed by close()
         for row, made in kept.items():
             self.add(row, made)
@@ -74,6 +76,12 @@ class Results:
         self._stream.close()
         if self.written == self.total:
             (self.folder / JOURNAL).unlink(missing_ok=True)
+
+    def forget(self) -> None:
+        """Begin anew the next time: nothing of it is an answer."""
+        self.written = self._bytes = 0
+        os.truncate(self.file, 0)
+        self._save()
 
     def _append(self) -> None:
         """Append stretches of `size` rows, or the rest, once all their rows are there."""

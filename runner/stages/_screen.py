@@ -20,6 +20,7 @@ class Screen:
     def __init__(self, source: TextIO, out: TextIO, errors: TextIO) -> None:
         self.source, self.out, self.errors = source, out, errors
         self.live = source.isatty()
+        self.complaints = 0
         self._look, self._asking, self._pressed = 0.0, False, threading.Event()
         self.colour = self.live and out.isatty() and "NO_COLOR" not in os.environ
         if self.live:
@@ -102,6 +103,7 @@ class Screen:
 
     def complain(self, text: str) -> None:
         """What went wrong, in a pipe too."""
+        self.complaints += 1
         print(text, file=self.errors, flush=True)
 
     def _write(self, text: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from runner.core.artifact import Artifact
-from runner.core.errors import Interrupted
+from runner.core.errors import Interrupted, StageError
 from runner.core.job import Job
 from runner.core.schema import component
 from runner.core.specs import Backend, Model, Sampling, Template
@@ -59,4 +59,6 @@ class Chat:
                 dialogue.talk()
         finally:
             engine.close()
+        if screen.complaints and not screen.live:  # who reads the answers of a pipe sees no complaint
+            raise StageError(f"{job.name}: {screen.complaints} of the lines that came in were not answered, see above.")
         return Artifact("none", str(job.folder), metrics={"answers": dialogue.answers})

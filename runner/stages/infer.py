@@ -58,16 +58,17 @@ class Infer:
         """Refuse a stage without questions, and what is plainly not there."""
         from runner.backends import check as check_backend
         from runner.scoring.arguments import check as check_rewards
+        from runner.stages._questions import WRITTEN
         from runner.stages._questions import check as check_questions
 
         check_backend(self.backend, self.model, key, self.sampling)
-        check_questions(self.prompts, self.questions, self.variables, roots, key, self.hub)
+        columns = check_questions(self.prompts, self.questions, self.variables, roots, key, self.hub)
         if self.min_reward is not None:
             if not self.reward:
                 raise ConfigError(
                     f"{key}.min_reward", "needs a reward to compare with", "Choose one: reward=[contains]."
                 )
-            check_rewards(self.reward, roots, f"{key}.reward")
+            check_rewards(self.reward, roots, f"{key}.reward", None if columns is None else columns | {*WRITTEN})
 
     def run(self, job: Job) -> Artifact:
         """Answer, write, count."""

@@ -145,8 +145,9 @@ def test_streams(thinking: Any, folder: Path) -> None:
         ids = client(server, tokenizer=str(folder))
         *parts, completion = ids.stream(ids.prompt(HELLO, Template(thinking="off")), Sampling())
         assert "".join(parts) == completion.text and completion.text.startswith("<think>\n\n</think>\n\n")
-        *_, failed = engine.stream(engine.prompt([Message("user", "refuse")], Template()), Sampling())
-        assert failed.finish_reason == "error"
+        for word, told in (("refuse", "this prompt is refused"), ("detail", "prompt must be a string.")):
+            *_, failed = engine.stream(engine.prompt([Message("user", word)], Template()), Sampling())
+            assert failed.finish_reason == "error" and failed.error == f"Error code: 400 - {told}"
 
 
 def test_what_cannot_work_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from runner.core.schema import (
     open_keys,
     plain,
 )
-from runner.core.specs import Batch, Recipe
+from runner.core.specs import Batch, Model, Recipe, Sampling
 
 LEAST: dict[str, Any] = {"name": "x", "model": {"id": "some/model"}}
 
@@ -198,3 +198,14 @@ def test_every_default_of_a_recipe_fits_its_own_key() -> None:
     made = build(Recipe, LEAST)
     assert build(Recipe, plain(made)) == made
     assert [key for key, value in defaults(Recipe).items() if value == "???"] == ["name"]
+
+
+def test_a_mistake_between_keys_shows_what_was_said_and_no_defaults() -> None:
+    """A stage's layer comes with all of its keys."""
+    whole = plain(Sampling()) | {"n": 3, "temperature": 0}
+    with pytest.raises(ConfigError, match=r"all the same, not \{'temperature': 0, 'n': 3\}"):
+        build(Sampling, whole, "sampling")
+    whole = plain(Recipe(name="x", model=Model(id="m")))
+    whole["parallelism"]["gpus"] = 4
+    with pytest.raises(ConfigError, match=r"^parallelism: .* or fsdp2, not \{'gpus': 4\}"):
+        build(Recipe, whole, "")

@@ -145,6 +145,14 @@ def test_piped_into_a_process(folder: Path) -> None:
     assert 0 < len(done.stdout) < 60 and "loading" not in done.stdout and "tokens/s" not in done.stdout
 
 
+def test_a_pipe_whose_line_was_not_answered_ends_with_an_error(folder: Path) -> None:
+    """The other lines are answered; who reads the answers learns of it by the exit code."""
+    command = [sys.executable, "-c", TALK, str(folder), "5"]
+    done = subprocess.run(command, input="/sytem x\nhello\n", capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 1 and "no command /sytem; /help tells them." in done.stderr and done.stdout
+    assert "StageError: chat: 1 of the lines that came in were not answered, see above." in done.stderr
+
+
 def test_at_a_terminal(folder: Path) -> None:
     """The prompt, an answer with its speed, Ctrl-C stops an answer, Ctrl-D leaves with exit code 0."""
     child = pexpect.spawn(

@@ -215,7 +215,9 @@ def test_result_path(folder: Path, tmp_path: Path) -> None:
     assert Path(made.path) == tmp_path / "out" / "rows.jsonl" and len(lines(Path(made.path))) == 1
 
 
-def test_failed_questions_are_rows_up_to_a_limit(folder: Path, tmp_path: Path) -> None:
+def test_failed_questions_are_rows_up_to_a_limit(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """With their error and without an answer; one more than max_errors ends the stage."""
     questions = ["a", "hello " * 5000, "b"]
     made = infer(folder, questions=questions, max_errors=1).run(job(tmp_path))
@@ -226,6 +228,30 @@ def test_failed_questions_are_rows_up_to_a_limit(folder: Path, tmp_path: Path) -
     (tmp_path / "strict").mkdir()
     with pytest.raises(StageError, match="1 questions failed, more than max_errors"):
         infer(folder, questions=questions, max_errors=0).run(job(tmp_path / "strict"))
+    assert "1 of 3 answers failed. The first: questions:1: the prompt has" in capsys.readouterr().out
+    made = infer(folder, questions=questions, max_errors=1).run(job(tmp_path / "strict"))  # asked again
+    assert made.metrics["errors"] == 1 and capsys.readouterr().out.count("The first: questions:1") == 1
+
+
+def test_a_stage_without_any_answer_fails_and_asks_all_again(folder: Path, tmp_path: Path) -> None:
+    """Nothing stays that a later run would take for its answers."""
+    for _ in range(2):
+        with pytest.raises(StageError, match=r"ask: no question was answered, all 2 failed. The first: questions:0: "):
+            infer(folder, questions=["hello " * 5000, "thanks " * 5000]).run(job(tmp_path))
+    assert not lines(tmp_path / "ask" / "completions.jsonl")
+
+
+def test_a_reward_that_filters_needs_its_columns_when_planning(folder: Path, tmp_path: Path) -> None:
+    """Not after the last answer. What the rows are given with the answers counts as there."""
+    file = dataset(tmp_path / "rows.jsonl", 2)
+    (tmp_path / "plugins" / "rewards").mkdir(parents=True)
+    for name in ("expected", "reference"):
+        text = f"def wants_{name}(completions, *, {name}): return [1.0] * len(completions)\n"
+        (tmp_path / "plugins" / "rewards" / f"wants_{name}.py").write_text(text)
+    keys = {"prompts": [str(file)], "min_reward": 1.0}
+    infer(folder, **keys, reward={"wants_reference": {}}).check([tmp_path], "stages.ask")
+    with pytest.raises(ConfigError, match=r"stages.ask.reward.wants_expected: needs the column 'expected'"):
+        infer(folder, **keys, reward={"wants_expected": {}}).check([tmp_path], "stages.ask")
 
 
 def test_truncated_and_unrewarded_answers_can_be_left_out(folder: Path, tmp_path: Path) -> None:
