@@ -1,4 +1,4 @@
-"""A training on one GPU goes on under another preset: float32 weights and moments come over, however ZeRO holds them."""
+"""On one GPU a training goes on under another preset: float32 weights and moments come over, however ZeRO has them."""
 
 from pathlib import Path
 
