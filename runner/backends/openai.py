@@ -109,6 +109,13 @@ class Openai:
                 reply = self._send(ask.prompt, sampling, ask.seed + sample)
             except self.errors.AuthenticationError:
                 raise StageError(f"backend.engine.key_env: {self.keys.base_url} refuses the key.") from None
+            except self.errors.APIConnectionError as error:
+                if not isinstance(error, self.errors.APITimeoutError):  # no question's fault: all others would fail too
+                    raise StageError(
+                        f"backend.engine.base_url: no server answers any more at {self.keys.base_url}, after "
+                        f"{self.keys.retries} retries. The same command goes on."
+                    ) from None
+                made.append(_completion.failure(ask.prompt, _reason(error), sample))
             except self.errors.APIError as error:
                 made.append(_completion.failure(ask.prompt, _reason(error), sample))
                 continue

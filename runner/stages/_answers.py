@@ -102,7 +102,7 @@ def _ask(
         done += 1
         speed.tokens += sum(completion.completion_tokens for completion in completions)
         job.progress.update(done, len(questions), "questions", tokens_per_s=speed.per_second())
-        failed = [completion.error for completion in completions if completion.error]
+        failed = [completion.error.rstrip(".") for completion in completions if completion.error]
         errors.extend(f"{questions[row].id}: {error}" for error in failed)
         lost.extend([row] if len(failed) == len(completions) else [])
         if len(errors) > asking.max_errors:

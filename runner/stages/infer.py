@@ -97,4 +97,6 @@ class Infer:
             print(f"<<< {question_of(row)}\n{row['response']}\n", flush=True)
         metrics = {**figures(written), **speed}
         metrics["dropped"] = len(questions) * self.sampling.n - len(written)
+        if metrics["dropped"]:
+            print(f"{metrics['dropped']} of {len(questions) * self.sampling.n} answers were left out", flush=True)
         return Artifact("completions", str(file), metrics=metrics)

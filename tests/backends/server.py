@@ -75,7 +75,7 @@ class Handler(Json):
         if failing:
             return self._reply(503, {"error": {"message": "busy"}})
         if "detail" in json.dumps(body.get("messages", "")):  # as FastAPI says it
-            return self._reply(400, {"detail": "prompt must be a string."})
+            return self._reply(400, {"detail": "prompt must be a string"})
         if 7 in body.get("prompt", ()) or "refuse" in json.dumps(body.get("messages", "")):
             return self._reply(400, {"error": {"message": "this prompt is refused"}})
         if body.get("stream"):

@@ -145,7 +145,7 @@ def test_streams(thinking: Any, folder: Path) -> None:
         ids = client(server, tokenizer=str(folder))
         *parts, completion = ids.stream(ids.prompt(HELLO, Template(thinking="off")), Sampling())
         assert "".join(parts) == completion.text and completion.text.startswith("<think>\n\n</think>\n\n")
-        for word, told in (("refuse", "this prompt is refused"), ("detail", "prompt must be a string.")):
+        for word, told in (("refuse", "this prompt is refused"), ("detail", "prompt must be a string")):
             *_, failed = engine.stream(engine.prompt([Message("user", word)], Template()), Sampling())
             assert failed.finish_reason == "error" and failed.error == f"Error code: 400 - {told}"
 
@@ -167,3 +167,13 @@ def test_what_cannot_work_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(StageError, match="no server answers at"):
         start(Backend(name="openai", engine={"base_url": url}), Model(id="robin"), "modelscope")
     assert time.monotonic() - begun < 20
+
+
+def test_a_server_that_is_gone_ends_the_stage_and_not_its_questions() -> None:
+    """They are asked again by the next run."""
+    with serving() as server:
+        engine = client(server, retries=0)
+    with pytest.raises(
+        StageError, match=r"no server answers any more at .*/v1, after 0 retries. The same command goes"
+    ):
+        engine.generate([engine.prompt(HELLO, Template())], Sampling())
