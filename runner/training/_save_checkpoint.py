@@ -98,8 +98,8 @@ class Saver:
             finally:
                 self._await_parts()
             checkpoints.finish(made, self.folder, facts)
-            shutil.rmtree(self._side)
             checkpoints.rotate(self.folder, keep)
+            shutil.rmtree(self._side)
 
     def check(self) -> None:
         """Raise what went wrong beside the training, if anything did."""

@@ -148,5 +148,7 @@ def rotate(folder: Path, keep: int) -> None:
     kept = list(dict.fromkeys(checkpoint.folder for checkpoint in order))[:keep]
     for checkpoint in found:
         if checkpoint.folder not in kept:
-            (checkpoint.folder / MARKER).unlink()  # first: a stop in the middle must not leave a whole-looking half
-            shutil.rmtree(checkpoint.folder)
+            gone = folder / SIDE / checkpoint.folder.name  # a stop in the middle leaves nothing that stays for ever
+            gone.parent.mkdir(exist_ok=True)
+            os.replace(checkpoint.folder, gone)
+            shutil.rmtree(gone)

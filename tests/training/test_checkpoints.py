@@ -76,6 +76,20 @@ def test_the_last_and_the_best_are_kept(tmp_path: Path, keep: int, left: list[st
     assert names(tmp_path) == left
 
 
+def test_a_stop_while_an_old_one_goes_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for update in (10, 20, 30):
+        make(tmp_path, update)
+
+    def stopped(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints.shutil, "rmtree", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.rotate(tmp_path, 1)
+    assert names(tmp_path) == ["checkpoint-30", "checkpoint-10"]
+    assert (tmp_path / checkpoints.SIDE / "checkpoint-20").is_dir()
+
+
 def test_the_best_is_of_those_that_were_evaluated(tmp_path: Path):
     for update, loss in ((10, 0.9), (20, 0.2), (30, 0.2), (40, None)):
         make(tmp_path, update, eval_loss=loss)
