@@ -3,7 +3,8 @@
 - `recipe=x` becomes `+recipe=x`.
 - Flags may stand anywhere: they go in front, `-m` in the middle included.
 - Values with `#`, `<`, `=`, spaces and the like are quoted; a backslash-n in a prefix becomes a newline.
-- `model=X` where X is no option of the group means `model.id=X`; likewise `against` and `teacher`.
+- `model=X` where X is no option of the group means `model.id=X`; likewise `against` and `teacher`. Beside
+  `backend=openai` any name may be one that the server knows.
 - `stages.a.b=v` and other keys under which names are free become `++...`: our schema checks them.
 """
 
@@ -18,6 +19,7 @@ VALUE_FLAGS = {"--config-path", "-cp", "--config-name", "-cn", "--config-dir", "
 VALUE_FLAGS |= {"--cfg", "-c", "--experimental-rerun"}
 OPTIONAL_VALUE_FLAGS = {"--info", "-i"}
 MODEL_KEYS = ("model", "against", "teacher")
+SERVED = {"backend=openai", "backend.name=openai"}
 _KEY = re.compile(r"^(?P<sign>\+\+|\+|~)?(?P<key>[^=\s'\"]+?)=(?P<value>.*)$", re.DOTALL)
 _PLAIN = re.compile(r"^[\w./\-+$%*@?|\\:]+$")
 _NESTED = re.compile(r"\$\{[^{}]*\$\{")  # an interpolation inside another
@@ -32,7 +34,8 @@ def kind(arguments: Sequence[str], models: Collection[str] = (), free: Collectio
         free: dotted keys under which the user may write names of their own.
     """
     flags, overrides = split(arguments)
-    return flags + [_override(text, models, free) for text in overrides]
+    served = not SERVED.isdisjoint(overrides)
+    return flags + [_override(text, models, free, served) for text in overrides]
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -83,7 +86,7 @@ def refuse_words(overrides: Sequence[str]) -> None:
             raise ConfigError("command line", f"{word!r} is no key=value", fix)
 
 
-def _override(text: str, models: Collection[str], free: Collection[str]) -> str:
+def _override(text: str, models: Collection[str], free: Collection[str], served: bool) -> str:
     match = _KEY.match(text)
     if match is None:
         return text
@@ -92,7 +95,7 @@ def _override(text: str, models: Collection[str], free: Collection[str]) -> str:
         return text
     if key == "recipe" and not sign:
         sign = "+"
-    if key in MODEL_KEYS and _is_model_id(value, models):
+    if key in MODEL_KEYS and _is_model_id(value, models, served and key == "model"):
         key = f"{key}.id"
     if not sign and (any(key.startswith(name + ".") for name in free) or (key in free and value.startswith("{"))):
         sign = "++"
@@ -101,11 +104,13 @@ def _override(text: str, models: Collection[str], free: Collection[str]) -> str:
     return f"{sign}{key}={quoted(value)}"
 
 
-def _is_model_id(value: str, options: Collection[str]) -> bool:
-    """An option of the group, or a word near one, stays a choice; a folder, a path, a hub id or a source is an id."""
+def _is_model_id(value: str, options: Collection[str], served: bool) -> bool:
+    """An option of the group, or a word near one, stays a choice; a folder, a path, a hub id or a source is an id, and
+    so is any other name where a server is asked.
+    """
     if not value or value in options or value[0] in "[{'\"" or "," in value:
         return False
-    return any(mark in value for mark in "/:.") or value.startswith("~") or Path(value).is_dir()
+    return served or any(mark in value for mark in "/:.") or value.startswith("~") or Path(value).is_dir()
 
 
 def quoted(value: str) -> str:

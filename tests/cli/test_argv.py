@@ -24,6 +24,8 @@ FREE = ("stages", "mix.variables")
         (["model=Qwen/Qwen3-8B"], ["model.id=Qwen/Qwen3-8B"]),
         (["model=outputs/quickstart"], ["model.id=outputs/quickstart"]),
         (["teacher=./big"], ["teacher.id=./big"]),
+        (["model=gpt-5-mini", "backend=openai"], ["model.id=gpt-5-mini", "backend=openai"]),
+        (["backend=openai", "model=smollm2"], ["backend=openai", "model=smollm2"]),
         (["model=qwen3_8b,smollm2"], ["model=qwen3_8b,smollm2"]),
         (["stages.train.optim.lr=1"], ["++stages.train.optim.lr=1"]),
         (["mix.variables={NAME: Ada}"], ["++mix.variables={NAME: Ada}"]),
