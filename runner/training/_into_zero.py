@@ -102,7 +102,10 @@ def _of_optimizer(model: Any, file: Path) -> dict[str, dict[str, torch.Tensor]]:
 
 @torch.no_grad()
 def _put_parts(trainer: Any, state: Mapping[str, Mapping[str, torch.Tensor]], folder: Path) -> None:
-    """Moments lie as float32 weights do, so they come to their places by way of those, one kind after the other."""
+    """Moments lie as float32 weights do, so they come to their places by way of those, one kind after the other.
+
+    DeepSpeed's function for moments (safe_set_full_optimizer_state) knows those of the first group of weights only.
+    """
     learning, held = _learning(trainer.model), trainer.optimizer.state
     split = zero.STAGES[trainer.settings.parallelism.preset] == 3
     steps = next((value[STEP] for value in state.values() if STEP in value), torch.zeros(()))
