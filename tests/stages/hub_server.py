@@ -271,7 +271,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.say({"success": True, "data": data, "Data": data})
 
     def ms_files(self, repo: Repo, query: Any) -> None:
-        files = repo.files[query["Revision"][0]]
+        files = repo.files.get(query["Revision"][0])
+        if files is None:
+            return self.say({"Code": 10010205001, "Message": "no such revision"}, 404)
         found = [
             {"Path": path, "Size": len(content), "Type": "blob", "Sha256": hashlib.sha256(content).hexdigest()}
             for path, content in files.items()

@@ -221,6 +221,13 @@ def test_a_token_that_is_not_taken(hub: Hub, model: Path, name: str, monkeypatch
     assert "another-secret" not in told and "Traceback" not in told
 
 
+def test_a_revision_that_modelscope_does_not_have(hub: Hub, model: Path) -> None:
+    """Its library makes none, as Hugging Face's does."""
+    done = push("modelscope", "stages.push.revision=v2")
+    assert done.returncode == 2 and "modelscope knows no me/mine to write to" in done.stderr, done.stdout + done.stderr
+    assert "is there such a revision?" in done.stderr and not hub.sent
+
+
 def test_the_hub_of_these_tests_counts_blobs_that_come_at_once(hub: Hub) -> None:
     """ModelScope's library sends them side by side: a hub that fails after one takes one, not both."""
     hub.fails, hub.slow = 1, threading.Event()
