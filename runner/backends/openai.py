@@ -32,7 +32,7 @@ class Openai:
         self.keys = self.check(backend)
         met = connect(self.keys, model.id, "backend.engine", "backend.name", "model.id")
         self.client, self.errors, self.context, self.name = met.client, met.errors, met.context, model.id
-        self.tokenizer = None
+        self.tokenizer, self._told = None, threading.Event()
         if self.keys.sends_ids:
             self.tokenizer = tokenizer_of(self.keys.tokenizer or model.id, hub, "backend.engine.tokenizer")
 
@@ -122,6 +122,9 @@ class Openai:
             choice = reply.choices[0]
             text = _endpoint.said(choice.message) if self.tokenizer is None else choice.text
             logprobs = _logprobs(choice) if sampling.logprobs else None
+            if sampling.logprobs and logprobs is None and not self._told.is_set():
+                self._told.set()
+                print("sampling.logprobs: the server gives none, and rows are written without them", flush=True)
             made.append(_endpoint.completion(ask.prompt, text, choice.finish_reason, reply.usage, sample, logprobs))
         return made
 

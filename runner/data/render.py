@@ -43,6 +43,11 @@ def template_text(tokenizer: "PreTrainedTokenizerBase", tools: Sequence[Any] = (
     return str(held)
 
 
+def without_modes(tokenizer: "PreTrainedTokenizerBase | None", thinking: str) -> bool:
+    """Whether a mode was asked for that the chat template knows nothing of; False where a server has the template."""
+    return thinking != "auto" and tokenizer is not None and "enable_thinking" not in template_text(tokenizer)
+
+
 def render(
     tokenizer: "PreTrainedTokenizerBase",
     conversation: Sequence[Mapping[str, Any]],

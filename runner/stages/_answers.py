@@ -15,6 +15,7 @@ from runner.core.errors import DataError, Interrupted, StageError
 from runner.core.job import Job
 from runner.core.specs import Sampling, Template
 from runner.core.types import Completion
+from runner.data.render import without_modes
 from runner.stages._at_once import at_once
 from runner.stages._questions import Question, as_row
 from runner.stages._results import Results
@@ -94,6 +95,9 @@ def _ask(
 ) -> None:  # fmt: skip
     with at_once(job, "loading the model"):
         engine = start()
+    mode = asking.template.thinking
+    if without_modes(getattr(engine, "tokenizer", None), mode):
+        print(f"template.thinking: {mode} changes nothing, the chat template of this model has no modes", flush=True)
     done, lost = len(questions) - len(missing), list[int]()  # lost: without any answer
 
     def take(row: int, completions: list[Completion]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from runner.core.errors import RunnerError
 from runner.core.types import Completion
+from runner.data.render import without_modes
 from runner.stages._conversation import Conversation
 from runner.stages._screen import Screen
 
@@ -110,7 +111,8 @@ class Dialogue:
             self.screen.complain(f"/think takes on, off or auto, not {mode}")
             return
         self.conversation.set_template(thinking=mode)
-        self.screen.note(f"(thinking: {mode})")
+        idle = without_modes(getattr(self.conversation.engine, "tokenizer", None), mode)
+        self.screen.note(f"(thinking: {mode}" + ("; this model's chat template has no modes)" if idle else ")"))
 
     def _set(self, rest: str) -> None:
         name, _, value = rest.partition(" ")

@@ -177,3 +177,10 @@ def test_a_server_that_is_gone_ends_the_stage_and_not_its_questions() -> None:
         StageError, match=r"no server answers any more at .*/v1, after 0 retries. The same command goes"
     ):
         engine.generate([engine.prompt(HELLO, Template())], Sampling())
+
+
+def test_a_server_without_log_probabilities_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving() as server:
+        engine = client(server)
+        engine.generate([engine.prompt(HELLO, Template())] * 3, Sampling(logprobs=True))
+    assert capsys.readouterr().out.count("sampling.logprobs: the server gives none") == 1

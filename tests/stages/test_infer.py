@@ -325,3 +325,16 @@ def test_killed_at_random_moments(folder: Path, tmp_path: Path, count: int, time
     found, expected = lines(tmp_path / "ask" / "completions.jsonl"), lines(Path(made.path))
     assert [row["id"] for row in found] == [row["id"] for row in expected] and len(found) == count
     assert found == expected
+
+
+@pytest.mark.parametrize(("kind", "told"), [("chatml", True), ("thinker", False)])
+def test_a_mode_that_the_chat_template_lacks_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, told: bool
+) -> None:
+    model = tiny_model(tmp_path / "tiny", "llama", kind)
+    infer(model, questions=["a"], template={"thinking": "on"}).run(job(tmp_path))
+    sentence = "template.thinking: on changes nothing, the chat template of this model has no modes"
+    assert (sentence in capsys.readouterr().out) == told
+    (tmp_path / "auto").mkdir()
+    infer(model, questions=["a"]).run(job(tmp_path / "auto"))
+    assert "template.thinking" not in capsys.readouterr().out
