@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -27,9 +28,7 @@ def at_once(job: Job, doing: str) -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         nonlocal asked
         asked = True
-        for process in multiprocessing.active_children():  # engines, replicas, rewards: nobody waits for them any more
-            with contextlib.suppress(OSError, ValueError, AssertionError):  # one that is gone must not save the others
-                process.kill()
+        _end_children()
         if callable(before[number]):
             before[number](number, frame)
         raise KeyboardInterrupt
@@ -48,3 +47,14 @@ def at_once(job: Job, doing: str) -> Iterator[None]:
             signal.signal(known, handler)
     if asked or job.stopping():
         raise Interrupted(f"{job.name}: stopped while {doing}")
+
+
+def _end_children() -> None:
+    """Engines, replicas, rewards: nobody waits for them any more. One that cannot be ended must not save the others,
+    nor keep the request from who listened before.
+    """
+    for process in multiprocessing.active_children():
+        try:
+            process.kill()
+        except Exception as error:  # noqa: BLE001 - told
+            os.write(2, f"{process!r} was not ended: {error!r}\n".encode())  # print is not for a signal's handler

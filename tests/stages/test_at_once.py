@@ -58,6 +58,28 @@ def test_other_errors_pass_and_an_earlier_request_counts() -> None:
     assert heard == [signal.SIGTERM]
 
 
+def test_a_child_that_cannot_be_ended_saves_no_other(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nor does it keep the request from who listened before."""
+    heard, ended = list[int](), list[str]()
+
+    class Child:
+        def kill(self) -> None:
+            ended.append("one")
+            if len(ended) == 1:
+                raise AttributeError("no way to it")
+
+    monkeypatch.setattr(multiprocessing, "active_children", lambda: [Child(), Child()])
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        with pytest.raises(Interrupted), at_once(JOB, "loading"):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended == ["one", "one"] and heard == [signal.SIGTERM] and "no way to it" in capfd.readouterr().err
+
+
 def test_ctrl_c_while_a_model_is_loaded(tmp_path: Path) -> None:
     """By the command: out within two seconds with 130, and without a traceback."""
     tiny_model(tmp_path / "tiny")
