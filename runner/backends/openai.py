@@ -109,14 +109,12 @@ class Openai:
                 reply = self._send(ask.prompt, sampling, ask.seed + sample)
             except self.errors.AuthenticationError:
                 raise StageError(f"backend.engine.key_env: {self.keys.base_url} refuses the key.") from None
-            except self.errors.APIConnectionError as error:
-                if not isinstance(error, self.errors.APITimeoutError):  # no question's fault: all others would fail too
+            except self.errors.APIError as error:
+                if self._gone(error):
                     raise StageError(
                         f"backend.engine.base_url: no server answers any more at {self.keys.base_url}, after "
                         f"{self.keys.retries} retries. The same command goes on."
                     ) from None
-                made.append(_completion.failure(ask.prompt, _reason(error), sample))
-            except self.errors.APIError as error:
                 made.append(_completion.failure(ask.prompt, _reason(error), sample))
                 continue
             choice = reply.choices[0]
@@ -158,6 +156,11 @@ class Openai:
             yield _completion.failure(prompt, _reason(error))
             return
         yield _endpoint.completion(prompt, text, reason, usage, 0, None)
+
+    def _gone(self, error: Exception) -> bool:
+        """Whether the server cannot be reached: all other questions would fail too. One that is too slow is there."""
+        late = isinstance(error, self.errors.APITimeoutError)
+        return isinstance(error, self.errors.APIConnectionError) and not late
 
     def close(self) -> None:
         """Close the connections."""

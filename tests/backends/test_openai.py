@@ -179,6 +179,14 @@ def test_a_server_that_is_gone_ends_the_stage_and_not_its_questions() -> None:
         engine.generate([engine.prompt(HELLO, Template())], Sampling())
 
 
+def test_an_answer_that_comes_too_late_is_an_error_of_its_row() -> None:
+    with serving(delay=2) as server:
+        engine = client(server, timeout=0.2, retries=0)
+        ((late,),) = engine.generate([engine.prompt(HELLO, Template())], Sampling(max_new_tokens=3))
+        engine.close()
+    assert late.finish_reason == "error" and "timed out" in str(late.error)
+
+
 def test_a_server_without_log_probabilities_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
     with serving() as server:
         engine = client(server)
