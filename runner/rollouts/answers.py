@@ -109,13 +109,9 @@ class Rollout:
         """Those of all parts."""
         return [group for part in self.parts for group in part]
 
-    def to_plain(self) -> dict[str, Any]:
-        """As JSON holds it, once each object in it is told by its `vars`: copied, all those tokens take too long."""
-        return vars(self)
-
 
 def from_plain(held: Mapping[str, Any]) -> Rollout:
-    """The rollout that was written by `to_plain`."""
+    """The rollout of which these are the `vars`, as JSON holds them."""
     parts = tuple(tuple(tuple(_answer(one) for one in group) for group in part) for part in held["parts"])
     return Rollout(held["number"], parts, held["figures"], held["drawn"])
 

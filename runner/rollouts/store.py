@@ -23,7 +23,7 @@ class Store:
     def keep(self, rollout: Rollout) -> None:
         """Write it whole."""
         (self.folder / FOLDER).mkdir(exist_ok=True)
-        text = json.dumps({"mark": self.mark, **rollout.to_plain()}, default=vars)
+        text = json.dumps({"mark": self.mark, **vars(rollout)}, default=vars)  # asdict would copy every token first
         write_whole(self._file(rollout.number), text + "\n")
 
     def kept(self, number: int) -> Rollout | None:
