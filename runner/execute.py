@@ -24,6 +24,7 @@ from runner.plan import Plan, Step, refuse_changes, work_order
 from runner.process import Process, calm
 from runner.terminal import Terminal
 
+STOPPED = (Interrupted.exit_code, -signal.SIGINT)  # Python ends by the signal where C has seen its exception pass
 TAIL = 15  # lines of a failed stage's log that are shown
 
 
@@ -82,7 +83,7 @@ def _run(plan: Plan, step: Step, terminal: Terminal, in_process: bool, lock: int
         code, last, stopped = _interactive(step), list[str](), False
     else:
         code, last, stopped = _batch(step, terminal, lock)
-    if code == Interrupted.exit_code or (code < 0 and stopped):
+    if code in STOPPED or (code < 0 and stopped):
         goes_on = " The same command goes on from what it left." if step.stage.reuse != "never" else ""
         raise Interrupted(f"{step.name}: stopped.{goes_on}")
     if code:
@@ -121,7 +122,7 @@ def _join(plan: Plan, node: int) -> list[Done]:
         while not _ordered(plan, step):
             time.sleep(1.0)
         code, last, stopped = _batch(step, terminal, None, f"log.node{node}.txt")
-        if code == Interrupted.exit_code or (code < 0 and stopped):
+        if code in STOPPED or (code < 0 and stopped):
             raise Interrupted(f"{step.name}: stopped. The same command on all nodes goes on from the last checkpoint.")
         if code:
             raise _failure(step, code, last)

@@ -30,6 +30,9 @@ SAME_REQUEST = 1.0  # seconds: a cluster signals the worker too, beside the pare
 def run(folder: Path, stopping: threading.Event | None = None) -> artifact.Artifact:
     """Do the stage's work in this process.
 
+    Args:
+        stopping: set when the user asks to stop; None where the stage is not all that this process does.
+
     Raises:
         RunnerError: what the stage could not do, in one sentence.
     """
@@ -50,6 +53,7 @@ def run(folder: Path, stopping: threading.Event | None = None) -> artifact.Artif
         fingerprint=order["fingerprint"],
         identity=order.get("identity", {}),
         stopping=(stopping or threading.Event()).is_set,
+        own_process=stopping is not None,
     )
     made: artifact.Artifact = dataclasses.replace(stage.run(job), fingerprint=order["fingerprint"])
     if first:

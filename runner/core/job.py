@@ -47,6 +47,7 @@ class Job:
     identity: all that decides what the stage makes.
     roots: search roots for plugins, first one wins. hub: which hub ids belong to.
     stopping: answers whether the user asked to stop; long work looks at it between its units.
+    own_process: the stage is all that this process does, and may end it.
     """
 
     name: str
@@ -59,3 +60,4 @@ class Job:
     identity: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
     stopping: Callable[[], bool] = lambda: False
+    own_process: bool = False

@@ -13,15 +13,19 @@ from runner.core.job import Job
 
 
 @contextlib.contextmanager
-def at_once(job: Job, doing: str) -> Iterator[None]:
-    """Until the block ends, a request to stop is an exception where the work stands, and ends what it has started.
+def at_once(job: Job, doing: str, told: bool = True) -> Iterator[None]:
+    """Until the block ends, a request to stop ends the work where it stands, and what it has started.
+
+    A process of the stage's own ends with it: a library that is interrupted while it is imported may answer any
+    exception by an abort. Elsewhere the request is an exception.
 
     Args:
-        doing: what the sentence says, for example "loading a model".
+        doing: what the sentence says, for example "loading a model". told: False, somebody else says it.
 
     Raises:
         Interrupted: the user asked to stop, before or meanwhile.
     """
+    sentence = f"{job.name}: stopped while {doing}"
     asked = job.stopping()
     before: dict[int, Any] = {}
 
@@ -29,6 +33,9 @@ def at_once(job: Job, doing: str) -> Iterator[None]:
         nonlocal asked
         asked = True
         _end_children()
+        if job.own_process:
+            os.write(2, f"{sentence}\n".encode() if told else b"")  # print is not for a signal's handler
+            os._exit(Interrupted.exit_code)
         if callable(before[number]):
             before[number](number, frame)
         raise KeyboardInterrupt
@@ -46,7 +53,7 @@ def at_once(job: Job, doing: str) -> Iterator[None]:
         for known, handler in before.items():
             signal.signal(known, handler)
     if asked or job.stopping():
-        raise Interrupted(f"{job.name}: stopped while {doing}")
+        raise Interrupted(sentence)
 
 
 def _end_children() -> None:
@@ -57,4 +64,4 @@ def _end_children() -> None:
         try:
             process.kill()
         except Exception as error:  # noqa: BLE001 - told
-            os.write(2, f"{process!r} was not ended: {error!r}\n".encode())  # print is not for a signal's handler
+            os.write(2, f"{process!r} was not ended: {error!r}\n".encode())

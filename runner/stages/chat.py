@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from runner.core.artifact import Artifact
-from runner.core.errors import Interrupted, StageError
+from runner.core.errors import StageError
 from runner.core.job import Job
 from runner.core.schema import component
 from runner.core.specs import Backend, Model, Sampling, Template
@@ -48,11 +48,8 @@ class Chat:
 
         screen = Screen(sys.stdin, sys.stdout, sys.stderr)
         screen.note(f"loading {self.model.id} ...")
-        try:
-            with at_once(job, "loading the model"):
-                engine = start(self.backend, self.model, job.hub)
-        except Interrupted:
-            raise KeyboardInterrupt from None  # who has the terminal next says so
+        with at_once(job, "loading the model", told=False):  # who has the terminal next says so
+            engine = start(self.backend, self.model, job.hub)
         try:
             dialogue = Dialogue(Conversation(engine, self.template, self.sampling, job.seed), screen)
             with alone(sys.stdin), screen.listening():

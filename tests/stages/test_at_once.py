@@ -19,6 +19,14 @@ from runner.stages._at_once import at_once
 from tests.tiny import tiny_model
 
 JOB = Job("ask", Path("."), Path("."))
+SLOW = """
+import os, time
+print("loading", flush=True)
+try:
+    time.sleep(60)
+except BaseException:  # as C++ does where it loads a library
+    os.abort()
+"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -85,7 +93,7 @@ def test_ctrl_c_while_a_model_is_loaded(tmp_path: Path) -> None:
     tiny_model(tmp_path / "tiny")
     slow = tmp_path / "slow" / "peft"
     slow.mkdir(parents=True)  # in front of the real one: as a library or a model that takes long
-    (slow / "__init__.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(60)\n")
+    (slow / "__init__.py").write_text(SLOW)
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "./tiny"}))
     words = ["-m", "runner", "+recipe=infer", "model=./adapter", "backend=transformers", "stages.infer.questions=[hi]"]
