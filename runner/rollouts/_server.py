@@ -1,7 +1,10 @@
 """Samples with a vLLM server on other GPUs, to which the weights are sent over NCCL before each rollout.
 
-    vllm serve MODEL --weight-transfer-config '{"backend": "nccl"}' --logprobs-mode processed_logprobs
+    VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --weight-transfer-config '{"backend": "nccl"}' \\
+        --logprobs-mode processed_logprobs --host 127.0.0.1
 
+(Its way to take weights is open to whoever reaches the port: another address than this machine's own only in a network
+that is yours.)
 Requests and the sending are those of TRL 1.16's client (extra: trl). What hangs there ends here with a name.
 """
 

@@ -10,3 +10,10 @@ def device() -> str:
     if not torch.cuda.device_count():  # does not start the driver: an engine may still fork
         pytest.skip("no NVIDIA GPU")
     return "cuda"
+
+
+@pytest.fixture(scope="session")
+def two_gpus() -> None:
+    """The test needs two of them."""
+    if torch.cuda.device_count() < 2:
+        pytest.skip("one NVIDIA GPU, two are needed")

@@ -1,17 +1,13 @@
 """GKD with its teacher behind vLLM's own server, and evaluation by vLLM beside the training, on a GPU."""
 
 import json
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.gpu.serving import serving
 from tests.gpu.small import small_qwen3
 from tests.gpu.test_grpo import run, trained, write_rows
 
@@ -47,27 +43,9 @@ def made(folder: Path, seed: int) -> Path:
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """A model, and the address of the server that has it."""
     folder = made(tmp_path_factory.mktemp("teacher"), 7)
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    words = ["--served-model-name", "master", "--port", str(port), "--gpu-memory-utilization", "0.1", "--enforce-eager"]
-    words += ["--max-model-len", "1024", "--max-logprobs", "512", "--kv-cache-memory-bytes", "1073741824"]
-    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(folder), *words]
-    with open(folder / "log", "wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        until = time.monotonic() + 300
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                break
-            except OSError:
-                assert server.poll() is None and time.monotonic() < until, (folder / "log").read_text()[-4000:]
-                time.sleep(1)
-        yield folder, f"http://127.0.0.1:{port}/v1"
-    finally:
-        server.terminate()
-        server.wait(60)
+    words = ["--served-model-name", "master", "--max-logprobs", "512"]
+    with serving(folder, folder, *words) as address:
+        yield folder, f"{address}/v1"
 
 
 def learned(folder: Path, name: str, student: Path, said: str) -> list[dict[str, Any]]:

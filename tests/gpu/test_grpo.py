@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.gpu.serving import serving
 from tests.gpu.small import small_qwen3
 
 pytestmark = pytest.mark.gpu
@@ -59,11 +60,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def run(folder: Path, recipe: str, *words: str) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl of the stage `train`."""
+def run(folder: Path, recipe: str, *words: str, **variables: str) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl of the stage `train`. variables: of the environment."""
     done = subprocess.run(
         [sys.executable, "-m", "runner", f"+recipe={recipe}", *words], cwd=folder, capture_output=True, text=True,
-        timeout=560,
+        timeout=560, env={**os.environ, **variables},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
     lines = (folder / f"outputs/{recipe}/train/metrics.jsonl").read_text().splitlines()
@@ -80,8 +81,12 @@ def write_rows(folder: Path) -> None:
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def trained(folder: Path, model: Path, aside: bool = False, **keys: Any) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl after three updates. aside: whether four more questions are kept for evaluation."""
+def trained(
+    folder: Path, model: Path, *words: str, aside: bool = False, visible: str | None = None, **keys: Any
+) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl after three updates. aside: whether four more questions are kept for evaluation.
+    visible: the GPUs that it may use, where not all.
+    """
     write_rows(folder)
     (folder / "plugins/rewards").mkdir(parents=True)
     (folder / "plugins/rewards/longer.py").write_text(REWARD)
@@ -89,7 +94,22 @@ def trained(folder: Path, model: Path, aside: bool = False, **keys: Any) -> list
     (folder / "recipes/smoke.yaml").write_text(RECIPE.format(model=model, aside=ASIDE * aside, **keys))
     rows = [{"messages": [{"role": "user", "content": f"What is {n} less 1?"}]} for n in range(4)]
     (folder / "aside.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return run(folder, "smoke", *["eval.every=2"] * aside)
+    seen = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    return run(folder, "smoke", *["eval.every=2"] * aside, *words, **seen)
+
+
+def assert_weights_of_the_moment(folder: Path, lines: list[dict[str, Any]]) -> None:
+    """The steps move the model much farther from its start (which the divergence from the reference tells) than the
+    engine is from the model (mean difference of log-probabilities): an engine with old weights could not be so near.
+    """
+    assert [line["update"] for line in lines] == [1, 2, 3]
+    gaps = [line["sampling_mismatch"] for line in lines]
+    moved = [(2 * line["rollout_kl"]) ** 0.5 for line in lines]  # nats a token, where the divergence is small
+    assert gaps[0] < 0.05 and max(gaps[1:]) < max(0.05, 3 * gaps[0]), gaps
+    assert moved[0] < 0.01 and moved[2] > 3 * gaps[2], (moved, gaps)
+    assert all(line["grad_norm"] > 0 and line["seconds_generate"] > 0 for line in lines)
+    answers = (folder / "outputs/smoke/train/completions.jsonl").read_text().splitlines()
+    assert len(answers) == 3 * 4 * 8
 
 
 @pytest.mark.parametrize(
@@ -99,18 +119,32 @@ def trained(folder: Path, model: Path, aside: bool = False, **keys: Any) -> list
 def test_the_engine_has_the_weights_of_the_moment(
     tmp_path: Path, model: Path, kind: str, lr: float, sleep: int, offload: str
 ) -> None:
-    """The steps move the model much farther from its start (which the divergence from the reference tells) than the
-    engine is from the model (mean difference of log-probabilities): an engine with old weights could not be so near.
-    """
     lines = trained(tmp_path, model, kind=kind, lr=lr, sleep=sleep, offload=offload)
-    assert [line["update"] for line in lines] == [1, 2, 3]
-    gaps = [line["sampling_mismatch"] for line in lines]
-    moved = [(2 * line["rollout_kl"]) ** 0.5 for line in lines]  # nats a token, where the divergence is small
-    assert gaps[0] < 0.05 and max(gaps[1:]) < max(0.05, 3 * gaps[0]), gaps
-    assert moved[0] < 0.01 and moved[2] > 3 * gaps[2], (moved, gaps)
-    assert all(line["grad_norm"] > 0 and line["seconds_generate"] > 0 for line in lines)
-    answers = (tmp_path / "outputs/smoke/train/completions.jsonl").read_text().splitlines()
-    assert len(answers) == 3 * 4 * 8
+    assert_weights_of_the_moment(tmp_path, lines)
+
+
+@pytest.mark.parametrize("preset", ["ddp", "zero2", "zero3", "fsdp2"])
+def test_two_devices_have_an_engine_each(two_gpus: None, tmp_path: Path, model: Path, preset: str) -> None:
+    """Of whole weights, also where the training's are split."""
+    words = [f"parallelism={preset}", "parallelism.gpus=2"]
+    lines = trained(tmp_path, model, *words, kind="full", lr=1e-3, sleep=1, offload="false")
+    assert_weights_of_the_moment(tmp_path, lines)
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_a_server_on_another_gpu_has_the_weights_of_the_moment(
+    two_gpus: None, tmp_path: Path, model: Path, kind: str
+) -> None:
+    """Sent over NCCL."""
+    pytest.importorskip("trl")
+    words = ["--weight-transfer-config", '{"backend": "nccl"}', "--logprobs-mode", "processed_logprobs"]
+    with serving(tmp_path, model, *words, visible="1") as address:
+        place = tmp_path / "training"
+        place.mkdir()
+        server = f"stages.train.server={address}"
+        keys = {"kind": kind, "lr": 1e-3 if kind == "full" else 1e-2, "sleep": 0, "offload": "false"}
+        lines = trained(place, model, server, "backend=auto", visible="0", **keys)
+    assert_weights_of_the_moment(place, lines)
 
 
 @pytest.mark.parametrize(

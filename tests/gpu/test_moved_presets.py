@@ -36,6 +36,21 @@ def test_it_goes_on_under_another_preset(tmp_path: Path, before: str, after: str
     assert losses(tmp_path / "moved") == pytest.approx(losses(tmp_path / "whole"), abs=0.05)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [("ddp", "fsdp2"), ("zero2", "zero3"), ("zero3", "ddp"), ("fsdp2", "zero1")]
+)
+@pytest.mark.parametrize(("had", "has"), [(2, 1), (1, 2)])
+def test_it_goes_on_with_another_number_of_gpus(
+    two_gpus: None, tmp_path: Path, before: str, after: str, had: int, has: int
+) -> None:
+    pytest.importorskip("deepspeed")
+    assert run(tmp_path / "whole", "single", world=1, shim=False) == [0]
+    assert run(tmp_path / "moved", before, stop=3, world=had, shim=False) == [130] * had
+    assert run(tmp_path / "moved", after, world=has, shim=False) == [0] * has, (tmp_path / "moved/log.0").read_text()
+    assert "going on from checkpoint-3" in (tmp_path / "moved/log.0").read_text()
+    assert losses(tmp_path / "moved") == pytest.approx(losses(tmp_path / "whole"), abs=0.05)
+
+
 @pytest.mark.parametrize("preset", ["zero2", "zero3", "zero3_offload"])
 def test_parts_written_late_are_of_their_update(tmp_path: Path, preset: str) -> None:
     """Copied through page-locked memory while the GPU goes on: killed and begun again it learns the same."""

@@ -1,4 +1,4 @@
-"""Every preset with one device on a GPU learns what a training without one learns; 4-bit weights under an adapter."""
+"""Every preset learns what a training without one learns, on one GPU and on two; 4-bit weights under an adapter."""
 
 import importlib.util
 import json
@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.gpu.test_recipes_in_bfloat16 import folder, run  # noqa: F401 - a fixture
+from tests.gpu.test_recipes_in_bfloat16 import furnished, run
 
 pytestmark = pytest.mark.gpu
+PRESETS = ["ddp", "zero1", "zero2", "zero3", "zero3_offload", "fsdp2"]
 RECIPE = """\
 # A short training.
 # @package _global_
@@ -19,7 +20,21 @@ stages: {train: {kind: sft}}
 """
 
 
-def losses(folder: Path, name: str, *words: str) -> list[float]:  # noqa: F811
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder."""
+    return furnished(tmp_path_factory.mktemp("presets"))
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> list[float]:
+    """What one device learns without a preset for several."""
+    found = losses(folder, "alone", "train_type=full")
+    assert found[-1] < found[0] - 0.3
+    return found
+
+
+def losses(folder: Path, name: str, *words: str) -> list[float]:
     """Of each update of a short training."""
     (folder / "recipes").mkdir(exist_ok=True)
     (folder / "recipes/short.yaml").write_text(RECIPE)
@@ -31,16 +46,24 @@ def losses(folder: Path, name: str, *words: str) -> list[float]:  # noqa: F811
     return [line["loss"] for line in lines if "loss" in line]
 
 
-@pytest.mark.parametrize("preset", ["ddp", "zero1", "zero2", "zero3", "zero3_offload", "fsdp2"])
-def test_one_device_learns_the_same(folder: Path, preset: str) -> None:  # noqa: F811
+def learned(folder: Path, preset: str, gpus: int) -> list[float]:
+    """The same under a preset."""
     if preset.startswith("zero") and importlib.util.find_spec("deepspeed") is None:
         pytest.skip("deepspeed is not installed")
-    alone = losses(folder, "alone", "train_type=full")
-    other = losses(folder, preset, "train_type=full", f"parallelism={preset}", "parallelism.gpus=1")
-    assert other == pytest.approx(alone, abs=0.02) and alone[-1] < alone[0] - 0.3
+    return losses(folder, f"{preset}{gpus}", "train_type=full", f"parallelism={preset}", f"parallelism.gpus={gpus}")
 
 
-def test_an_adapter_learns_over_weights_of_four_bits(folder: Path) -> None:  # noqa: F811
+@pytest.mark.parametrize("preset", PRESETS)
+def test_one_device_learns_the_same(folder: Path, alone: list[float], preset: str) -> None:
+    assert learned(folder, preset, 1) == pytest.approx(alone, abs=0.02)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_two_devices_learn_the_same(folder: Path, alone: list[float], two_gpus: None, preset: str) -> None:
+    assert learned(folder, preset, 2) == pytest.approx(alone, abs=0.02)
+
+
+def test_an_adapter_learns_over_weights_of_four_bits(folder: Path) -> None:
     pytest.importorskip("bitsandbytes")
     found = losses(folder, "qlora", "train_type=qlora", "optim.lr=1e-2")
     assert found[-1] < found[0] - 0.1

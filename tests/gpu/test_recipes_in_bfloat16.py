@@ -20,8 +20,7 @@ def row(number: int) -> dict[str, list[dict[str, str]]]:
     return {"messages": [{"role": "user", "content": f"who? {number}"}, {"role": "assistant", "content": answer}]}
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def furnished(place: Path) -> Path:
     """A user's folder with a model and data."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -32,10 +31,16 @@ def folder(tmp_path: Path) -> Path:
         vocab_size=len(tokenizer), hidden_size=256, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, head_dim=64, tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
-    Qwen3ForCausalLM(config).save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row(number)) + "\n" for number in range(64)))
-    return tmp_path
+    Qwen3ForCausalLM(config).save_pretrained(place / "model")
+    tokenizer.save_pretrained(place / "model")
+    (place / "rows.jsonl").write_text("".join(json.dumps(row(number)) + "\n" for number in range(64)))
+    return place
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A user's folder."""
+    return furnished(tmp_path)
 
 
 def run(folder: Path, *words: str) -> str:

@@ -218,3 +218,23 @@ def test_piped_chat(folder: Path) -> None:
     done = subprocess.run(words, input="hello\nwho are you?\n", capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip() and "<<<" not in done.stdout
+
+
+@pytest.mark.parametrize("each", [1, 2])
+def test_two_gpus_answer_in_the_order_of_the_input(two_gpus: None, folder: Path, tmp_path: Path, each: int) -> None:
+    """An engine on each, or one over both; nearly all first words are those of one GPU."""
+    rows = [{"id": str(n), "query": text} for n, text in enumerate(QUESTIONS)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = dict[str, list[dict[str, Any]]]()
+    for name, more in {
+        "one": ["parallelism.gpus=1"],
+        "two": ["parallelism=ddp", "parallelism.gpus=2", f"backend.engine.tensor_parallel_size={each}"],
+    }.items():
+        words = command(folder, "+recipe=infer", "stages.infer.prompts=[rows.jsonl]", f"output_dir={name}")
+        words += ["sampling.max_new_tokens=16", "sampling.temperature=0", *more]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=400)
+        assert done.returncode == 0, done.stdout + done.stderr
+        told[name] = [json.loads(line) for line in (tmp_path / name / "infer/completions.jsonl").open()]
+    assert [row["id"] for row in told["two"]] == [row["id"] for row in rows]
+    pairs = [(one["response"], two["response"]) for one, two in zip(told["one"], told["two"], strict=True)]
+    assert sum(one[:1] == two[:1] for one, two in pairs) >= 0.8 * len(pairs)
