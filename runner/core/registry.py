@@ -72,7 +72,7 @@ def load(kind: str, name: str, places: Sequence[Path] = (), key: str = "") -> An
 def _import(kind: str, name: str, file: Path) -> Any:
     if file.parent == PACKAGE / kind:
         return importlib.import_module(f"runner.{kind}.{name}")
-    title = f"runner_plugins.{kind}.{name}"
+    title = f"runner_plugins_{kind}_{name}"  # without dots: pickle finds it, for a pool of processes that it starts
     spec = importlib.util.spec_from_file_location(title, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -106,6 +106,11 @@ def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, tree: ast.Module, f
         form = f"Form: def {node.name}(data, *, parameter=default)."
         raise PluginError(
             f"{file}:{node.lineno}: {node.name} takes nothing positional: nowhere to give the data. {form}"
+        )
+    for extra in [*node.args.posonlyargs, *node.args.args][1:]:
+        raise PluginError(
+            f"{file}:{node.lineno}: {node.name} takes {extra.arg!r} by position, where only the data is "
+            f"given. Columns and parameters come by name: write a * before {extra.arg}."
         )
     pairs = list(zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True))
     described = ast.get_docstring(node) or ast.get_docstring(tree) or ""

@@ -3,7 +3,7 @@ so that every device knows all groups.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,7 @@ class Drawing:
         args = learner.trainer.args
         mine = pairs[args.process_index :: args.world_size]
         try:
-            found: Any = self._scored(self._answered(mine, rollout, learner, clock), clock)
+            found: Any = self._scored(self._answered(mine, rollout, learner, clock), clock, learner)
         except RunnerError as error:
             if args.world_size == 1:
                 raise
@@ -112,15 +112,17 @@ class Drawing:
         )
         return Answer(prompt, sample, made, given=True)
 
-    def _scored(self, answers: list[Answer], clock: Clock) -> list[Answer]:
+    def _scored(self, answers: list[Answer], clock: Clock, learner: "Learner") -> list[Answer]:
         start = time.monotonic()
-        made = scored(answers, self.prompts, self.rewards)
+        made = scored(answers, self.prompts, self.rewards, learner.stop_if_asked)
         clock.score += time.monotonic() - start
         return made
 
 
-def scored(answers: list[Answer], prompts: Sequence[Prompt], rewards: Rewards) -> list[Answer]:
-    """The answers with the score of each reward and their weighted sum."""
+def scored(
+    answers: list[Answer], prompts: Sequence[Prompt], rewards: Rewards, waiting: Callable[[], None] = lambda: None
+) -> list[Answer]:
+    """The answers with the score of each reward and their weighted sum. waiting: see `Rewards.score`."""
     if not answers or not rewards.specs:
         return answers
     rows = [prompts[answer.prompt] for answer in answers]
@@ -131,7 +133,7 @@ def scored(answers: list[Answer], prompts: Sequence[Prompt], rewards: Rewards) -
         completion_ids=[list(answer.completion.token_ids) for answer in answers],
         finish_reason=[answer.completion.finish_reason for answer in answers],
     )
-    scores = rewards.score([answer.completion.text for answer in answers], given)
+    scores = rewards.score([answer.completion.text for answer in answers], given, waiting)
     totals = rewards.total(scores)
     return [
         replace(answer, scores={name: values[place] for name, values in scores.items()}, total=totals[place])

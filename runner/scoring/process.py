@@ -1,17 +1,22 @@
 """A reward function in a process of its own: what it does there, a crash or an endless loop too, cannot hurt the run.
 
 The process is started at the first call and anew after a crash or a time-out. It runs the function in its main thread,
-so that a plugin's own alarms work, and ends when its parent does.
+so that a plugin's own alarms work, and ends when its parent does, whatever it is at. It may start processes of its own;
+they end with it. Where memory runs out, the system is asked to end it rather than the training.
 """
 
 import asyncio
 import contextlib
+import ctypes
 import inspect
 import math
+import os
 import signal
+import sys
+import time
 import traceback
-from collections.abc import Sequence
-from multiprocessing import get_context
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from multiprocessing import current_process, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,10 +25,16 @@ from runner.core import registry
 from runner.core.errors import PluginError, RunnerError
 
 START = 120.0  # seconds that importing a plugin may take
+LOOK = 0.2  # seconds between looks whether the process still lives and whether the user asked to stop
+DEATH_OF_PARENT = 1  # of prctl(2)
 
 
 class Failed(Exception):
     """A call that gave no scores: an exception, a crash or a time-out. The text is what to show."""
+
+
+class TooSlow(Failed):
+    """A call that took longer than it may."""
 
 
 class RewardProcess:
@@ -34,65 +45,95 @@ class RewardProcess:
         self._process: Any = None
         self._pipe: Connection | None = None
 
-    def send(self, completions: Sequence[str], keywords: dict[str, Any]) -> None:
-        """Start a call."""
+    def send(
+        self, completions: Sequence[str], keywords: dict[str, Any], waiting: Callable[[], None] = lambda: None
+    ) -> None:
+        """Start a call. waiting: see `receive`."""
         if self._process is None:
-            self._start()
+            self._start(waiting)
         assert self._pipe is not None
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # receive() tells what became of the process
             self._pipe.send((list(completions), keywords))
 
-    def receive(self) -> list[float | None]:
+    def receive(self, waiting: Callable[[], None] = lambda: None) -> list[float | None]:
         """The scores of the call that was sent.
+
+        Args:
+            waiting: called again and again meanwhile; what it raises ends the call, and the process.
 
         Raises:
             Failed: the function raised, crashed or took too long. PluginError: it returned something else than scores.
         """
-        kind, value = self._answer(self.time_limit)
+        kind, value = self._answer(self.time_limit, waiting)
         if kind == "scores":
             return list(value)
         if kind == "wrong":
             raise PluginError(f"reward {self.name}: {value}")
-        raise Failed(value)
+        raise (TooSlow if kind == "slow" else Failed)(value)
 
     def close(self) -> None:
-        """End the process."""
+        """End the process and what it started."""
         if self._process is not None:
+            started = _descendants(self._process.pid)
             self._process.kill()
+            for pid in started:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             self._process.join()
         if self._pipe is not None:
             self._pipe.close()
         self._process = self._pipe = None
 
-    def _start(self) -> None:
+    def _start(self, waiting: Callable[[], None]) -> None:
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, self.name, self.places), daemon=True)
         self._process.start()
         theirs.close()
-        kind, value = self._answer(START)
+        kind, value = self._answer(START, waiting)
         if kind != "ready":
             self.close()
             raise PluginError(value if kind == "wrong" else f"reward {self.name}: cannot be started: {value}")
 
-    def _answer(self, seconds: float) -> tuple[str, Any]:
+    def _answer(self, seconds: float, waiting: Callable[[], None]) -> tuple[str, Any]:
         assert self._pipe is not None and self._process is not None
+        last = time.monotonic() + seconds
         try:
-            if self._pipe.poll(seconds):
-                kind, value = self._pipe.recv()
-                return str(kind), value
+            while (left := last - time.monotonic()) > 0:
+                if self._pipe.poll(min(left, LOOK)):
+                    kind, value = self._pipe.recv()
+                    return str(kind), value
+                if not self._process.is_alive() and not self._pipe.poll():  # what it started may hold the pipe open
+                    raise EOFError
+                waiting()
         except (EOFError, ConnectionResetError):
             self._process.join()
             code = self._process.exitcode
             self.close()
             return "failed", f"its process ended (exit code {code})"
+        except BaseException:
+            self.close()  # an answer that comes later would be taken for that to the next call
+            raise
         self.close()
-        return "failed", f"took longer than {seconds:g} s"
+        return "slow", f"took longer than {seconds:g} s"
+
+
+def _descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and theirs; none where the system has no /proc."""
+    parents: dict[int, int] = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(file.parent.name)] = int(file.read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for one in found:  # grows meanwhile
+        found += [child for child, parent in parents.items() if parent == one]
+    return found[1:]
 
 
 def _serve(pipe: Connection, name: str, places: Sequence[Path]) -> None:
     """The process: answer calls until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _settle()
+    own = os.getpid()
     try:
         function = registry.load("rewards", name, places)
     except RunnerError as error:
@@ -104,14 +145,31 @@ def _serve(pipe: Connection, name: str, places: Sequence[Path]) -> None:
             completions, keywords = pipe.recv()
         except (EOFError, ConnectionResetError):
             return
-        try:
-            made = function(completions, **keywords)
-            if inspect.isawaitable(made):
-                made = asyncio.run(_awaited(made))
-        except (Exception, SystemExit):  # noqa: BLE001 - whatever a plugin raises is told to the parent
-            pipe.send(("failed", traceback.format_exc().rstrip()))
-            continue
-        pipe.send(_checked(made, len(completions)))
+        answer = _called(function, completions, keywords)
+        if os.getpid() != own:  # the function has forked: one of the two answers
+            os._exit(0)
+        pipe.send(answer)
+
+
+def _settle() -> None:
+    """Ctrl-C is the parent's to hear; the process ends with its parent, is the first to go, and may have children."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    current_process().daemon = False  # else multiprocessing refuses to start any
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(DEATH_OF_PARENT, signal.SIGKILL, 0, 0, 0)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _called(function: Callable[..., Any], completions: list[str], keywords: dict[str, Any]) -> tuple[str, Any]:
+    count = len(completions)
+    try:
+        made = function(completions, **keywords)
+        if inspect.isawaitable(made):
+            made = asyncio.run(_awaited(made))
+        return _checked(made, count)
+    except BaseException:  # noqa: BLE001 - whatever a plugin raises is told to the parent
+        return "failed", traceback.format_exc().rstrip()
 
 
 async def _awaited(made: Any) -> Any:
@@ -121,10 +179,9 @@ async def _awaited(made: Any) -> Any:
 def _checked(made: Any, count: int) -> tuple[str, Any]:
     """The scores as plain numbers, or the sentence about what is wrong with them."""
     fix = "Return one number, or None for no score, a completion."
-    try:
-        values = list(made)
-    except TypeError:
+    if isinstance(made, str | bytes | Mapping | Set) or not isinstance(made, Iterable):
         return "wrong", f"returned {_short(made)} instead of a list. {fix}"
+    values = list(made)
     if len(values) != count:
         return "wrong", f"returned {len(values)} scores for {count} completions. {fix}"
     scores: list[float | None] = []
@@ -134,7 +191,7 @@ def _checked(made: Any, count: int) -> tuple[str, Any]:
             continue
         try:
             number = math.nan if isinstance(value, str | bytes) else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
             return "wrong", f"returned {_short(value)} as a score. {fix}"

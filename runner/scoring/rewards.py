@@ -2,7 +2,7 @@
 gives it no score: never 0 by accident. Failures are counted, the first one is shown, and too many of them end the run.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -11,7 +11,7 @@ from runner.core import registry
 from runner.core.errors import StageError
 from runner.core.specs import Reward
 from runner.scoring.arguments import arguments, scorable
-from runner.scoring.process import Failed, RewardProcess
+from runner.scoring.process import Failed, RewardProcess, TooSlow
 
 MAX_FAILED = 0.1  # share of completions on which a reward may fail before the run ends
 
@@ -20,11 +20,14 @@ Scores = dict[str, list[float | None]]
 
 @dataclass
 class Tally:
-    """How a reward has fared. first: what its first failure said."""
+    """How a reward has fared. first: what its first failure said. slow: calls of several completions that took longer
+    than they may.
+    """
 
     asked: int = 0
     failed: int = 0
     first: str = ""
+    slow: int = 0
 
 
 @dataclass
@@ -57,11 +60,15 @@ class Rewards:
         for process in self._processes.values():
             process.close()
 
-    def score(self, completions: Sequence[str], given: Mapping[str, Sequence[Any]]) -> Scores:
+    def score(
+        self, completions: Sequence[str], given: Mapping[str, Sequence[Any]],
+        waiting: Callable[[], None] = lambda: None,
+    ) -> Scores:  # fmt: skip
         """The scores of each reward, None where there is none.
 
         Args:
             completions: whole answers. given: columns and reserved words, one value a completion (see `keywords`).
+            waiting: called again and again while a reward is at work; it may raise, as where the user asked to stop.
 
         Raises:
             PluginError: a needed column that no row has, or a result that is no list of scores.
@@ -70,8 +77,8 @@ class Rewards:
         rows = {name: scorable(wanted, given, len(completions)) for name, wanted in self._signatures.items()}
         for name, asked in rows.items():  # all at work before the first is waited for
             self.tallies[name].asked += len(asked)
-            self._send(name, completions, given, asked)
-        return {name: self._collect(name, completions, given, asked) for name, asked in rows.items()}
+            self._send(name, completions, given, asked, waiting)
+        return {name: self._collect(name, completions, given, asked, waiting) for name, asked in rows.items()}
 
     def total(self, scores: Scores) -> list[float | None]:
         """The weighted sum of each completion's scores; None where it has none at all."""
@@ -81,32 +88,48 @@ class Rewards:
             sums.append(sum(parts) if parts else None)
         return sums
 
-    def _send(self, name: str, completions: Sequence[str], given: Mapping[str, Sequence[Any]], rows: list[int]) -> None:
+    def _send(
+        self, name: str, completions: Sequence[str], given: Mapping[str, Sequence[Any]], rows: list[int],
+        waiting: Callable[[], None],
+    ) -> None:  # fmt: skip
         if rows:
             keywords = arguments(self._signatures[name], given, rows, self.specs[name].params)
-            self._processes[name].send([completions[row] for row in rows], keywords)
+            self._processes[name].send([completions[row] for row in rows], keywords, waiting)
 
     def _collect(
-        self, name: str, completions: Sequence[str], given: Mapping[str, Sequence[Any]], rows: list[int]
-    ) -> list[float | None]:
+        self, name: str, completions: Sequence[str], given: Mapping[str, Sequence[Any]], rows: list[int],
+        waiting: Callable[[], None],
+    ) -> list[float | None]:  # fmt: skip
         """Wait for the call that was sent; where it failed, find the completions that it fails on by halves."""
         scores: list[float | None] = [None] * len(completions)
         if not rows:
             return scores
         halves: list[list[int]] = []
         try:
-            for row, value in zip(rows, self._processes[name].receive(), strict=True):
+            for row, value in zip(rows, self._processes[name].receive(waiting), strict=True):
                 scores[row] = value
         except Failed as failure:
             if len(rows) == 1:
                 self._count(name, str(failure))
             else:
+                self._tell_slow(name, failure, len(rows))
                 halves = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
         for half in halves:
-            self._send(name, completions, given, half)
-            part = self._collect(name, completions, given, half)
+            self._send(name, completions, given, half, waiting)
+            part = self._collect(name, completions, given, half, waiting)
             scores = [new if old is None else old for old, new in zip(scores, part, strict=True)]
         return scores
+
+    def _tell_slow(self, name: str, failure: Failed, count: int) -> None:
+        if not isinstance(failure, TooSlow):
+            return
+        self.tallies[name].slow += 1
+        if self.tallies[name].slow == 1:
+            print(
+                f"reward {name}: a call with {count} completions {failure}, so their halves are tried. "
+                f"reward.{name}.time_limit says how long a call may take.",
+                flush=True,
+            )
 
     def _count(self, name: str, failure: str) -> None:
         tally = self.tallies[name]

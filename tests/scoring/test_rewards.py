@@ -1,5 +1,7 @@
 """Rewards that go wrong in every way: the score is None, never 0, and what happened is told."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -65,20 +67,126 @@ def test_async_rewards_run_beside_each_other(tmp_path: Path, write: Write) -> No
         assert time.monotonic() - start < 0.95
 
 
-@pytest.mark.parametrize("wrong", ["raise ValueError()", "import os; os._exit(3)", "import time; time.sleep(60)"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "raise ValueError()", "import os; os._exit(3)", "import time; time.sleep(60)", "raise KeyboardInterrupt()",
+        "return (1 / 0 for _ in completions)", "import os; os.abort()",
+        "import os; os.fork() or time.sleep(9); os.abort()",  # what it started holds the pipe open
+    ],
+)  # fmt: skip
 def test_a_failure_costs_one_score_only(
     tmp_path: Path, write: Write, capfd: pytest.CaptureFixture[str], wrong: str
 ) -> None:
     """An exception, a crash, a time-out on one of five completions: None for it, scores for the others, told once."""
     write(
         "frail",
-        f"def frail(completions):\n    if any(c == 'bad' for c in completions):\n        {wrong}\n"
+        f"import time\ndef frail(completions):\n    if any(c == 'bad' for c in completions):\n        {wrong}\n"
         "    return [float(len(c)) for c in completions]\n",
     )
     scores, tallies, _ = score(tmp_path, ["a", "bb", "bad", "cccc", "d"], frail=Reward(time_limit=0.5))
     assert scores == {"frail": [1.0, 2.0, None, 4.0, 1.0]}
     assert tallies["frail"].failed == 1 and tallies["frail"].first
     assert capfd.readouterr().out.count("reward frail failed") == 1
+
+
+def test_a_traceback_is_told_once(tmp_path: Path, write: Write, capfd: pytest.CaptureFixture[str]) -> None:
+    """Whatever is raised, and wherever."""
+    write("frail", "def frail(completions):\n    raise KeyboardInterrupt('key')\n    yield\n")
+    score(tmp_path, ["x"] * 4, 1.0, frail=Reward())
+    told = capfd.readouterr()
+    assert (told.out + told.err).count("Traceback") == 1
+
+
+def test_a_function_that_forks_answers_once(tmp_path: Path, write: Write) -> None:
+    """The second call got what the forked process had to say to the first."""
+    write("forks", "import os\ndef forks(completions):\n    os.fork()\n    return [len(c) for c in completions]\n")
+    with Rewards({"forks": Reward()}, [tmp_path]) as rewards:
+        assert [rewards.score([text], {})["forks"] for text in ("a", "bb", "ccc")] == [[1.0], [2.0], [3.0]]
+
+
+def test_a_reward_may_start_processes_which_end_with_it(tmp_path: Path, write: Write) -> None:
+    """A pool; and what a call that took too long had started."""
+    write(
+        "pool",
+        "import multiprocessing, os, time\ndef one(text):\n    return len(text)\n"
+        "def pool(completions):\n"
+        "    if completions == ['slow']:\n"
+        "        if os.fork():\n            time.sleep(60)\n"
+        "        open(os.environ['TOLD'], 'w').write(str(os.getpid()))\n        time.sleep(60)\n"
+        "    with multiprocessing.get_context('fork').Pool(2) as workers:\n"
+        "        return workers.map(one, completions)\n",
+    )
+    with pytest.MonkeyPatch.context() as patch, Rewards({"pool": Reward(time_limit=1.5)}, [tmp_path], 1.0) as rewards:
+        patch.setenv("TOLD", str(tmp_path / "pid"))
+        assert rewards.score(["a", "bb"], {}) == {"pool": [1.0, 2.0]}
+        assert rewards.score(["slow"], {}) == {"pool": [None]}
+    assert within(3, lambda: gone((tmp_path / "pid").read_text()))
+
+
+def test_a_call_that_waits_can_be_left(tmp_path: Path, write: Write) -> None:
+    """Ctrl-C was heard only after all time limits; the next call gets its own answer."""
+    write("slow", "import time\ndef slow(completions):\n    time.sleep(int(completions[0]))\n    return [1.0]\n")
+
+    def stop() -> None:
+        raise InterruptedError
+
+    with Rewards({"slow": Reward()}, [tmp_path]) as rewards:
+        rewards.score(["0"], {})
+        start = time.monotonic()
+        with pytest.raises(InterruptedError):
+            rewards.score(["50"], {}, stop)
+        assert time.monotonic() - start < 3
+        assert rewards.score(["0"], {}) == {"slow": [1.0]}
+
+
+def test_a_slow_call_is_told_before_its_halves_are_tried(
+    tmp_path: Path, write: Write, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each half is in time, so nothing fails: but each rollout would wait in silence."""
+    write(
+        "slow", "import time\ndef slow(completions):\n    time.sleep(9 * (len(completions) > 2))\n    return [1, 1]\n"
+    )
+    with Rewards({"slow": Reward(time_limit=1)}, [tmp_path]) as rewards:
+        assert rewards.score(list("abcd"), {}) == {"slow": [1.0] * 4}
+        assert rewards.score(list("abcd"), {}) == {"slow": [1.0] * 4}
+    told = "reward slow: a call with 4 completions took longer than 1 s, so their halves are tried. reward.slow.time_l"
+    assert capfd.readouterr().out.count(told) == 1
+
+
+def test_a_process_ends_with_its_parent_whatever_it_is_at(tmp_path: Path, write: Write) -> None:
+    """Killed in the middle of an endless call, a run left a process behind that was busy for ever."""
+    write(
+        "endless",
+        f"import os\ndef endless(completions):\n    open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
+        "    while True: pass\n",
+    )
+    text = (
+        "from pathlib import Path\nfrom runner.core.specs import Reward\nfrom runner.scoring.rewards import Rewards\n"
+        "if __name__ == '__main__':\n"
+        f"    Rewards({{'endless': Reward()}}, [Path({str(tmp_path)!r})]).score(['a'], {{}})\n"
+    )
+    (tmp_path / "main.py").write_text(text)
+    parent = subprocess.Popen([sys.executable, tmp_path / "main.py"])
+    file = tmp_path / "pid"
+    assert within(30, lambda: file.is_file() and bool(file.read_text()))
+    parent.kill()
+    parent.wait()
+    assert within(5, lambda: gone(file.read_text()))
+
+
+def within(seconds: float, true: Callable[[], bool]) -> bool:
+    """Whether it becomes true in time."""
+    last = time.monotonic() + seconds
+    while not true() and time.monotonic() < last:
+        time.sleep(0.05)
+    return true()
+
+
+def gone(pid: str) -> bool:
+    """Whether a process has ended, even if its parent has not looked yet."""
+    file = Path("/proc", pid, "cmdline")
+    return not file.is_file() or not file.read_bytes()
 
 
 def test_too_many_failures_end_the_run(tmp_path: Path, write: Write) -> None:
@@ -97,6 +205,10 @@ def test_too_many_failures_end_the_run(tmp_path: Path, write: Write) -> None:
         ("[1.0, [2]]", r"reward odd: returned \[2\] as a score"),
         ("None", "reward odd: returned None instead of a list"),
         ("0.5", "reward odd: returned 0.5 instead of a list"),
+        ("'ab'", "reward odd: returned 'ab' instead of a list"),
+        ("{0: 0.5, 1: 1.0}", r"reward odd: returned {0: 0.5, 1: 1.0} instead of a list"),
+        ("{0.5, 1.0}", r"reward odd: returned {.*} instead of a list"),
+        ("[1.0, 10**400]", r"reward odd: returned 10*\.\.\. as a score"),
     ],
 )
 def test_what_is_no_list_of_scores_is_refused(tmp_path: Path, write: Write, returned: str, sentence: str) -> None:
@@ -120,6 +232,7 @@ def test_numbers_of_other_kinds_are_scores(tmp_path: Path, write: Write) -> None
         ("def mine(completions, *, limit=1): ...", {"mine": Reward(params={"limit": "x"})}, None, r"its default 1"),
         ("def mine(completions): ...", {"mien": Reward()}, None, r"no reward named 'mien'. Did you mean mine"),
         ("def mine(completions:", {"mine": Reward()}, None, r"mine.py:1: is not Python"),
+        ("def mine(completions, gold): ...", {"mine": Reward()}, None, r"mine.py:1: takes 'gold' by .*: write a \*"),
         ("def other(completions): ...", {"mine": Reward()}, None, r"no function named mine"),
     ],
 )  # fmt: skip
