@@ -5,6 +5,7 @@ whichever engine answers.
 """
 
 import importlib.util
+from pathlib import Path
 
 from runner.backends._completion import Prompt
 from runner.backends._engine import Engine
@@ -12,6 +13,8 @@ from runner.backends._feed import Ask, ListFeed
 from runner.core import registry
 from runner.core.errors import ConfigError
 from runner.core.specs import Backend, Model, Sampling
+
+DEVICES = ("/dev/nvidiactl", "/dev/dxg")  # where a GPU can be used: Linux, and Linux inside Windows
 
 __all__ = ["Ask", "Engine", "ListFeed", "Prompt", "begin", "check", "choose", "start"]
 
@@ -27,6 +30,13 @@ def choose(name: str) -> str:
     return "vllm" if torch.cuda.device_count() else "transformers"  # counting leaves the driver alone: vLLM forks
 
 
+def lacking() -> str | None:
+    """Why `auto` is transformers on this machine, as far as that can be known without a heavy import."""
+    if importlib.util.find_spec("vllm") is None:
+        return "vLLM is not installed"
+    return None if any(Path(device).exists() for device in DEVICES) else "there is no GPU"
+
+
 def check(backend: Backend, model: Model, key: str, sampling: Sampling | None = None) -> None:
     """At plan time, without a heavy import: refuse engine arguments that are not known, a model that is not there, and
     sampling that the engine cannot do.
@@ -40,9 +50,14 @@ def check(backend: Backend, model: Model, key: str, sampling: Sampling | None = 
 
     if backend.name != "openai":  # there it is a name that a server knows
         check_model(model, f"{key}.model")
-    name = "vllm" if backend.name == "auto" and backend.engine else backend.name
-    if name == "auto" and importlib.util.find_spec("vllm") is None:
-        name = "transformers"
+    name = backend.name
+    if name == "auto":
+        lacks = lacking()
+        if lacks and backend.engine:
+            problem = f"backend=auto is transformers here ({lacks}), which takes no engine arguments"
+            fix = "Leave it out, or choose the engine that it is meant for: backend=vllm."
+            raise ConfigError(f"{key}.backend.engine.{next(iter(backend.engine))}", problem, fix)
+        name = "vllm" if backend.engine else "transformers" if lacks else "auto"
     if name != "auto":
         try:
             registry.load("backends", name).check(backend, sampling or Sampling())

@@ -8,7 +8,7 @@ from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
-from runner.cli.origins import COMMAND_LINE, option_origin, origin_of, origins
+from runner.cli.origins import COMMAND_LINE, option_origin, origins, said
 from runner.cli.yaml_lines import shown
 from runner.core.errors import ConfigError, RunnerError, near_miss
 from runner.core.schema import key_paths
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def told(error: BaseException, composer: "Composer") -> BaseException:
     """The exception as our sentence; what is not the user's mistake is left as it is."""
     if isinstance(error, ConfigError):
-        return error if error.placed or not error.key else error.at(_origin(error.key, composer))
+        return error if error.placed or not error.key else _placed(error, composer)
     if isinstance(error, RunnerError):
         return error
     if isinstance(error, MissingConfigException):
@@ -31,13 +31,15 @@ def told(error: BaseException, composer: "Composer") -> BaseException:
     return error
 
 
-def _origin(key: str, composer: "Composer") -> str:
+def _placed(error: ConfigError, composer: "Composer") -> ConfigError:
+    """The error under the key that the user wrote, with the place where it was written."""
     try:
-        origin = origin_of(origins(composer), key)
+        key, origin = said(origins(composer), error.key)
     except (HydraException, OmegaConfBaseException):
-        return ""  # the config does not compose, and that is the mistake being told
+        return error.at("")  # the config does not compose, and that is the mistake being told
     same = origin.startswith(f"{COMMAND_LINE}: {key}=")
-    return COMMAND_LINE if same else origin
+    written = key if key == error.key else f"{key} (stage {error.key.split('.')[1]})"
+    return ConfigError(written, error.problem, error.fix).at(COMMAND_LINE if same else origin)
 
 
 def _no_such_option(error: MissingConfigException, composer: "Composer") -> ConfigError:

@@ -62,18 +62,29 @@ def origin_of_value(found: dict[str, str], key: str) -> str:
 
 
 def origin_of(found: dict[str, str], key: str) -> str:
-    """The origin of a key; of the nearest key above it, or of the layer that a stage inherits it from."""
+    """The origin of a key, or of the nearest key above it."""
+    return said(found, key)[1]
+
+
+def said(found: dict[str, str], key: str) -> tuple[str, str]:
+    """A key as the user wrote it, with its origin: a stage's key that comes from a shared layer is that layer's."""
     below = [origin for other, origin in found.items() if other.startswith(key + ".") and origin != DEFAULT]
     if key not in found and below:
-        return below[0]
+        return key, below[0]
+    own = _nearest(found, key)
+    shared = ".".join(key.split(".")[2:]) if key.startswith("stages.") else ""
+    above = _nearest(found, shared)
+    whole = own.count(".") > 1 and not any(other.startswith(own + ".") for other in found)  # no mapping that is merged
+    if above and not whole and above.count(".") + 2 > own.count("."):
+        return shared, found[above]
+    return key, found.get(own, "")
+
+
+def _nearest(found: dict[str, str], key: str) -> str:
+    """A key, or the nearest above it, that somebody said; "" where nobody did."""
     steps = key.split(".")
-    for length in range(len(steps), 0, -1):
-        path = ".".join(steps[:length])
-        if path in found and found[path] != DEFAULT:
-            return found[path]
-    if steps[0] == "stages" and len(steps) > 2:
-        return origin_of(found, ".".join(steps[2:]))
-    return ""
+    paths = (".".join(steps[:length]) for length in range(len(steps), 0, -1))
+    return next((path for path in paths if found.get(path, DEFAULT) != DEFAULT), "")
 
 
 def _file(composer: "Composer", config_path: str | None) -> Path | None:

@@ -79,7 +79,8 @@ def _translate(cls: type, key: str, errors: list[Any], given: Mapping[str, Any])
     if value == "":
         return ConfigError(path, "empty", "Give it a value, or leave the key out.")
     beside = [error for error in errors if _steps(error, given) == steps]
-    reason = " or ".join(dict.fromkeys(_reason(error) for error in beside))
+    first_reason, *others = dict.fromkeys(_reason(error) for error in beside)
+    reason = " or ".join([first_reason, *(other.removeprefix("should be ") for other in others)])
     return ConfigError(path, f"{reason}, not {_shown(_own(cls, steps, value))}", _value_hint(beside, value))
 
 

@@ -18,21 +18,22 @@ CASES = {
         "backend.engine.base_url: no server answers at http://127.0.0.1:9/v1", words=SERVER, code=1
     ),
     "a misspelt key of an endpoint": Case(
-        "stages.ask.backend.engine.retrys: no such key (value 3). Did you mean backend.engine.retries?",
+        "command line: backend.engine.retrys (stage ask): no such key (value 3). Did you mean backend.engine.retries?",
         words=SERVER + "backend.engine.retrys=3",
     ),
     "an endpoint without an address": Case(
         "stages.ask.backend.engine.base_url: missing.", words=ASK + "backend.name=openai model.id=robin"
     ),
     "an adapter that is not there": Case(
-        "stages.ask.model.adapter: no folder './no/adapter' here", words=ASK + "model.adapter=./no/adapter"
+        "command line: model.adapter (stage ask): no folder './no/adapter' here",
+        words=ASK + "model.adapter=./no/adapter",
     ),
     "an engine argument of another engine": Case(
-        "stages.ask.backend.engine.max_model_len: the transformers backend takes no engine arguments.",
+        "command line: backend.engine.max_model_len (stage ask): the transformers backend takes no engine arguments.",
         words=ASK + "backend.name=transformers backend.engine.max_model_len=100",
     ),
     "an answer that transformers cannot guide": Case(
-        "stages.ask.sampling.guided_regex: the transformers backend cannot guide answers. Take backend=vllm or an",
+        "command line: sampling.guided_regex (stage ask): the transformers backend cannot guide answers. Take backend",
         words=ASK + "backend.name=transformers sampling.guided_regex=a+",
     ),
     "an answer that is guided twice": Case(
@@ -48,11 +49,11 @@ CASES = {
         words=ASK + "sampling.n=3",
     ),
     "a temperature that vLLM does not take": Case(
-        "stages.ask.sampling.temperature: vLLM takes 0 to 2, not 9.",
+        "command line: sampling.temperature (stage ask): vLLM takes 0 to 2, not 9.",
         words=ASK + "backend.name=vllm sampling.temperature=9.0",
     ),
     "a penalty that vLLM does not take": Case(
-        "stages.ask.sampling.presence_penalty: vLLM takes -2 to 2, not 3.",
+        "command line: sampling.presence_penalty (stage ask): vLLM takes -2 to 2, not 3.",
         words=ASK + "backend.name=vllm sampling.presence_penalty=3.0",
     ),
     "a result over other work": Case(
@@ -66,4 +67,9 @@ if importlib.util.find_spec("vllm") is None:
         "backend.name: vLLM cannot be imported: No module named 'vllm'. "
         "Install the extra: vllm, or take backend=transformers.",
         words=ASK + "backend.name=vllm",
+    )
+    CASES["an engine argument where auto is transformers"] = Case(
+        "command line: backend.engine.max_model_len (stage ask): backend=auto is transformers here (vLLM is not "
+        "installed), which takes no engine arguments. Leave it out, or choose the engine that it is meant for",
+        words="plan " + ASK + "backend.engine.max_model_len=100",
     )

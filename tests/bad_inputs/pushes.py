@@ -14,11 +14,11 @@ def logged_in(user: User) -> None:
 
 CASES = {
     "a push without a token for ModelScope": Case(
-        "stages.push.hub: no token for modelscope. Put it into MODELSCOPE_API_TOKEN, or log in: modelscope login.",
+        "command line: hub (stage push): no token for modelscope. Put it into MODELSCOPE_API_TOKEN, or log in",
         words=PUSH + "model=tiny",
     ),
     "a push without a token for Hugging Face": Case(
-        "stages.push.hub: no token for huggingface. Put it into HF_TOKEN, or log in: hf auth login.",
+        "command line: hub (stage push): no token for huggingface. Put it into HF_TOKEN, or log in: hf auth login.",
         words=PUSH + "model=tiny hub=huggingface",
     ),
     "a repository's name without an owner": Case(

@@ -26,10 +26,11 @@ def case(sentence: str, *words: str, reward: str = FINE, code: int = 2) -> Case:
 CASES = {
     "rl: an unknown reward": case("no reward named 'mein'. Did you mean mine?", "'++reward.mein={}'"),
     "rl: no reward": case(
-        "stages.train.reward: none, and nothing says which answers are good. reward=[accuracy].", "reward=[]"
+        "recipes/rl.yaml:8: reward (stage train): none, and nothing says which answers are good. reward=[accuracy].",
+        "reward=[]",
     ),
     "rl: a column that the data lacks": case(
-        "stages.train.reward.mine: needs the column 'solution', which the data does not have. Choices: messages.",
+        "reward.mine (stage train): needs the column 'solution', which the data does not have. Choices: messages.",
         reward="def mine(completions, *, solution): ...\n",
     ),
     "rl: too few scores": case(
@@ -70,10 +71,11 @@ CASES = {
         "stages.train.num_generations=1",
     ),
     "rl: a batch in rows": case(
-        "stages.train.batch.rows: this stage counts prompts. Say stages.train.prompts_per_update", "batch.rows=16"
+        "command line: batch.rows (stage train): this stage counts prompts. Say stages.train.prompts_per_update",
+        "batch.rows=16",
     ),
     "rl: greedy sampling": case(
-        "stages.train.sampling.temperature: 0 gives the same answer each time", "sampling.temperature=0"
+        "command line: sampling.temperature (stage train): 0 gives the same answer each time", "sampling.temperature=0"
     ),
     "rl: greedy evaluations that are all the same": case(
         "stages.train.num_generations_eval: 4 greedy answers are all the same. Say stages.train.eval_temperature",
@@ -91,7 +93,7 @@ CASES = {
         code=1,
     ),
     "rl: vLLM is not there": case("backend.name: vLLM is not installed. Install the extra: vllm", "backend.name=vllm"),
-    "rl: an endpoint": case("stages.train.backend.name: an endpoint cannot sample", "backend.name=openai"),
+    "rl: an endpoint": case("backend.name (stage train): an endpoint cannot sample", "backend.name=openai"),
     "rl: a key of TRL's": case(
         "stages.train.num_generation: no such key (value 8). Did you mean stages.train.num_generations?",
         "+stages.train.num_generation=8",

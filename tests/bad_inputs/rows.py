@@ -30,8 +30,8 @@ CASES = {
     ),
     "an unknown ending": Case(
         (
-            "recipes/mine.yaml:9: stages.train.mix.datasets.0: cannot read a.xlsx. Files end in .jsonl, "
-            ".json, .csv, .parquet, .arrow, or these with .gz."
+            "command line: mix.datasets=[a.xlsx]: mix.datasets.0 (stage train): cannot read a.xlsx. Files end in "
+            ".jsonl, .json, .csv, .parquet, .arrow, or these with .gz."
         ),
         words="recipe=mine mix.datasets=[a.xlsx]",
         files=(("a.xlsx", "x"),),
@@ -54,20 +54,17 @@ CASES = {
     "empty file": Case("rows.jsonl: holds no rows.", ""),
     "a folder without data": Case(
         (
-            "recipes/mine.yaml:9: stages.train.mix.datasets.0: recipes holds no data. Files end in "
+            "command line: mix.datasets=[recipes]: mix.datasets.0 (stage train): recipes holds no data. Files end in "
             ".jsonl, .json, .csv, .parquet, .arrow, or these with .gz."
         ),
         words="recipe=mine mix.datasets=[recipes]",
     ),
     "no data set": Case(
-        (
-            "recipes/mine.yaml:9: stages.train.mix.datasets: empty. Give files, folders or hub ids: "
-            "mix.datasets=[my.jsonl]."
-        ),
+        ("command line: mix.datasets (stage train): empty. Give files, folders or hub ids: mix.datasets=[my.jsonl]."),
         words="recipe=mine mix.datasets=[]",
     ),
     "a file that is not there": Case(
-        "stages.train.mix.datasets.0: 'row.jsonl' is no file or folder. Did you mean rows.jsonl?",
+        "mix.datasets.0 (stage train): 'row.jsonl' is no file or folder. Did you mean rows.jsonl?",
         words="recipe=mine mix.datasets=[row.jsonl]",
     ),
     "no assistant turn": Case(
@@ -172,7 +169,7 @@ CASES = {
     ),
     "a filter that is none": Case(
         (
-            "recipes/mine.yaml:9: stages.train.mix.datasets.0.filter: 'import os' is no expression: "
+            "mix.datasets.0.filter (stage train): 'import os' is no expression: "
             'invalid syntax. Form: len(response) < 2000 and tag == "en"'
         ),
         words='recipe=mine mix.datasets=[{dataset:rows.jsonl,filter:"import os"}]',
@@ -182,20 +179,20 @@ CASES = {
         words="recipe=mine mix.validation.rows=20",
     ),
     "a format that is not there": Case(
-        "stages.train.mix.datasets.0.format: no format named 'mesages'. Did you mean messages?",
+        "mix.datasets.0.format (stage train): no format named 'mesages'. Did you mean messages?",
         words="recipe=mine mix.datasets=[{dataset:rows.jsonl,format:mesages}]",
     ),
     "count of no rows": Case(
         (
-            "recipes/mine.yaml:9: stages.train.mix.datasets.0: '0' is no number of rows (value "
-            "'rows.jsonl#0'). Form: name#500."
+            "command line: mix.datasets=['rows.jsonl#0']: mix.datasets.0 (stage train): '0' is no number of rows "
+            "(value 'rows.jsonl#0'). Form: name#500."
         ),
         words="recipe=mine mix.datasets=[rows.jsonl#0]",
     ),
     "count that is none": Case(
         (
-            "recipes/mine.yaml:9: stages.train.mix.datasets.0: 'all' is no number of rows (value "
-            "'rows.jsonl#all'). Form: name#500."
+            "command line: mix.datasets=['rows.jsonl#all']: mix.datasets.0 (stage train): 'all' is no number of rows "
+            "(value 'rows.jsonl#all'). Form: name#500."
         ),
         words="recipe=mine mix.datasets=[rows.jsonl#all]",
     ),
@@ -217,8 +214,8 @@ CASES = {
     ),
     "no such hub": Case(
         (
-            "recipes/mine.yaml:9: stages.train.mix.datasets.0: no hub 'xx' (value 'xx::org/rows'). Write "
-            "ms::id for ModelScope, hf::id for Hugging Face."
+            "command line: mix.datasets=[xx::org/rows]: mix.datasets.0 (stage train): no hub 'xx' (value "
+            "'xx::org/rows'). Write ms::id for ModelScope, hf::id for Hugging Face."
         ),
         words="recipe=mine mix.datasets=[xx::org/rows]",
     ),

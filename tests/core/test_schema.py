@@ -53,13 +53,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"model": {"id": 5}}, "model.id: should be text, not 5."),
     ({"sampling": {"stop": "x"}}, "sampling.stop: should be a list, not 'x'."),
     ({"mix": {"datasets": "a"}}, "mix.datasets: should be a list, not 'a'."),
-    ({"mix": {"datasets": [5]}}, "mix.datasets.0: should be text or should be a mapping, not 5."),
+    ({"mix": {"datasets": [5]}}, "mix.datasets.0: should be text or a mapping, not 5."),
     ({"mix": {"datasets": [{"dataset": "b", "take": "5"}]}}, "mix.datasets.0.take: should be a whole number, not '5'."),
     (
         {"mix": {"variables": {"NAME": 5}}},
-        "mix.variables.NAME: should be text or should be a list or should be a mapping, not 5.",
+        "mix.variables.NAME: should be text or a list or a mapping, not 5.",
     ),
-    ({"loss_scale": "all"}, "loss_scale: should be a list or should be a mapping, not 'all'."),
+    ({"loss_scale": "all"}, "loss_scale: should be a list or a mapping, not 'all'."),
     ({"reward": ["r"]}, "reward: should be a mapping, not ['r']."),
     ({"stages": {"a": 5}}, "stages.a: should be a mapping, not 5."),
     # out of range
@@ -75,7 +75,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"batch": {"tokens_per_device": 0}},
-        "batch.tokens_per_device: should be 'auto' or should be at least 1, not 0.",
+        "batch.tokens_per_device: should be 'auto' or at least 1, not 0.",
     ),
     ({"mix": {"validation": {"fraction": 1.0}}}, "mix.validation.fraction: should be less than 1, not 1.0."),
     ({"data": {"max_dropped": 2}}, "data.max_dropped: should be at most 1, not 2."),
