@@ -232,7 +232,7 @@ def test_numbers_of_other_kinds_are_scores(tmp_path: Path, write: Write) -> None
         ("def mine(completions, *, limit=1): ...", {"mine": Reward(params={"limit": "x"})}, None, r"its default 1"),
         ("def mine(completions): ...", {"mien": Reward()}, None, r"no reward named 'mien'. Did you mean mine"),
         ("def mine(completions:", {"mine": Reward()}, None, r"mine.py:1: is not Python"),
-        ("def mine(completions, gold): ...", {"mine": Reward()}, None, r"mine.py:1: takes 'gold' by .*: write a \*"),
+        ("def mine(completions, gold): ...", {"mine": Reward()}, None, r"takes 'gold' by .*: write a \*"),
         ("def other(completions): ...", {"mine": Reward()}, None, r"no function named mine"),
     ],
 )  # fmt: skip
