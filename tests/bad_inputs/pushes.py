@@ -14,7 +14,7 @@ def logged_in(user: User) -> None:
 
 CASES = {
     "a push without a token for ModelScope": Case(
-        "command line: hub (stage push): no token for modelscope. Put it into MODELSCOPE_API_TOKEN, or log in",
+        "stages.push.hub: no token for modelscope. Put it into MODELSCOPE_API_TOKEN, or log in",
         words=PUSH + "model=tiny",
     ),
     "a push without a token for Hugging Face": Case(
