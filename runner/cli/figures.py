@@ -12,7 +12,6 @@ from typing import Any
 from runner.core.specs import Batch
 from runner.data import counted
 from runner.data.size import Size, size_of_mix
-from runner.engines import zero
 from runner.models.memory import Memory, estimate
 from runner.models.shape import Shape, shape_of
 
@@ -135,8 +134,6 @@ def lines(stage: Any, known: Figures) -> Iterator[str]:
         count = known.updates / whole * stage.epochs if over and whole else stage.epochs
         epochs = f"{count:.3g} epoch{'s' if count != 1 else ''}"
         yield f"updates  {'' if exact else '~'}{known.updates} in {epochs}{most}{', by max_updates' if over else ''}"
-    if parallelism.preset in zero.STAGES:
-        yield f"saving   waits for the disk: {parallelism.preset} writes a checkpoint's parts from every device"
     if known.memory is not None:
         yield from _memory(stage, known.memory)
     if known.fitting is not None:

@@ -13,10 +13,12 @@ from typing import Any
 from runner.core import schema
 from runner.core.errors import ConfigError
 from runner.core.specs import Parallelism
+from runner.engines import zero
 
 RANK, WORLD, LOCAL_RANK, LOCAL_WORLD = "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"
 MASTER, PORT = "MASTER_ADDR", "MASTER_PORT"
-NODE_RANKS = ("NODE_RANK", "GROUP_RANK", "SLURM_NODEID", "RANK")  # some clusters tell a node its number as RANK
+# MPI's, and RANK, are those of a process: of a node where the cluster starts one on each
+NODE_RANKS = ("NODE_RANK", "GROUP_RANK", "SLURM_NODEID", "RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
 DEFAULT_PORT = 29500
 NODE = "RUNNER_NODE_RANK"  # what another node than the first tells its workers: their orders are the first one's
 KEY = "parallelism"
@@ -65,8 +67,9 @@ def ranks(
         visible: GPUs of this node; 0: the processes work on the CPU. free_port: used on a single node.
 
     Raises:
-        ConfigError: more GPUs than there are, or nodes that do not know where to meet.
+        ConfigError: more GPUs than there are, an engine that cannot work here, or nodes that do not know where to meet.
     """
+    _check_engine(parallelism, visible)
     if 0 < visible < parallelism.gpus:
         raise ConfigError(
             f"{KEY}.gpus", f"{parallelism.gpus} wanted and {visible} visible on this node",
@@ -83,6 +86,14 @@ def ranks(
         }
         for local in range(parallelism.gpus)
     ]  # fmt: skip
+
+
+def _check_engine(parallelism: Parallelism, visible: int) -> None:
+    """Before any process reads the data: a plan may be made elsewhere, so it is no mistake there."""
+    if parallelism.preset in zero.STAGES:
+        zero.need(parallelism.preset)
+    if parallelism.preset == "fsdp2" and visible == 0:
+        raise ConfigError(f"{KEY}.preset", "fsdp2 needs a GPU", "Take ddp, or zero1 to zero3, on a CPU.")
 
 
 def node_rank(parallelism: Parallelism, environment: Mapping[str, str]) -> int:
@@ -121,6 +132,6 @@ def _meeting_point(parallelism: Parallelism, environment: Mapping[str, str]) -> 
 
 
 def first_host(nodes: str) -> str:
-    """The first host of a Slurm list such as `gpu[03-06,9],login1`."""
-    found = re.match(r"([^\[,]+)(?:\[(\d+))?", nodes.strip())
-    return (found.group(1) + (found.group(2) or "")) if found else ""
+    """The first host of a Slurm list such as `gpu[03-06,9]-ib,login1`."""
+    found = re.match(r"(?:[^\[,]|\[[^\]]*\])*", nodes.strip())
+    return re.sub(r"\[(\d+)[^\]]*\]", r"\1", found.group()) if found else ""

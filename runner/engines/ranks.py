@@ -58,7 +58,7 @@ class Ranks:
 
     def __init__(self, command: Sequence[str], ranks: Sequence[Mapping[str, str]], folder: Path) -> None:
         self._ended: queue.Queue[tuple[str, int]] = queue.Queue()
-        self._asked = False
+        self._asked = self._mistaken = False
         self.said: deque[str] = deque(maxlen=KEPT)
         self.alive_at_failure: list[str] = []
         self._alive, self._hold = os.pipe()  # closes with this process, however it ends: the ranks watch it
@@ -116,6 +116,7 @@ class Ranks:
                 self.alive_at_failure = self._running()
                 return stopped or (self.alive_at_failure[0], 1)
             if code not in (0, Interrupted.exit_code):
+                self._mistaken = code == RunnerError.exit_code
                 self.alive_at_failure = self._running()
                 return rank, code
             if code and stopped is None:
@@ -135,10 +136,11 @@ class Ranks:
         return [rank for rank, process in self.processes.items() if process.poll() is None]
 
     def end(self) -> None:
-        """End what still runs; where it stood goes to its log (SIGUSR1: see worker.py)."""
+        """End what still runs; where it stood goes to its log (SIGUSR1: see worker.py), unless all found a mistake."""
         if self._running():
-            self._send(signal.SIGUSR1)
-            time.sleep(0.3)
+            if not self._mistaken:
+                self._send(signal.SIGUSR1)
+                time.sleep(0.3)
             self._send(signal.SIGKILL)
         for process in self.processes.values():
             process.wait()

@@ -12,8 +12,8 @@ from runner.core.errors import ConfigError
 STAGES = {"zero1": 1, "zero2": 2, "zero3": 3, "zero3_offload": 3}
 
 
-def config(preset: str, gpu: bool, max_grad_norm: float) -> dict[str, Any]:
-    """DeepSpeed's config. On a GPU weights are bfloat16 and the optimizer keeps them in float32.
+def need(preset: str) -> None:
+    """Refuse a preset whose engine is not there.
 
     Raises:
         ConfigError: DeepSpeed is not installed.
@@ -22,6 +22,11 @@ def config(preset: str, gpu: bool, max_grad_norm: float) -> dict[str, Any]:
         raise ConfigError(
             "parallelism.preset", f"{preset} needs the package deepspeed", "pip install deepspeed, or take fsdp2."
         )
+
+
+def config(preset: str, gpu: bool, max_grad_norm: float) -> dict[str, Any]:
+    """DeepSpeed's config. On a GPU weights are bfloat16 and the optimizer keeps them in float32."""
+    need(preset)
     split: dict[str, Any] = {"stage": STAGES[preset], "overlap_comm": gpu, "contiguous_gradients": True}
     if STAGES[preset] == 3:
         split["stage3_gather_16bit_weights_on_model_save"] = True

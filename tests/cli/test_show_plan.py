@@ -65,8 +65,6 @@ def shown(project):
         ("max_updates=5", "updates 5 in 1 epoch, stopped by max_updates=5"),
         ("batch.tokens=100", "updates ~4 in 1 epoch"),
         ("batch.packs=2", "batch 2 packs an update, cut into micro-batches by tokens per device (measured)"),
-        ("parallelism=zero2 parallelism.gpus=2",
-         "saving waits for the disk: zero2 writes a checkpoint's parts from every device"),
         ("parallelism=zero3 parallelism.gpus=8 batch.tokens_per_device=4096",
          "batch 16 rows an update over 8 devices (2 on each), cut into micro-batches by tokens per device (4096)"),
         ("mix.datasets=[x/y#50]", "data ~46 rows (at most 94.2k)"),

@@ -1,5 +1,6 @@
 """Which processes a stage is spread over, by recipe and environment: a table."""
 
+import importlib.util
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from runner.core.errors import ConfigError
 from runner.core.specs import Parallelism
 from runner.engines import launch
 
-TWO = {"preset": "zero3", "gpus": 4, "nodes": 2}
+TWO = {"preset": "ddp", "gpus": 4, "nodes": 2}
 
 
 def ranks(given: dict[str, Any], environment: dict[str, str] | None = None, visible: int = 8) -> list[dict[str, str]]:
@@ -32,6 +33,8 @@ def test_one_node_meets_on_a_free_port_whatever_the_environment_says():
         ({}, {"MASTER_ADDR": "b", "GROUP_RANK": "0"}, ("0", "b", "29500")),
         ({}, {"MASTER_ADDR": "b", "RANK": "1", "WORLD_SIZE": "2"}, ("4", "b", "29500")),
         ({}, {"SLURM_JOB_NODELIST": "gpu[03-06,9],login", "SLURM_NODEID": "1"}, ("4", "gpu03", "29500")),
+        ({}, {"MASTER_ADDR": "b", "OMPI_COMM_WORLD_RANK": "1"}, ("4", "b", "29500")),
+        ({}, {"SLURM_JOB_NODELIST": "rack[2-3]n[07,9]-ib,x", "SLURM_NODEID": "0"}, ("0", "rack2n07-ib", "29500")),
         ({}, {"SLURM_JOB_NODELIST": "a1,b2", "SLURM_NODEID": "0"}, ("0", "a1", "29500")),
         ({"master": "a", "node_rank": 0}, {"MASTER_ADDR": "b", "NODE_RANK": "1"}, ("0", "a", "29500")),
     ],
@@ -50,13 +53,21 @@ def test_several_nodes(keys: dict[str, Any], environment: dict[str, str], place:
         ({**TWO, "node_rank": 2, "master": "a"}, {}, "parallelism.node_rank: should be one of 0 to 1, not '2'"),
         (TWO, {"MASTER_ADDR": "b", "NODE_RANK": "x"}, "NODE_RANK: should be one of 0 to 1, not 'x'"),
         ({"preset": "ddp", "gpus": 9}, {}, "parallelism.gpus: 9 wanted and 8 visible on this node."),
+        ({"preset": "zero3"}, {}, "parallelism.preset: zero3 needs the package deepspeed. pip install deepspeed, or"),
         ({"gpus": 2}, {}, "parallelism: should have a preset for several devices: ddp"),
     ],
 )
-def test_refused(given: dict[str, Any], environment: dict[str, str], told: str):
+def test_refused(given: dict[str, Any], environment: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError) as error:
         ranks(given, environment)
     assert str(error.value).startswith(told)
+
+
+def test_fsdp2_on_a_cpu_is_refused_before_any_data_is_read():
+    assert len(ranks({"preset": "fsdp2", "gpus": 2})) == 2
+    with pytest.raises(ConfigError, match="^parallelism.preset: fsdp2 needs a GPU. Take ddp, or zero1 to zero3, on a"):
+        ranks({"preset": "fsdp2", "gpus": 2}, visible=0)
 
 
 def test_processes_of_their_own_only_where_there_is_something_to_share():

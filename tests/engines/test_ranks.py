@@ -48,6 +48,7 @@ class Meet:
         rank = int(os.environ["RANK"])
         print(f"rank {rank} of {os.environ['WORLD_SIZE']}", flush=True)
         if self.does == "mistake":
+            time.sleep(0 if rank else 5)
             raise DataError("rows.jsonl:3: is not JSON. Mend the line.")
         if self.does == "fail" and rank == 1:
             raise ValueError("one alone")
@@ -120,7 +121,9 @@ def test_the_log_of_the_rank_that_failed_is_shown(run: Path, capfd: pytest.Captu
 
 def test_a_mistake_that_all_find_is_told_once(run: Path, capfd: pytest.CaptureFixture[str]):
     assert main(["+recipe=met", "stages.meet.does=mistake"]) == 2
-    assert capfd.readouterr().err == "rows.jsonl:3: is not JSON. Mend the line.\n"
+    told = capfd.readouterr()
+    assert told.err == "rows.jsonl:3: is not JSON. Mend the line.\n"
+    assert "Thread" not in told.out and "File " not in text(run / "meet" / "log.txt")  # nobody hung
 
 
 def test_a_hang_is_named(run: Path, capfd: pytest.CaptureFixture[str]):
