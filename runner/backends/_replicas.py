@@ -7,18 +7,17 @@ work does ends the stage, with its exit code.
 import contextlib
 import os
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import get_context
 from queue import Empty
 from typing import Any
 
 from runner.backends._completion import Prompt
-from runner.backends._completion import prompt as made_prompt
-from runner.backends._engine import Engine, Finished, gather
+from runner.backends._engine import Engine, Finished
 from runner.backends._feed import Ask, Feed, QueueFeed, chunks
 from runner.core.errors import ConfigError, RunnerError, StageError
-from runner.core.specs import Backend, Model, Sampling, Template
-from runner.core.types import Completion, Message
+from runner.core.specs import Backend, Model, Sampling
+from runner.core.types import Completion
 
 Begin = Callable[[Backend, Model, str], Engine]  # makes one engine in the process that calls it
 
@@ -51,7 +50,7 @@ def _visible() -> list[str]:
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
-class Replicas:
+class Replicas(Engine):
     """Engines behind the protocol of one."""
 
     def __init__(self, begin: Begin, backend: Backend, model: Model, hub: str, places: Sequence[Sequence[str]]) -> None:
@@ -69,26 +68,6 @@ class Replicas:
             self.processes.append(context.Process(target=_serve, args=given, daemon=False))
             self.processes[-1].start()
         self.context: int = min(value for kind, value in (self._next() for _ in places) if kind == "ready")
-
-    def prompt(
-        self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()
-    ) -> Prompt:
-        """See `Engine.prompt`."""
-        return made_prompt(self.tokenizer, messages, template, tools)
-
-    def room(self, prompt: Prompt) -> int:
-        """See `Engine.room`."""
-        return self.context - len(prompt.ids)
-
-    def generate(
-        self,
-        prompts: Sequence[Prompt],
-        sampling: Sampling,
-        seeds: Sequence[int] | None = None,
-        finished: Finished | None = None,
-    ) -> list[list[Completion]]:
-        """See `Engine.generate`."""
-        return gather(self, prompts, sampling, seeds, finished)
 
     def work(self, feed: Feed, sampling: Sampling, finished: Finished) -> None:
         """See `Engine.work`."""

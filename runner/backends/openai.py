@@ -12,7 +12,7 @@ from typing import Any
 from runner.backends import _completion, _endpoint
 from runner.backends._completion import Prompt
 from runner.backends._connect import connect
-from runner.backends._engine import Finished, gather
+from runner.backends._engine import Engine, Finished
 from runner.backends._feed import Ask, Feed
 from runner.core import schema
 from runner.core.errors import StageError
@@ -25,7 +25,7 @@ SAID = 200  # characters of a server's refusal
 PATIENCE = 0.2  # seconds between looks at whether the user wants to stop
 
 
-class Openai:
+class Openai(Engine):
     """A client of one server, and the tokenizer where prompts are made here."""
 
     def __init__(self, backend: Backend, model: Model, hub: str) -> None:
@@ -52,21 +52,7 @@ class Openai:
         if self.tokenizer is None:
             text = _endpoint.messages_text(messages, template, tools)
             return Prompt((), 0, template.response_prefix, text)
-        return _completion.prompt(self.tokenizer, messages, template, tools)
-
-    def room(self, prompt: Prompt) -> int:
-        """See `Engine.room`; unknown, and then large, without a tokenizer."""
-        return self.context - len(prompt.ids)
-
-    def generate(
-        self,
-        prompts: Sequence[Prompt],
-        sampling: Sampling,
-        seeds: Sequence[int] | None = None,
-        finished: Finished | None = None,
-    ) -> list[list[Completion]]:
-        """See `Engine.generate`; the seeds are the server's to follow."""
-        return gather(self, prompts, sampling, seeds, finished)
+        return super().prompt(messages, template, tools)
 
     def work(self, feed: Feed, sampling: Sampling, finished: Finished) -> None:
         """See `Engine.work`."""

@@ -9,17 +9,17 @@ import contextlib
 import dataclasses
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runner.backends import _completion, _memory, _sampling
 from runner.backends._completion import Prompt
-from runner.backends._engine import Finished, gather
+from runner.backends._engine import Engine, Finished
 from runner.backends._feed import Feed
 from runner.core.errors import ConfigError
-from runner.core.specs import Backend, Model, Sampling, Template
-from runner.core.types import Completion, Message
+from runner.core.specs import Backend, Model, Sampling
+from runner.core.types import Completion
 from runner.models.load import load_model, load_tokenizer
 from runner.models.locate import locate
 
@@ -31,7 +31,7 @@ _OPEN = Sampling()
 FEW = 64  # waiting rows at which more prompts are taken
 
 
-class Transformers:
+class Transformers(Engine):
     """A model and its tokenizer in memory."""
 
     def __init__(self, backend: Backend, model: Model, hub: str) -> None:
@@ -61,26 +61,6 @@ class Transformers:
             if getattr(sampling, name) is not None:
                 fix = "Take backend=vllm or an endpoint."
                 raise ConfigError(f"sampling.{name}", "the transformers backend cannot guide answers", fix)
-
-    def prompt(
-        self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()
-    ) -> Prompt:
-        """See `Engine.prompt`."""
-        return _completion.prompt(self.tokenizer, messages, template, tools)
-
-    def room(self, prompt: Prompt) -> int:
-        """See `Engine.room`."""
-        return self.context - len(prompt.ids)
-
-    def generate(
-        self,
-        prompts: Sequence[Prompt],
-        sampling: Sampling,
-        seeds: Sequence[int] | None = None,
-        finished: Finished | None = None,
-    ) -> list[list[Completion]]:
-        """See `Engine.generate`."""
-        return gather(self, prompts, sampling, seeds, finished)
 
     def work(self, feed: Feed, sampling: Sampling, finished: Finished) -> None:
         """See `Engine.work`."""

@@ -9,23 +9,23 @@ said.
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from runner.backends import _completion, _sampling, _vllm_arguments
 from runner.backends._completion import Prompt
-from runner.backends._engine import Finished, gather
+from runner.backends._engine import Engine, Finished
 from runner.backends._feed import Ask, Feed
 from runner.core.errors import ConfigError, StageError, first_line
-from runner.core.specs import Backend, Model, Sampling, Template
-from runner.core.types import Completion, Message
+from runner.core.specs import Backend, Model, Sampling
+from runner.core.types import Completion
 
 IN_FLIGHT = 4096  # prompts that the engine holds at once: more than it works on, so that it never waits
 _OPEN = Sampling()
 FEW = 32  # prompts that it is given at a time
 
 
-class Vllm:
+class Vllm(Engine):
     """A running engine and the tokenizer."""
 
     def __init__(self, backend: Backend, model: Model, hub: str) -> None:
@@ -54,26 +54,6 @@ class Vllm:
         """Refuse unknown engine arguments, and numbers that vLLM does not sample by."""
         _vllm_arguments.check(backend.engine)
         _vllm_arguments.check_sampling(sampling)
-
-    def prompt(
-        self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()
-    ) -> Prompt:
-        """See `Engine.prompt`."""
-        return _completion.prompt(self.tokenizer, messages, template, tools)
-
-    def room(self, prompt: Prompt) -> int:
-        """See `Engine.room`."""
-        return self.context - len(prompt.ids)
-
-    def generate(
-        self,
-        prompts: Sequence[Prompt],
-        sampling: Sampling,
-        seeds: Sequence[int] | None = None,
-        finished: Finished | None = None,
-    ) -> list[list[Completion]]:
-        """See `Engine.generate`."""
-        return gather(self, prompts, sampling, seeds, finished)
 
     def work(self, feed: Feed, sampling: Sampling, finished: Finished) -> None:
         """See `Engine.work`."""
