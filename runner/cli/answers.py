@@ -50,7 +50,7 @@ def main(words: Sequence[str], places: Sequence[Path] = ()) -> int:
 
 def _given(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False, exit_on_error=False)
-    parser.add_argument("place")
+    parser.add_argument("place", nargs="?")
     for flag in (*ORDERS, "whole", "evaluation"):
         parser.add_argument(f"--{flag}", action="store_true")
     parser.add_argument("--count", type=int, default=5)
@@ -61,6 +61,8 @@ def _given(words: Sequence[str]) -> argparse.Namespace:
         found, rest = parser.parse_known_args(list(words))
     except (argparse.ArgumentError, SystemExit):
         raise ConfigError("answers", f"cannot read {' '.join(words)!r}", _usage()) from None
+    if found.place is None:
+        raise ConfigError("answers", "nothing to page through", _usage())
     if rest:
         raise ConfigError("answers", f"no such flag: {' '.join(rest)}", _usage())
     return found
@@ -83,7 +85,7 @@ def find(place: Path, name: str = FILE) -> Path:
     if not place.is_file() and name == EVALUATIONS:
         raise DataError(f"{place}: not found. A training on sampled answers writes it: mix.validation, eval.every.")
     if not place.is_file():
-        raise DataError(f"{place}: not found. Give a run, a stage or a file of answers: answers outputs/my_run.")
+        raise DataError(f"{place}: not found. Give a run, a stage or a file of answers, such as outputs/my_run.")
     return place
 
 

@@ -85,12 +85,10 @@ def answers(name: str) -> list[dict[str, Any]]:
     Raises:
         DataError: no file, no row, or a row without an answer.
     """
+    from runner.cli.answers import find
     from runner.data.read import rows
-    from runner.stages._completions import located
 
-    file = located(name)
-    if not file.is_file():
-        raise DataError(f"{file}: not found. Give a file of answers, or the folder of a stage that made one.")
+    file = find(Path(name).expanduser())
     found = [_answer(row.values, row.place) for row in rows(file)]
     if not found:
         raise DataError(f"{file}: holds no row. There is nothing to score.")

@@ -54,7 +54,7 @@ def scorable(wanted: Signature, given: Mapping[str, Sequence[Any]], count: int) 
     """
     for name in wanted.columns:
         if not any(value is not None for value in given.get(name, ())):
-            known = sorted(set(given) - set(RESERVED))
+            known = sorted(set(given) - {*RESERVED, name})  # all of its values may be null
             raise PluginError(
                 f"reward {wanted.name}: needs the column {name!r}, which no row has. "
                 f"{near_miss(name, known) or 'Columns: ' + ', '.join(known) + '.'}"

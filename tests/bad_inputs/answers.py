@@ -14,7 +14,7 @@ CASES = {
         "reward: one file, not 2: rows.jsonl more.jsonl.", words=SCORE + "more.jsonl reward=[format]"
     ),
     "a file of answers that is not there": Case(
-        "row.jsonl: not found. Give a file of answers, or the folder of a stage",
+        "row.jsonl: not found. Give a run, a stage or a file of answers, such as",
         words="reward row.jsonl reward=[format]",
     ),
     "an empty file of answers": Case("rows.jsonl: holds no row.", rows="", words=SCORE + "reward=[format]"),

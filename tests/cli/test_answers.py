@@ -57,9 +57,9 @@ def test_answers_to_prompts_kept_aside(project, run: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["nowhere"], "nowhere: not found. Give a run, a stage or a file of answers: answers outputs/my_run."),
+        (["nowhere"], "nowhere: not found. Give a run, a stage or a file of answers, such as outputs/my_run."),
+        ([], "answers: nothing to page through. Write: answers outputs/my_run [--best]"),
         (["outputs", "--bst"], "answers: no such flag: --bst. Write: answers outputs/my_run [--best]"),
-        ([], "answers: cannot read ''. Write: answers"),
     ],
 )
 def test_mistakes(project, run: Path, words: list[str], sentence: str) -> None:

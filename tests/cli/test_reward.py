@@ -53,6 +53,14 @@ def test_the_rewards_of_a_recipe_serve_too(user: Any) -> None:
     assert (code, told) == (0, "") and "0.250" in out
 
 
+def test_a_run_means_the_answers_that_it_wrote_last(user: Any) -> None:
+    """As `runner answers` takes it; those of a training too, whose artifact is a model."""
+    user.write("outputs/mine/train/completions.jsonl", (user.root / "rows.jsonl").read_text())
+    for place in ("outputs/mine", "outputs/mine/train"):
+        code, out, told = user.call("reward", place, "reward=[half]")
+        assert (code, told) == (0, "") and f"5 answers of {place}" in out
+
+
 def test_answers_of_any_rows(tmp_path: Path) -> None:
     """A stage's folder, messages that end with the answer, or a response of its own beside a prompt."""
     said = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]

@@ -250,6 +250,8 @@ def test_a_column_that_no_row_has_is_told(tmp_path: Path, write: Write) -> None:
     write("mine", "def mine(completions, *, gold):\n    return [1.0]\n")
     with pytest.raises(PluginError, match=r"reward mine: needs the column 'gold', which no row has. .* mean golf\?"):
         score(tmp_path, ["a"], given={"golf": ["x"]}, mine=Reward())
+    with pytest.raises(PluginError, match=r"'gold', which no row has. Choices: other"):  # null in all of them
+        score(tmp_path, ["a"], given={"gold": [None], "other": ["x"]}, mine=Reward())
 
 
 def test_a_plugin_that_cannot_be_imported(tmp_path: Path, write: Write) -> None:
