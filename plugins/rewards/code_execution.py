@@ -2,26 +2,64 @@
 
 Column: `tests`, a list of assert statements (or a text with one a line), each run after the code in a process of its
 own. The code is the last ```python block of the answer, else its last block, else nothing: score 0. Linux only.
+
+A test has passed when a random token comes back that is sent after it, so code that ends the process early passes
+nothing. Code can send no signals, to itself neither, and cannot leave its process group, which is ended after the test.
+This is no prison: code runs as the user, and reads and writes what files the user may. Root has no limit of processes.
+Code and test share an interpreter, so an object that is equal to everything passes, and so does code that looks for the
+token there. For answers that may mean harm, run the whole training in a container or as a user of its own.
 """
 
 import asyncio
 import contextlib
 import ctypes
+import json
 import os
 import platform
 import re
 import resource
+import secrets
 import signal
 import struct
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any
 
 from runner.api import answer
 
 _BLOCK = re.compile(r"```([\w+-]*)[^\n]*\n(.*?)```", re.DOTALL)
-_SYSCALLS = {"x86_64": (0xC000003E, 41), "aarch64": (0xC00000B7, 198)}  # audit number of the machine, socket()
-_IO_URING_SETUP = 425  # can open sockets too
+_MORE_TASKS = 512  # processes and threads that the user may have beyond those of the whole system now
+_AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # how the kernel calls the machine
+_PRLIMIT = {"x86_64": 302, "aarch64": 261}  # of other processes; glibc needs it for a process's own
+_REFUSED = {  # system calls by number on (x86_64, aarch64)
+    "socket": (41, 198),
+    "io_uring_setup": (425, 425),  # can open sockets too
+    "kill": (62, 129),
+    "tkill": (200, 130),
+    "tgkill": (234, 131),
+    "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240),
+    "pidfd_send_signal": (424, 424),
+    "setpgid": (109, 154),
+    "setsid": (112, 157),
+    "ptrace": (101, 117),
+    "process_vm_writev": (311, 271),
+}
+_DRIVER = """
+def run():
+    import json, os, sys, types
+    with open(0, closefd=False) as told:
+        code, test, token = json.load(told)
+    os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+    verdict = int(sys.argv.pop())
+    os.set_inheritable(verdict, False)
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    exec(compile(code, "<answer>", "exec"), main.__dict__)
+    exec(compile(test, "<test>", "exec"), main.__dict__)
+    os.write(verdict, token.encode())
+run()
+"""
 
 
 async def code_execution(
@@ -42,7 +80,7 @@ async def code_execution(
 
     async def passed(code: str, test: str) -> bool:
         async with gate:
-            return await _passes(f"{code}\n{test}\n", seconds, memory_mib)
+            return await _passes(code, test, seconds, memory_mib)
 
     async def score(completion: str, held: Any) -> float | None:
         own = [line for line in held.splitlines() if line.strip()] if isinstance(held, str) else list(held)
@@ -62,32 +100,30 @@ def _code(text: str) -> str | None:
     return str(found[-1]) if found else None
 
 
-async def _passes(program: str, seconds: float, memory_mib: int) -> bool:
-    filters = _no_network()
-    with tempfile.TemporaryDirectory() as folder:
-
-        def confine() -> None:
-            for what, limit in (
-                (resource.RLIMIT_AS, memory_mib << 20),
-                (resource.RLIMIT_CPU, int(seconds) + 1),
-                (resource.RLIMIT_FSIZE, 16 << 20),
-                (resource.RLIMIT_CORE, 0),
-            ):
-                resource.setrlimit(what, (limit, limit))
-            filters()
-
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-c", program,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-            cwd=folder, env={"PATH": os.defpath, "HOME": folder}, start_new_session=True, preexec_fn=confine,
-        )  # fmt: skip
+async def _passes(code: str, test: str, seconds: float, memory_mib: int) -> bool:
+    token = secrets.token_hex(16)
+    confine = _confine(seconds, memory_mib)
+    verdict, theirs = os.pipe()
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as program, open(verdict, "rb") as told:
+        program.write(json.dumps([code, test, token]).encode())  # not on the command line, where code could read it
+        program.seek(0)
         try:
-            return await asyncio.wait_for(process.wait(), seconds) == 0
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-I", "-c", _DRIVER, str(theirs), pass_fds=(theirs,),
+                stdin=program, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+                cwd=folder, env={"PATH": os.defpath, "HOME": folder}, start_new_session=True, preexec_fn=confine,
+            )  # fmt: skip
+        finally:
+            os.close(theirs)
+        try:
+            ended_well = await asyncio.wait_for(process.wait(), seconds) == 0
         except TimeoutError:
             return False
         finally:
             _end(process.pid)
             await process.wait()
+        os.set_blocking(verdict, False)  # what the code has forked may still hold the other end
+        return ended_well and told.read(2 * len(token)) == token.encode()
 
 
 def _end(group: int) -> None:
@@ -96,34 +132,51 @@ def _end(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def _no_network() -> Any:
-    """A function that takes away the right to open sockets from the process that calls it and from all it starts.
+def _confine(seconds: float, memory_mib: int) -> Any:
+    """A function that takes rights away from the process that calls it and from all it starts: see `_REFUSED`.
 
     Raises:
-        OSError: not on this system; code is never run with a network.
+        OSError: not on this system; code never runs without.
     """
     machine = platform.machine()
-    if sys.platform != "linux" or machine not in _SYSCALLS:
-        raise OSError(f"code_execution runs on Linux on {' or '.join(_SYSCALLS)}, not on {sys.platform} on {machine}")
-    audit, socket = _SYSCALLS[machine]
-    refuse, allow, kill = 0x00050001, 0x7FFF0000, 0x80000000  # EPERM, go on, end the process
-    program = [
-        (0x20, 0, 0, 4),  # the machine
-        (0x15, 1, 0, audit), (0x06, 0, 0, kill),
-        (0x20, 0, 0, 0),  # the call's number
-        (0x35, 0, 1, 0x40000000), (0x06, 0, 0, kill),  # another way of numbering calls
-        (0x15, 1, 0, socket), (0x15, 0, 1, _IO_URING_SETUP), (0x06, 0, 0, refuse),
-        (0x06, 0, 0, allow),
-    ]  # fmt: skip
-    code = b"".join(struct.pack("HBBI", *step) for step in program)
-    libc = ctypes.CDLL(None, use_errno=True)
-    buffer = ctypes.create_string_buffer(code)
-    head = struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer))
-    prctl = libc.prctl
+    if sys.platform != "linux" or machine not in _AUDIT:
+        raise OSError(f"code_execution runs on Linux on {' or '.join(_AUDIT)}, not on {sys.platform} on {machine}")
+    tasks = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
+    steps = _filter(machine)
+    buffer = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    head = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(buffer))
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_ulong]
 
     def confine(held: Any = buffer) -> None:  # holds the buffer alive
-        if prctl(38, 1, None, 0, 0) or prctl(22, 2, head, 0, 0):  # no new privileges; then the filter
+        for what, limit in (
+            (resource.RLIMIT_AS, memory_mib << 20),
+            (resource.RLIMIT_CPU, int(seconds) + 1),
+            (resource.RLIMIT_FSIZE, 16 << 20),
+            (resource.RLIMIT_CORE, 0),
+            (resource.RLIMIT_NPROC, tasks + _MORE_TASKS),
+        ):
+            hard = resource.getrlimit(what)[1]  # nobody may raise it
+            limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+            resource.setrlimit(what, (limit, limit))
+        # ends with its parent; no new privileges; then the filter
+        if prctl(1, signal.SIGKILL, None, 0, 0) or prctl(38, 1, None, 0, 0) or prctl(22, 2, head, 0, 0):
             os._exit(99)
 
     return confine
+
+
+def _filter(machine: str) -> list[tuple[int, int, int, int]]:
+    """The steps that the kernel takes at each system call: what to do, how far to go on if so and if not, a value."""
+    refused = [numbers[list(_AUDIT).index(machine)] for numbers in _REFUSED.values()]
+    refuse, allow, kill = 0x00050001, 0x7FFF0000, 0x80000000  # EPERM, go on, end the process
+    return [
+        (0x20, 0, 0, 4),  # the machine
+        (0x15, 1, 0, _AUDIT[machine]), (0x06, 0, 0, kill),
+        (0x20, 0, 0, 0),  # the call's number
+        (0x35, 0, 1, 0x40000000), (0x06, 0, 0, kill),  # another way of numbering calls
+        *((0x15, len(refused) - place + 3, 0, number) for place, number in enumerate(refused)),  # to the last step
+        (0x15, 0, 2, _PRLIMIT[machine]), (0x20, 0, 0, 16), (0x15, 0, 1, 0),  # whose limits: 0 is its own
+        (0x06, 0, 0, allow),
+        (0x06, 0, 0, refuse),
+    ]  # fmt: skip

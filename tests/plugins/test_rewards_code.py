@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import resource
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -37,6 +39,101 @@ def test_the_share_of_tests_that_pass() -> None:
 def test_the_last_block_counts() -> None:
     text = "```python\nx = 1\n```\nBetter:\n```python\nx = 2\n```\n```\noutput\n```"
     assert asyncio.run(registry.load("rewards", "code_execution")([text], tests=["assert x == 2"])) == [1.0]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import sys; sys.exit(0)",
+        "import os; os._exit(0)",
+        "import os\ndef double(x): os._exit(0)",
+        "import atexit, os; atexit.register(os._exit, 0)",
+        "import os\nif os.fork(): os._exit(0)",
+        "import os; os.execv('/bin/true', ['true'])",
+        "if False:\\",
+        "import builtins; builtins.AssertionError = SystemExit\ndef double(x): return 0",
+        "import os\nfor fd in range(3, 50):\n    try: os.write(fd, b'ok')\n    except OSError: pass\nos._exit(0)",
+    ],
+)
+def test_ending_early_passes_nothing(code: str) -> None:
+    """Only what comes after the test counts, not how the process ends."""
+    assert score(code, ["assert double(1) == 2"]) == 0.0
+
+
+def test_the_usual_code_runs() -> None:
+    """Threads, processes, a guard for the main program, input that is not there, pickled classes, output."""
+    code = """
+import os, pickle, subprocess, sys, threading, dataclasses
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+@dataclasses.dataclass
+class Held:
+    value: int
+
+def double(x):
+    return 2 * x
+
+if __name__ == "__main__":
+    print("x" * 100_000)
+"""
+    tests = [
+        "assert pickle.loads(pickle.dumps(Held(3))) == Held(3)",
+        "assert list(ThreadPoolExecutor(2).map(double, range(3))) == [0, 2, 4]",
+        "with ProcessPoolExecutor(2) as pool:\n    assert list(pool.map(double, range(3))) == [0, 2, 4]",
+        "assert subprocess.check_output([sys.executable, '-c', 'print(4)']) == b'4\\n'",
+        "assert os.system('true') == 0 and sys.stdin.read() == '' and sys.argv == ['-c']",
+    ]
+    assert [score(code, [test], memory_mib=2048) for test in tests] == [1.0] * 5
+
+
+def test_other_processes_are_out_of_its_reach() -> None:
+    """Signals in all their forms, limits of others, memory of others."""
+    with subprocess.Popen(["sleep", "60"]) as other:
+        code = f"""
+import ctypes, os, platform, resource, signal
+pid, syscall = {other.pid}, ctypes.CDLL(None, use_errno=True).syscall
+here = ["x86_64", "aarch64"].index(platform.machine())
+numbers = {registry.load("rewards", "code_execution").__globals__["_REFUSED"]!r}
+def refused(name, *given):
+    return syscall(numbers[name][here], *given) == -1 and ctypes.get_errno() == 1
+"""
+        tests = [
+            f"try: {call}\nexcept PermissionError: pass\nelse: assert 0"
+            for call in ("os.kill(pid, 9)", "os.kill(-1, 0)", "os.killpg(0, 0)", "os.setsid()", "os.setpgid(0, 0)",
+                         "resource.prlimit(pid, resource.RLIMIT_CPU, (0, 0))",
+                         "signal.pidfd_send_signal(os.pidfd_open(pid), 9)")
+        ]  # fmt: skip
+        tests += [f"assert refused({name!r}, pid, pid, 9, 0)" for name in ("tkill", "tgkill", "rt_sigqueueinfo")]
+        tests += ["assert refused('rt_tgsigqueueinfo', pid, pid, 9, 0)", "assert refused('ptrace', 16, pid, 0, 0)"]
+        tests += ["resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))"]
+        assert [score(code, [test]) for test in tests] == [1.0] * len(tests)
+        assert other.poll() is None
+        other.kill()
+
+
+def test_nothing_outlives_the_test(tmp_path: Path) -> None:
+    """A process that leaves its parents behind, by forking twice in a session of its own, ends all the same."""
+    mark = tmp_path / "mark"
+    code = f"""
+import os, time
+if os.fork() == 0:
+    try: os.setsid()
+    except PermissionError: pass
+    if os.fork() == 0:
+        time.sleep(2)
+        open({str(mark)!r}, "w")
+    os._exit(0)
+os.wait()
+"""
+    assert score(code, ["pass"]) == 1.0
+    time.sleep(3)
+    assert not mark.exists()
+
+
+def test_processes_are_limited() -> None:
+    own = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    limited = f"import resource; assert 0 < resource.getrlimit(resource.RLIMIT_NPROC)[0] != {own}"
+    assert score("", [limited]) == 1.0
 
 
 def test_it_has_no_network() -> None:
