@@ -61,7 +61,7 @@ def execute(plan: Plan, in_process: bool = False) -> list[Done]:
             start = time.monotonic()
             if step.state == "reuse":
                 ended.append(Done(step, "reused", 0.0, artifact.read(step.folder)))
-                terminal.stage(step, "reused, complete")
+                terminal.stage(step, f"reused, {step.reason}")
                 continue
             if not step.stage.interactive:  # what owns the terminal says what it likes: a pipe gets its answers alone
                 terminal.stage(step, step.reason)
@@ -72,8 +72,8 @@ def execute(plan: Plan, in_process: bool = False) -> list[Done]:
 
 
 def _run(plan: Plan, step: Step, terminal: Terminal, in_process: bool, lock: int | None) -> None:
-    if step.state == "changed":  # on_change=replace
-        shutil.rmtree(step.folder)
+    if step.state == "changed" or _anew(plan, step):  # on_change=replace
+        shutil.rmtree(step.folder, ignore_errors=not step.folder.exists())
     step.folder.mkdir(parents=True, exist_ok=True)
     artifact.write_whole(step.folder / JOB_FILE, work_order(plan, step))
     if in_process:
@@ -90,6 +90,12 @@ def _run(plan: Plan, step: Step, terminal: Terminal, in_process: bool, lock: int
         raise _failure(step, code, last)
     if stopped:
         raise Interrupted(f"{step.name}: complete; stopped before the next stage. The same command goes on.")
+
+
+def _anew(plan: Plan, step: Step) -> bool:
+    """Whether what it left is of something that is made again, and may go."""
+    again = any(plan.step(name).state != "reuse" for name in step.needs)
+    return again and plan.recipe.on_change == "replace"
 
 
 def command(stage_folder: Path) -> list[str]:

@@ -18,6 +18,7 @@ from runner.core.job import JOB_FILE
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 PLAIN = ("kind", "seed", "hub")  # parts of an identity that are no mapping
+USED = ("reuse", "complete")
 SHOWN = 6  # differences that are told one by one
 
 
@@ -32,7 +33,10 @@ def state(stage: Any, folder: Path, identity: Mapping[str, Any], rerun: Sequence
         return "run", "runs each time"
     mark, done, old = fingerprint(identity), artifact.read(folder), _last_order(folder)
     if done is not None and done.fingerprint == mark:
-        return ("run", f"{rerun[0]} runs again") if rerun else ("reuse", "complete")
+        if rerun:
+            return "run", f"{rerun[0]} runs again"
+        judged: tuple[str, str] = stage.reusable(done, folder.name) if hasattr(stage, "reusable") else USED
+        return judged
     if done is None and not _unfinished_work(folder):
         return "run", "not yet run" if old is None else "not complete"
     if old is not None and done is None and old["fingerprint"] == mark:

@@ -110,6 +110,19 @@ def test_on_change_decides_about_finished_work(project) -> None:
     assert not (project.root / "outputs/two-3").exists()
 
 
+def test_what_is_made_of_what_is_made_again_begins_anew_when_it_may_be_replaced(project) -> None:
+    """Its folder holds checkpoints of other data; without on_change=replace they stay, for the training to judge."""
+    project.call("recipe=two")
+    left = project.write("outputs/two/second/checkpoint-3/state", "of the first run")
+    first = project.root / "outputs/two/first/artifact.json"
+    for words, kept in (((), True), (("on_change=replace",), True), (("on_change=replace", "again"), False)):
+        if "again" in words or not words:
+            first.unlink()
+        assert project.call("recipe=two", *(word for word in words if word != "again"))[0] == 0
+        assert left.exists() == kept
+        assert first.exists()
+
+
 def test_keys_of_execution_resume_the_same_run(project) -> None:
     """Other devices, the same work."""
     project.call("recipe=two")

@@ -29,7 +29,7 @@ class Asking:
 
     file: where the rows go. size: input rows that are appended together. max_errors: rows that may fail.
     inputs: folders that the answers depend on; what another stage makes anew is asked anew.
-    keep: leaves rows out before they are written.
+    keep: leaves rows out before they are written. again: whether what failed in an earlier run is asked again.
     """
 
     template: Template
@@ -39,6 +39,7 @@ class Asking:
     max_errors: int = 10
     inputs: Sequence[str] = ()
     keep: Keep | None = None
+    again: bool = True
 
 
 @dataclass
@@ -76,13 +77,18 @@ def ask(job: Job, start: Callable[[], Engine], questions: Sequence[Question], as
         made = [row for place, completions in answered for row in rows(questions[place], completions)]
         return list(asking.keep(made)) if asking.keep else made
 
-    results = Results(asking.file, job.folder, mark(job, asking.inputs), len(questions), asking.size, lines)
+    ids = [question.id for question in questions]
+    results = Results(asking.file, job.folder, mark(job, asking.inputs), ids, asking.size, lines, asking.again)
     speed = Speed()
     try:
         missing = results.missing()
         if missing:
             if len(missing) < len(questions):
-                print(f"{len(questions) - len(missing)} of {len(questions)} questions are answered already", flush=True)
+                failed = f", {len(results.failed)} failed and are asked again" if results.failed else ""
+                print(
+                    f"{len(questions) - len(missing)} of {len(questions)} questions are answered already{failed}",
+                    flush=True,
+                )
             _ask(job, start, questions, missing, asking, results, speed, errors)
     finally:
         results.close()

@@ -2,13 +2,14 @@
 
 Answers come in any order. Each is kept at once in a journal in the stage's folder; as soon as a stretch of rows is
 complete it is appended to the result, and `progress.json` says how far the result is known to be good. What a crash
-left behind that mark is cut off; what failed and is not yet in the result is asked again. A result that other settings
-or another upstream stage made is not gone on with.
+left behind that mark is cut off. What failed is asked again; where it stands in the result already, its lines are
+replaced at once when all of it has been asked. A result that other settings or another upstream stage made is not gone
+on with.
 """
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,17 +29,20 @@ class Results:
     Args:
         file: the result. folder: the stage's, where the journal lies.
         mark: what decides the result; a result with another mark is made anew.
-        total: input rows. size: rows that are appended together.
+        ids: of the input rows, as the lines hold them. size: rows that are appended together.
         lines: the lines of input row n, given its completions; it may give none.
+        again: whether failed rows in a result that is gone on with are asked again.
     """
 
     file: Path
     folder: Path
     mark: str
-    total: int
+    ids: Sequence[str]
     size: int
     lines: Callable[[list[tuple[int, list[Completion]]]], list[dict[str, Any]]]
+    again: bool = True
     written: int = 0  # input rows that are in the result
+    failed: set[int] = field(default_factory=set)  # those of them that are asked again
     _bytes: int = 0
     _ready: dict[int, list[Completion]] = field(default_factory=dict)
 
@@ -53,7 +57,8 @@ class Results:
         else:
             self.written, self._bytes = state["rows"], state["bytes"]
             os.truncate(self.file, self._bytes)
-        kept = {row: made for row, made in self._journal() if row >= self.written}
+            self.failed = self._failed() if self.again else set()
+        kept = {row: made for row, made in self._journal() if row >= self.written or row in self.failed}
         kept = {row: made for row, made in kept.items() if not any(completion.error for completion in made)}
         self._stream = open(self.folder / JOURNAL, "w", encoding="utf-8")  # noqa: SIM115 - closed by close()
         for row, made in kept.items():
@@ -61,7 +66,8 @@ class Results:
 
     def missing(self) -> list[int]:
         """Input rows that have no answer yet."""
-        return [row for row in range(self.written, self.total) if row not in self._ready]
+        wanted = [*sorted(self.failed), *range(self.written, len(self.ids))]
+        return [row for row in wanted if row not in self._ready]
 
     def add(self, row: int, completions: list[Completion]) -> None:
         """Keep the answers to an input row."""
@@ -69,12 +75,14 @@ class Results:
         self._stream.write(json.dumps({"row": row, "completions": plain}, ensure_ascii=False) + "\n")
         self._stream.flush()
         self._ready[row] = completions
+        if row in self.failed:
+            self._mend()
         self._append()
 
     def close(self) -> None:
         """End writing; the journal goes when the result is complete."""
         self._stream.close()
-        if self.written == self.total:
+        if self.written == len(self.ids) and not self.failed:
             (self.folder / JOURNAL).unlink(missing_ok=True)
 
     def forget(self) -> None:
@@ -85,12 +93,12 @@ class Results:
 
     def _append(self) -> None:
         """Append stretches of `size` rows, or the rest, once all their rows are there."""
-        while self.written < self.total:
-            end = min(self.written + self.size, self.total)
+        while self.written < len(self.ids):
+            end = min(self.written + self.size, len(self.ids))
             if any(row not in self._ready for row in range(self.written, end)):
                 return
             made = self.lines([(row, self._ready[row]) for row in range(self.written, end)])
-            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in made).encode()
+            text = _text(made)
             with open(self.file, "ab") as stream:
                 stream.write(text)
                 stream.flush()
@@ -101,8 +109,42 @@ class Results:
             self.written = end
             self._save()
 
-    def _save(self) -> None:
-        state = {"mark": self.mark, "file": str(self.file), "rows": self.written, "bytes": self._bytes}
+    def _failed(self) -> set[int]:
+        """Rows in the result that have an error."""
+        known = {name: row for row, name in enumerate(self.ids[: self.written])}
+        lines = (json.loads(line) for line in self._lines() if b'"error"' in line)
+        return {known[line["id"]] for line in lines if line["finish_reason"] == "error" and line["id"] in known}
+
+    def _lines(self) -> Iterator[bytes]:
+        with open(self.file, "rb") as stream:
+            yield from stream
+
+    def _mend(self) -> None:
+        """Replace the lines of failed rows, once all of these have been asked again.
+
+        The new file is made whole beside the old one; `then` tells a run that comes after a kill which of them it sees.
+        """
+        if any(row not in self._ready for row in self.failed):
+            return
+        answers: dict[str, list[dict[str, Any]]] = {self.ids[row]: [] for row in self.failed}
+        for line in self.lines([(row, self._ready.pop(row)) for row in sorted(self.failed)]):
+            answers[line["id"]].append(line)
+        side = self.file.with_name(f".{self.file.name}.again")
+        with open(side, "wb") as stream:
+            for old in self._lines():
+                name = json.loads(old)["id"]
+                stream.write(_text(answers[name]) if name in answers else old)
+                answers.update({name: []} if name in answers else {})
+            stream.flush()
+            os.fsync(stream.fileno())
+        size = side.stat().st_size
+        self._save(then=size)
+        os.replace(side, self.file)
+        self.failed, self._bytes = set(), size
+        self._save()
+
+    def _save(self, **more: int) -> None:
+        state = {"mark": self.mark, "file": str(self.file), "rows": self.written, "bytes": self._bytes, **more}
         write_whole(self.folder / PROGRESS, json.dumps(state, indent=2) + "\n")
 
     def _state(self) -> dict[str, Any] | None:
@@ -111,8 +153,10 @@ class Results:
             return None
         state: dict[str, Any] = json.loads((self.folder / PROGRESS).read_text(encoding="utf-8"))
         same = state["mark"] == self.mark and state["file"] == str(self.file)
-        whole = self.file.is_file() and self.file.stat().st_size >= state["bytes"]
-        return state if same and whole else None
+        size = self.file.stat().st_size if self.file.is_file() else -1
+        if size == state.get("then"):
+            state["bytes"] = size
+        return state if same and size >= state["bytes"] else None
 
     def _journal(self) -> list[tuple[int, list[Completion]]]:
         file = self.folder / JOURNAL
@@ -135,6 +179,10 @@ def refuse_foreign(file: Path, folder: Path) -> None:
     )
     if not ours and file.is_file() and file.stat().st_size:
         raise StageError(f"{file}: is there already, made by something else. Choose another path or remove it.")
+
+
+def _text(lines: Sequence[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
 
 
 def _plain(completion: Completion) -> dict[str, Any]:

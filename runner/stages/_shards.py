@@ -50,7 +50,8 @@ def asked(
     with _told(own / FAILED):
         part = questions[slice(*bounds(len(questions), node, nodes))]
         print(f"node {node} of {nodes}: {len(part)} of {len(questions)} questions", flush=True)
-        speed = ask(dataclasses.replace(job, folder=own), start, part, dataclasses.replace(asking, file=own / FILE))
+        alone = dataclasses.replace(asking, file=own / FILE, again=False)  # what is whole, others may have taken
+        speed = ask(dataclasses.replace(job, folder=own), start, part, alone)
     if node > 0:
         return None
     for other in range(1, nodes):

@@ -24,7 +24,8 @@ class Evaluate:
 
     prompts: datasets, whose columns the rewards read. completions: a file, run or stage of answers to score instead.
     pass_at: each k for which pass@k is told, of scores that are 0 or 1. max_failed: share of answers on which a reward
-    may fail. max_errors: questions that may fail.
+    may fail. max_errors: questions that may fail. retry_failed: whether these are asked again: in a finished stage too
+    (true), in an unfinished one (null), never (false).
     """
 
     model: Model
@@ -41,6 +42,7 @@ class Evaluate:
     pass_at: list[Count] = dataclasses.field(default_factory=list)
     max_failed: Annotated[Share, EXECUTION] = 0.1
     max_errors: Annotated[Annotated[int, Ge(0)], EXECUTION] = 10
+    retry_failed: Annotated[bool | None, EXECUTION] = None
     accepts: ClassVar[dict[str, tuple[str, ...]]] = {
         "model": ("model", "adapter"),
         "prompts": ("completions",),
@@ -59,6 +61,7 @@ class Evaluate:
         """Refuse a stage without questions or rewards, and columns that the data lacks."""
         from runner.backends import check as check_backend
         from runner.scoring.arguments import check as check_rewards
+        from runner.stages._again import check as check_again
         from runner.stages._questions import check as check_questions
 
         if not self.reward:
@@ -68,11 +71,18 @@ class Evaluate:
                 raise ConfigError(
                     f"{key}.pass_at", f"pass@{k} needs {k} answers a question", f"sampling.n={k} or more."
                 )
+        check_again(self.retry_failed, self.parallelism, key)
         columns = None
         if self.completions is None:
             check_backend(self.backend, self.model, key, self.sampling)
             columns = check_questions(self.prompts, [], self.variables, roots, key, self.hub)
         check_rewards(self.reward, roots, f"{key}.reward", columns)
+
+    def reusable(self, made: Artifact, name: str) -> tuple[str, str]:
+        """Whether it is run or reused once it is complete, and why."""
+        from runner.stages._again import judged
+
+        return ("reuse", "complete") if self.completions else judged(self.retry_failed, made, name)
 
     def run(self, job: Job) -> Artifact:
         """Answer, score, summarize."""
@@ -110,7 +120,10 @@ class Evaluate:
             questions = gather(self.prompts, [], self.variables, job.seed, job.hub, job.roots)
         file = job.folder / FILE
         inputs = [self.model.id, self.model.adapter or "", *map(name_of, self.prompts)]
-        asking = Asking(self.template, self.sampling, file, self.write_batch_size, self.max_errors, inputs)
+        asking = Asking(
+            self.template, self.sampling, file, self.write_batch_size, self.max_errors, inputs,
+            again=self.retry_failed is not False,
+        )  # fmt: skip
         engine = partial(start, self.backend, self.model, job.hub, self.parallelism.gpus)
         speed = asked(job, engine, questions, asking, self.parallelism)
         return speed, file, {question.id: question.source for question in questions}

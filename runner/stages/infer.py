@@ -25,7 +25,8 @@ class Infer:
     prompts: datasets; a last assistant turn is kept as the reference. questions: plain questions of your own.
     result_path: where the rows go, instead of the stage's folder. write_batch_size: rows appended together.
     truncated: keep or drop answers that reached max_new_tokens. min_reward: keep only answers whose weighted rewards
-    reach it. max_errors: questions that may fail. show: answers that are printed.
+    reach it. max_errors: questions that may fail. retry_failed: whether these are asked again: in a finished stage too
+    (true), in an unfinished one (null), never (false). show: answers that are printed.
     """
 
     model: Model
@@ -43,6 +44,7 @@ class Infer:
     truncated: Literal["keep", "drop"] = "keep"
     min_reward: float | None = None
     max_errors: Annotated[Annotated[int, Ge(0)], EXECUTION] = 10
+    retry_failed: Annotated[bool | None, EXECUTION] = None
     show: Annotated[Annotated[int, Ge(0)], EXECUTION] = 3
     accepts: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("model", "adapter"), "prompts": ("completions",)}
     inherits: ClassVar[dict[str, str]] = {"variables": "mix.variables"}
@@ -58,10 +60,12 @@ class Infer:
         """Refuse a stage without questions, and what is plainly not there."""
         from runner.backends import check as check_backend
         from runner.scoring.arguments import check as check_rewards
+        from runner.stages._again import check as check_again
         from runner.stages._questions import WRITTEN
         from runner.stages._questions import check as check_questions
 
         check_backend(self.backend, self.model, key, self.sampling)
+        check_again(self.retry_failed, self.parallelism, key)
         columns = check_questions(self.prompts, self.questions, self.variables, roots, key, self.hub)
         if self.min_reward is not None:
             if not self.reward:
@@ -69,6 +73,12 @@ class Infer:
                     f"{key}.min_reward", "needs a reward to compare with", "Choose one: reward=[contains]."
                 )
             check_rewards(self.reward, roots, f"{key}.reward", None if columns is None else columns | {*WRITTEN})
+
+    def reusable(self, made: Artifact, name: str) -> tuple[str, str]:
+        """Whether it is run or reused once it is complete, and why."""
+        from runner.stages._again import judged
+
+        return judged(self.retry_failed, made, name)
 
     def run(self, job: Job) -> Artifact:
         """Answer, write, count."""
@@ -87,6 +97,7 @@ class Infer:
             asking = Asking(
                 self.template, self.sampling, file, self.write_batch_size, self.max_errors,
                 [self.model.id, self.model.adapter or "", *map(name_of, self.prompts)], keep,
+                again=self.retry_failed is not False,
             )  # fmt: skip
             engine = partial(start, self.backend, self.model, job.hub, self.parallelism.gpus)
             speed = asked(job, engine, questions, asking, self.parallelism)
