@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from runner.backends import _completion, _sampling
-from runner.core.errors import ConfigError, StageError, first_line
+from runner.core.errors import ConfigError, RunnerError, StageError, first_line
 from runner.core.specs import Sampling
 from runner.core.types import Completion
 from runner.models.locate import Located
-from runner.rollouts._weights import weights
+from runner.rollouts._weights import is_split, weights
 from runner.rollouts.answers import Prompt
+from runner.rollouts.draw import together
 from runner.rollouts.sampler import Engine, Finished
 
 if TYPE_CHECKING:
@@ -43,7 +44,20 @@ class LiveServer:
         self._told: list[tuple[str, str, list[int]]] | None = None
 
     def begin(self, learner: "Learner") -> None:
-        """Meet the server the first time, and send it the weights of this moment."""
+        """Meet the server the first time, and send it the weights of this moment; nobody asks before they are there."""
+        world = learner.trainer.args.world_size
+        failed: RunnerError | None = None
+        try:
+            self._hand_over(learner)
+        except RunnerError as error:
+            if world == 1 or is_split(learner.own):  # those who wait for a part of a weight hear nothing else
+                raise
+            failed = error
+        for told in together(failed, world):
+            if told is not None:
+                raise StageError(str(told))
+
+    def _hand_over(self, learner: "Learner") -> None:
         first = learner.trainer.args.process_index == 0
         if self.client is None:
             self._meet(learner.trainer.args.device if first else None)
@@ -114,6 +128,7 @@ class LiveServer:
     def _send(self, named: Any, device: Any) -> None:
         if torch.cuda.is_available():
             torch.cuda.set_device(device)  # of this thread
+            torch.cuda.synchronize()  # weights are read on other streams than the one that the optimizer writes on
         with torch.no_grad():
             self.client.update_named_params(self._told, named)
         self.client.reset_prefix_cache()

@@ -30,6 +30,11 @@ def weights(model: Any, dtype: torch.dtype | None = None) -> Iterator[tuple[str,
         yield name, value if dtype is None else value.to(dtype)
 
 
+def is_split(model: Any) -> bool:
+    """Whether devices must walk through the weights together."""
+    return any(hasattr(one, "ds_id") or hasattr(one, "full_tensor") for one in model.parameters())
+
+
 def buckets(named: Iterable[tuple[str, torch.Tensor]]) -> Iterator[list[tuple[str, torch.Tensor]]]:
     """The same in lists of at most BUCKET bytes; a larger weight is alone in its list."""
     made: list[tuple[str, torch.Tensor]] = []

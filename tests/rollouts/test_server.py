@@ -1,0 +1,102 @@
+"""What devices do together when the first one sends weights to a server: nobody asks before, nobody waits for ever."""
+
+import multiprocessing
+import os
+import time
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.core.errors import StageError
+from runner.core.specs import Backend, Model, Sampling
+from runner.engines.ranks import free_port
+from runner.rollouts.sampler import Engine
+
+
+class Slow:
+    """A client whose sending takes its time, and fails where that is asked for."""
+
+    def __init__(self, folder: Path, fails: bool) -> None:
+        self.folder, self.fails = folder, fails
+
+    def update_named_params(self, told: Any, named: Any) -> None:
+        time.sleep(1.0)
+        if self.fails:
+            raise RuntimeError("the line broke")
+        assert len(list(named)) == len(told)
+
+    def reset_prefix_cache(self) -> None:
+        (self.folder / "sent").touch()
+
+
+def server() -> Any:
+    """A sampler that has not met its server."""
+    from runner.rollouts._server import LiveServer
+    from tests.tiny import tiny_tokenizer
+
+    keys = Engine(Model(id="x"), Backend(), Sampling(), server="http://127.0.0.1:8000", timeout=30.0)
+    return LiveServer(keys, Sampling(), tiny_tokenizer(), types.SimpleNamespace(base=Path("nowhere")))
+
+
+def learner(rank: int, world: int) -> Any:
+    """As much of one as a sampler looks at."""
+    from tests.training import small
+
+    args = types.SimpleNamespace(process_index=rank, world_size=world, device="cpu")
+    return types.SimpleNamespace(own=small.model(), trainer=types.SimpleNamespace(args=args))
+
+
+def device(folder: Path, rank: int, port: int, fails: bool) -> None:
+    """One of two: begins, then writes down whether the weights were there, or what it was told."""
+    import torch
+
+    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    one = server()
+    one.client = Slow(folder, fails)
+    try:
+        one.begin(learner(rank, 2))
+        said = str((folder / "sent").exists())
+    except StageError as error:
+        said = str(error)
+    (folder / f"said{rank}").write_text(said)
+    os._exit(0)
+
+
+def both(folder: Path, fails: bool) -> list[str]:
+    """What each device wrote down."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "transformers", "runner.rollouts._server", "tests.training.small"])
+    port = free_port()
+    started = [context.Process(target=device, args=(folder, rank, port, fails)) for rank in (0, 1)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(60)
+        process.kill()
+    return [(folder / f"said{rank}").read_text() for rank in (0, 1)]
+
+
+def test_no_device_asks_before_the_weights_are_there(tmp_path: Path) -> None:
+    assert both(tmp_path, fails=False) == ["True", "True"]
+
+
+def test_a_failure_of_the_sending_device_is_told_by_all(tmp_path: Path) -> None:
+    told = both(tmp_path, fails=True)
+    assert all("sending the weights failed: the line broke" in one for one in told), told
+
+
+def test_the_optimizer_is_waited_for_before_weights_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are read on streams of their own (vLLM's packed_nccl_broadcast_producer)."""
+    import torch
+
+    calls: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(f"device {device}"))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: calls.append("waited"))
+    one = server()
+    one.client = Slow(tmp_path, fails=False)
+    one.client.update_named_params = lambda told, named: calls.append("read")
+    one.begin(learner(0, 1))
+    assert calls == ["device cpu", "waited", "read"]
