@@ -13,7 +13,7 @@ import pytest
 
 from runner.backends import start
 from runner.core import schema
-from runner.core.errors import ConfigError
+from runner.core.errors import ConfigError, DataError
 from runner.core.specs import Backend, Model, Sampling, Template
 from runner.core.types import Completion, Message
 from runner.stages._conversation import Conversation
@@ -120,7 +120,18 @@ def test_the_oldest_messages_go_when_the_context_is_full(engine: Any) -> None:
     assert conversation.forgotten == 2 and len(conversation.messages) == 6
     assert conversation.messages[-2].content == "hello"
     *_, completion = conversation.ask("hello " * 5000)
-    assert isinstance(completion, Completion) and completion.error and len(conversation.messages) == 0
+    assert isinstance(completion, Completion) and completion.error and len(conversation.messages) == 6
+
+
+def test_a_question_that_the_template_refuses_is_not_kept(folder: Path) -> None:
+    """Nor is anything before it lost."""
+    strict = start(Backend(name="transformers"), Model(id=str(folder)), "modelscope")
+    strict.tokenizer.chat_template = "{{ raise_exception('none of that') if messages[-1].content == 'bad' }}hello"
+    conversation = Conversation(strict, Template(), Sampling(max_new_tokens=2, temperature=0.0))
+    list(conversation.ask("good"))
+    with pytest.raises(DataError, match="none of that"):
+        list(conversation.ask("bad"))
+    assert [message.content for message in conversation.messages[::2]] == ["good"]
 
 
 def test_an_answer_that_is_stopped_stays_in_the_history(engine: Any) -> None:
