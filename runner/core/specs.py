@@ -258,25 +258,18 @@ class Backend:
 class Parallelism:
     """How the work is spread over devices. Never changes what is learned.
 
-    gpus: of each node. master, port, node_rank: where several nodes meet and which one this is, where the cluster's
-    environment does not say it. timeout: seconds that a device waits for the others before it says that one hangs.
+    preset: of trainings; engines that answer share the questions out without one. gpus: of each node. master, port,
+    node_rank: where several nodes meet and which one this is, where the cluster's environment does not say it.
+    timeout: seconds that a device waits for the others before it says that one hangs.
     """
 
-    preset: Annotated[Literal["single", "ddp", "zero1", "zero2", "zero3", "zero3_offload", "fsdp2"], EXECUTION] = (
-        "single"
-    )
+    preset: Annotated[Preset, EXECUTION] = "single"
     gpus: Annotated[Count, EXECUTION] = 1
     nodes: Annotated[Count, EXECUTION] = 1
     master: Annotated[str | None, EXECUTION] = None
     port: Annotated[Annotated[int, Interval(ge=1, le=65535)] | None, EXECUTION] = None
     node_rank: Annotated[Annotated[int, Ge(0)] | None, EXECUTION] = None
     timeout: Annotated[Count, EXECUTION] = 1800
-
-    def __post_init__(self) -> None:
-        if self.preset == "single" and self.gpus * self.nodes > 1:
-            raise ValueError(
-                "should have a preset for several devices: ddp, zero1, zero2, zero3, zero3_offload or fsdp2"
-            )
 
 
 @component

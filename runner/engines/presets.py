@@ -32,8 +32,14 @@ def check(parallelism: Parallelism, train_type: TrainType, key: str) -> None:
     """Refuse what no engine here can do, when planning.
 
     Raises:
-        ConfigError: weights held in 4 bits that should be split over devices.
+        ConfigError: several devices without a preset, or weights held in 4 bits that should be split over devices.
     """
+    for name in ("gpus", "nodes"):
+        if parallelism.preset == "single" and getattr(parallelism, name) > 1:
+            raise ConfigError(
+                f"{key}.{name}", f"{getattr(parallelism, name)}, and the preset single trains on one device",
+                "Take another, such as parallelism=ddp.",
+            )  # fmt: skip
     if train_type.kind == "qlora" and parallelism.preset not in (*WHOLE, "zero1", "zero2"):
         raise ConfigError(
             f"{key}.preset", f"{parallelism.preset} splits weights, and those held in 4 bits (qlora) cannot be",

@@ -181,6 +181,10 @@ CASES = {
         words="recipe=merged",
     ),
     "qlora without a GPU": Case("train_type.kind: qlora needs ", words="recipe=mine train_type=qlora"),
+    "two GPUs without a preset": Case(
+        "parallelism.gpus (stage train): 2, and the preset single trains on one device. Take another, such as parallel",
+        words="recipe=mine parallelism.gpus=2",
+    ),
     "a model on a silent hub": Case("Or pass a folder: model.id=/path/to/model", words="recipe=mine model=org/name"),
     "a model on the other silent hub": Case(
         (

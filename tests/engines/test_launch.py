@@ -54,7 +54,6 @@ def test_several_nodes(keys: dict[str, Any], environment: dict[str, str], place:
         (TWO, {"MASTER_ADDR": "b", "NODE_RANK": "x"}, "NODE_RANK: should be one of 0 to 1, not 'x'"),
         ({"preset": "ddp", "gpus": 9}, {}, "parallelism.gpus: 9 wanted and 8 visible on this node."),
         ({"preset": "zero3"}, {}, "parallelism.preset: zero3 needs the package deepspeed. pip install deepspeed, or"),
-        ({"gpus": 2}, {}, "parallelism: should have a preset for several devices: ddp"),
     ],
 )
 def test_refused(given: dict[str, Any], environment: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch):
