@@ -25,11 +25,11 @@ class Conversation:
 
     def ask(self, text: str) -> Generator[str | Completion]:
         """Stream the answer. Closing the iterator early keeps what was said until then."""
+        before, said = list(self.messages), ""
         self.messages.append(Message("user", text))
-        prompt = self._fitting()
-        said = ""
         completion: Completion | None = None
         try:
+            prompt = self._fitting()
             for piece in self.engine.stream(prompt, self.sampling, self.seed + len(self.messages)):
                 if isinstance(piece, Completion):
                     completion = piece
@@ -38,7 +38,7 @@ class Conversation:
                 yield piece
         finally:
             if (completion is not None and completion.error) or not said:
-                self.messages.pop()  # the question was not answered
+                self.messages = before  # the question was not answered
             else:
                 self.messages.append(Message("assistant", said))
 
