@@ -41,7 +41,8 @@ def _loaded(name: str, device: str) -> tuple[Any, Any]:
 
     place = _folder(name)
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    scorer = AutoModelForSequenceClassification.from_pretrained(place, dtype="auto").to(chosen).eval()
+    scorer = AutoModelForSequenceClassification.from_pretrained(place, dtype="auto", use_safetensors=True)
+    scorer = scorer.to(chosen).eval()
     if scorer.config.num_labels != 1:
         raise ConfigError("reward.reward_model.params.model", f"{name} has {scorer.config.num_labels} labels, not one")
     return scorer, AutoTokenizer.from_pretrained(place)

@@ -198,7 +198,7 @@ def curves(works: dict[str, Any], file: Path) -> None:
 def main() -> None:
     """Work by work."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tokenizer", type=Path)
+    parser.add_argument("tokenizer", type=Path, nargs="?", help="a folder with a tokenizer, Qwen3's for example")
     parser.add_argument("--works", nargs="+", choices=list(WORKS), default=list(WORKS))
     parser.add_argument("--updates", type=int, default=20)
     parser.add_argument("--more", nargs="*", default=[], help="keys for every run of ours")
@@ -215,6 +215,9 @@ def main() -> None:
 
     if not torch.cuda.is_available():
         print("finetune_gpu: no GPU here, nothing to measure")
+        return
+    if given.tokenizer is None:
+        print("finetune_gpu: no tokenizer given, nothing measured")
         return
     result: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "works": {}}
     with tempfile.TemporaryDirectory() as name:
