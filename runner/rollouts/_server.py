@@ -9,6 +9,7 @@ Requests and the sending are those of TRL 1.16's client (extra: trl). What hangs
 """
 
 import math
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from runner.core.errors import ConfigError, RunnerError, StageError, first_line
 from runner.core.specs import Sampling
 from runner.core.types import Completion
 from runner.models.locate import Located
+from runner.rollouts import address
 from runner.rollouts._weights import is_split, weights
 from runner.rollouts.answers import Prompt
 from runner.rollouts.draw import together
@@ -38,6 +40,7 @@ class LiveServer:
 
     def __init__(self, keys: Engine, sampling: Sampling, tokenizer: Any, located: Located) -> None:
         self.keys, self.sampling, self.tokenizer = keys, sampling, tokenizer
+        self.at = (keys.server or "").rstrip("/")
         self.ends = _sampling.end_ids(_sampling.generation_config(located.base), tokenizer)
         self.client: Any = None
         self._comparable = True
@@ -105,21 +108,22 @@ class LiveServer:
             self.client = None
 
     def _meet(self, device: Any) -> None:
+        if address.is_here(self.at):  # where the weights come from: without a network vLLM finds no address of its own
+            os.environ.setdefault("VLLM_HOST_IP", "127.0.0.1")
         try:
             from trl.generation.vllm_client import VLLMClient
         except ImportError as error:
             raise ConfigError("server", f"its client cannot be imported: {error}", "Install the extra: trl.") from None
-        address = self.keys.server
 
-        def meet() -> Any:
-            client = VLLMClient(base_url=address, group_port=self.keys.group_port, connection_timeout=START)
+        def meet() -> tuple[Any, str]:
+            address.wait(self.at, START)
+            client = VLLMClient(base_url=self.at, group_port=self.keys.group_port, connection_timeout=START)
             if device is not None:
                 client.init_communicator(device=device)
-            return client
+            return client, client.get_server_info()["model_config"]["logprobs_mode"]
 
-        self.client = self._within("meeting the server", meet)
+        self.client, mode = self._within("meeting the server", meet)
         cut = self.sampling.top_p != 1.0 or (self.sampling.top_k or 0) > 0 or self.sampling.min_p != 0.0
-        mode = self.client.get_server_info()["model_config"]["logprobs_mode"]
         plain = self.sampling.temperature == 1.0 and (mode == "raw_logprobs" or not cut)
         self._comparable = plain or (mode == "processed_logprobs" and not cut)
         if not self._comparable:
@@ -148,13 +152,13 @@ class LiveServer:
         thread.join(self.keys.timeout)
         if not held:
             raise StageError(
-                f"server {self.keys.server}: {what} took longer than sampler_timeout={self.keys.timeout:g} s. Look at "
+                f"server {self.at}: {what} took longer than sampler_timeout={self.keys.timeout:g} s. Look at "
                 "the server's own words; a firewall between the two, or a server that waits for another training."
             )
         made, error = held[0]
         if error is not None:
-            line = first_line(error)
-            raise StageError(f"server {self.keys.server}: {what} failed: {line}.") from error
+            line = first_line(error).rstrip(".")
+            raise StageError(f"server {self.at}: {what} failed: {line}.") from error
         return made
 
     def _completion(self, prompt: Prompt, ids: list[int], told: Sequence[float | None]) -> Completion:

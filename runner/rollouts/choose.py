@@ -6,18 +6,21 @@ from typing import Any
 
 from runner.core.errors import ConfigError
 from runner.core.specs import Backend, Sampling
+from runner.rollouts import address
 from runner.rollouts.sampler import Engine, Sampler
 
 LOWEST, HIGHEST = (0, 25), (0, 31)  # releases of vLLM whose weights can be replaced in the way of rollouts/_vllm.py
 NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
-def check(backend: Backend, sampling: Sampling, preset: str, key: str) -> None:
+def check(backend: Backend, sampling: Sampling, preset: str, key: str, server: str | None = None) -> None:
     """At plan time: refuse engines that cannot sample from a model that learns, and keys that mean nothing here.
 
     Raises:
         ConfigError: with the key.
     """
+    if server is not None:
+        address.check(server, f"{key}.server")
     if backend.name == "openai":
         raise ConfigError(f"{key}.backend.name", "an endpoint cannot sample from weights that change", "Take vllm.")
     if backend.name == "transformers" and backend.engine:

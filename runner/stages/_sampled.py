@@ -148,7 +148,7 @@ class Sampled(Learning):
         from runner.rollouts.choose import check as check_sampler
 
         super().check(roots, key)
-        check_sampler(self.backend, self.sampling, self.parallelism.preset, key)
+        check_sampler(self.backend, self.sampling, self.parallelism.preset, key, self.server)
         self._check_counts(key)
         self._check_rewards(roots, key)
 

@@ -1,10 +1,14 @@
 """Stands for vLLM where there is no GPU: the same calls, answered by a model of the weights that it was handed."""
 
+import contextlib
+import http.server
 import importlib.machinery
 import importlib.metadata
 import sys
+import threading
 import time
 import types
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -128,6 +132,27 @@ class Client:
 
     def close_communicator(self) -> None:
         self.engine.calls.append("left")
+
+
+@contextlib.contextmanager
+def answering(*codes: int) -> Iterator[str]:
+    """The address of a server that answers /health with these codes in turn, and with the last one from then on."""
+    left = list(codes)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            code = left.pop(0) if len(left) > 1 else left[0]
+            self.send_response(code if self.path == "/health" else 404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *words: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def install(monkeypatch: pytest.MonkeyPatch, release: str = "0.25.1") -> None:

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from runner.core.errors import StageError
+from runner.core.errors import ConfigError, StageError
 from runner.core.specs import Backend, Model, Sampling
 from runner.engines.ranks import free_port
+from runner.rollouts import address
 from runner.rollouts.sampler import Engine
+from tests.rollouts.engine import Client, answering, install
 
 
 class Slow:
@@ -31,12 +33,12 @@ class Slow:
         (self.folder / "sent").touch()
 
 
-def server() -> Any:
+def server(at: str = "http://127.0.0.1:8000") -> Any:
     """A sampler that has not met its server."""
     from runner.rollouts._server import LiveServer
     from tests.tiny import tiny_tokenizer
 
-    keys = Engine(Model(id="x"), Backend(), Sampling(), server="http://127.0.0.1:8000", timeout=30.0)
+    keys = Engine(Model(id="x"), Backend(), Sampling(), server=at, timeout=30.0)
     return LiveServer(keys, Sampling(), tiny_tokenizer(), types.SimpleNamespace(base=Path("nowhere")))
 
 
@@ -100,3 +102,58 @@ def test_the_optimizer_is_waited_for_before_weights_are_read(tmp_path: Path, mon
     one.client.update_named_params = lambda told, named: calls.append("read")
     one.begin(learner(0, 1))
     assert calls == ["device cpu", "waited", "read"]
+
+
+@pytest.mark.parametrize("at", ["http://host:8000", "https://host/", "http://127.0.0.1:1//"])
+def test_an_address_with_or_without_a_slash_passes(at: str) -> None:
+    address.check(at, "stages.train.server")
+
+
+@pytest.mark.parametrize(
+    "at", ["http://host:8000/v1", "host:8000", "8000", "", "http://host:x", "http://host:8000?a=1"]
+)
+def test_what_is_no_address_is_refused_when_planning(at: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"stages\.train\.server: .* is no address of a vLLM server\. Say http://HOST"
+    ):
+        address.check(at, "stages.train.server")
+
+
+def test_a_server_that_loads_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(address, "PAUSE", 0.1)
+    with answering(503, 503, 200) as url:
+        address.wait(url, 60.0)
+    with answering(503) as url, pytest.raises(ConnectionError, match=r"not up after 0\.3 s \(it answers 503"):
+        address.wait(url, 0.3)
+    with pytest.raises(ConnectionError, match="not up after 0 s"):
+        address.wait(url, 0.0)  # nobody is there any more
+
+
+def test_another_kind_of_server_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
+    monkeypatch.setenv("VLLM_HOST_IP", "127.0.0.1")
+    with (
+        answering(404) as url,
+        pytest.raises(StageError, match=r"failed: it answers 404 to /health, which is no server"),
+    ):
+        server(url).begin(learner(0, 1))
+
+
+def test_a_server_that_tells_nothing_of_itself_is_told_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:  # fmt: skip
+    """And where the weights come from is this machine when the server is on it."""
+    from tests.tiny import tiny_model
+
+    install(monkeypatch)
+    monkeypatch.setattr(Client, "model", str(tiny_model(tmp_path / "tiny")))
+    monkeypatch.setenv("VLLM_HOST_IP", "")
+    monkeypatch.delenv("VLLM_HOST_IP")
+
+    def silent(self: Client) -> Any:
+        raise RuntimeError("no development endpoints. Start it otherwise.")
+
+    monkeypatch.setattr(Client, "get_server_info", silent)
+    with answering(200) as url, pytest.raises(StageError, match=r"meeting the server failed: no dev.* otherwise\.$"):
+        server(f"{url}/").begin(learner(0, 1))
+    assert os.environ["VLLM_HOST_IP"] == "127.0.0.1"

@@ -1,13 +1,14 @@
 """The way of the weights to an engine beside the training, and what it is told when. On a GPU: gpu/test_grpo.py."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runner.core.errors import StageError
-from tests.rollouts.engine import Client, Engine, install
+from tests.rollouts.engine import Client, Engine, answering, install
 from tests.rollouts.run_sampled import aside, evaluations, plugin, rows, stage
 from tests.stages.test_grpo import LEARN, done
 from tests.tiny import tiny_model
@@ -86,10 +87,12 @@ def test_log_probabilities_after_cuts_at_a_temperature_are_not_compared(
 
 
 @pytest.fixture
-def server(base: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def server(base: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """A server of the model, and the keys for it."""
     monkeypatch.setattr(Client, "model", str(base))
-    return {**KEYS, "backend": {"name": "auto"}, "server": "http://host:8000", "optim": {"lr": 1e-2}, "beta": 1e-6}
+    monkeypatch.setenv("VLLM_HOST_IP", "127.0.0.1")
+    with answering(200) as url:
+        yield {**KEYS, "backend": {"name": "auto"}, "server": f"{url}/", "optim": {"lr": 1e-2}, "beta": 1e-6}
 
 
 @pytest.mark.parametrize("kind", ["full", "lora"])
@@ -113,5 +116,5 @@ def test_a_server_that_does_not_answer_ends_it_with_a_name(
     base: Path, place: Path, server: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Client, "delay", 5.0)
-    with pytest.raises(StageError, match=r"server http://host:8000: sampling took longer than sampler_timeout=2 s"):
+    with pytest.raises(StageError, match=r"server http://127.0.0.1:\d+: sampling took longer than sampler_timeout=2 s"):
         done(stage(place, base, **server, sampler_timeout=2.0), place)

@@ -224,6 +224,7 @@ def test_answers_without_a_score_teach_nothing(base: Path, place: Path) -> None:
         ({"sampling": {"n": 4}}, r"sampling.n: 4: .* Say stages.train.num_generations"),
         ({"sampling": {"temperature": 0.0}}, r"sampling.temperature: 0 gives the same answer"),
         ({"backend": {"name": "openai"}}, r"backend.name: an endpoint cannot sample"),
+        ({"server": "http://host:8000/v1"}, r"train.server: 'http://host:8000/v1' is no address .*, without a path"),
         ({"backend": {"name": "transformers", "engine": {"x": 1}}}, r"takes no engine arguments"),
         (
             {"backend": {"name": "transformers"}, "parallelism": {"preset": "zero3", "gpus": 2}},
