@@ -20,24 +20,28 @@ from runner.training.fused_head import fused
 
 @dataclass(frozen=True)
 class Predictions:
-    """targets: int64 [N], the tokens at the N trained places. out: their logits [N, vocabulary] in the model's type, or
-    where the head was fused with the loss their log-probabilities, float32 [N]."""
+    """targets: int64 [N], the tokens at the N trained places. out: their logits [N, vocabulary] as the model gives
+    them, or where the head was fused with the loss their log-probabilities, float32 [N]. temperature: what logits are
+    still to be divided by; log-probabilities were."""
 
     out: torch.Tensor
     targets: torch.Tensor
+    temperature: float = 1.0
 
     @property
     def logits(self) -> torch.Tensor:
         """[N, vocabulary], for algorithms that say `needs_logits`."""
         assert self.out.dim() == 2, "the algorithm must say needs_logits"
-        return self.out
+        return self.out if self.temperature == 1.0 else self.out / self.temperature
 
     @cached_property
     def logprobs(self) -> torch.Tensor:
         """The log-probability of each trained token, float32 [N]."""
         if self.out.dim() == 1:
             return self.out
-        return -functional.cross_entropy(self.out.float(), self.targets, reduction="none")
+        logits = self.out.float()
+        logits = logits if self.temperature == 1.0 else logits / self.temperature
+        return -functional.cross_entropy(logits, self.targets, reduction="none")
 
 
 def predict(
@@ -47,21 +51,21 @@ def predict(
 
     Args:
         model: as wrapped for training. head: its output layer. micro: on the model's device. temperature: logits are
-            divided by it, as they were where answers were sampled. fuse: whether the head may be fused with the loss.
+            divided by it, once the model has done with them what it does (a bias, a cap), as they were where answers
+            were sampled. fuse: whether the head may be fused with the loss.
     """
 
     def trained_places(_: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         hidden = given[0]
-        chosen = hidden.reshape(-1, hidden.shape[-1]).index_select(0, micro.places)
-        return (chosen if temperature == 1.0 else chosen / temperature, *given[1:])
+        return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, micro.places), *given[1:])
 
     hook = head.register_forward_pre_hook(trained_places)
     try:
-        with fused(head, micro.targets, fuse):
+        with fused(head, micro.targets, temperature, fuse):
             out = model(**micro.inputs, use_cache=False).logits
     finally:
         hook.remove()
-    return Predictions(out, micro.targets)
+    return Predictions(out, micro.targets, temperature)
 
 
 def head_of(model: Any) -> torch.nn.Module:

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def fused(head: "torch.nn.Module", targets: "torch.Tensor", fuse: bool) -> Iterator[None]:
+def fused(head: "torch.nn.Module", targets: "torch.Tensor", temperature: float, fuse: bool) -> Iterator[None]:
     """While it lasts, the head gives the log-probabilities of the targets, float32 [N], when `fuse`.
 
     Args:
-        head: a linear layer that is given [N, hidden]. targets: int64 [N].
+        head: a linear layer that is given [N, hidden]. targets: int64 [N]. temperature: logits are divided by it.
     """
     if not fuse:
         yield
         return
     own = head.__dict__.get("forward")  # of whoever stands in for it already
-    head.__dict__["forward"] = lambda hidden: _logprobs(hidden, head, targets)
+    head.__dict__["forward"] = lambda hidden: _logprobs(hidden, head, targets, temperature)
     try:
         yield
     finally:
@@ -34,16 +34,17 @@ def fused(head: "torch.nn.Module", targets: "torch.Tensor", fuse: bool) -> Itera
         head.__dict__.update({} if own is None else {"forward": own})
 
 
-def _logprobs(hidden: "torch.Tensor", head: Any, targets: "torch.Tensor") -> "torch.Tensor":
+def _logprobs(hidden: "torch.Tensor", head: Any, targets: "torch.Tensor", temperature: float) -> "torch.Tensor":
     import torch
     from liger_kernel.transformers.functional import (  # type: ignore[import-not-found, unused-ignore]
         liger_fused_linear_cross_entropy,
     )
 
     kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else head.weight.dtype
-    bias = None if head.bias is None else head.bias.to(kind)
+    bias = None if head.bias is None else head.bias.to(kind) / temperature
+    scaled = hidden if temperature == 1.0 else hidden / temperature  # of a plain linear layer: as good as its logits
     loss: torch.Tensor = liger_fused_linear_cross_entropy(
-        hidden.to(kind), head.weight.to(kind), targets, bias=bias, reduction="none", accum_dtype=torch.float32
+        scaled.to(kind), head.weight.to(kind), targets, bias=bias, reduction="none", accum_dtype=torch.float32
     )
     return -loss.float()
 
