@@ -48,6 +48,7 @@ class Rewards:
             name: RewardProcess(name, self.places, reward.time_limit) for name, reward in self.specs.items()
         }
         self.tallies = {name: Tally() for name in self.specs}
+        self._lost: set[int] = set()  # completions of the last call on which a reward failed
 
     def __enter__(self) -> Self:
         return self
@@ -74,6 +75,7 @@ class Rewards:
             PluginError: a needed column that no row has, or a result that is no list of scores.
             StageError: a reward that fails on more than `max_failed` of the completions.
         """
+        self._lost = set()
         rows = {name: scorable(wanted, given, len(completions)) for name, wanted in self._signatures.items()}
         for name, asked in rows.items():  # all at work before the first is waited for
             self.tallies[name].asked += len(asked)
@@ -81,11 +83,13 @@ class Rewards:
         return {name: self._collect(name, completions, given, asked, waiting) for name, asked in rows.items()}
 
     def total(self, scores: Scores) -> list[float | None]:
-        """The weighted sum of each completion's scores; None where it has none at all."""
+        """The weighted sum of each completion's scores in the last call. None where it has none at all, and where a
+        reward failed: what the others say alone would be as if that reward had said 0.
+        """
         sums: list[float | None] = []
-        for row in zip(*scores.values(), strict=True):
+        for place, row in enumerate(zip(*scores.values(), strict=True)):
             parts = [self.specs[n].weight * value for n, value in zip(scores, row, strict=True) if value is not None]
-            sums.append(sum(parts) if parts else None)
+            sums.append(sum(parts) if parts and place not in self._lost else None)
         return sums
 
     def _send(
@@ -110,6 +114,7 @@ class Rewards:
                 scores[row] = value
         except Failed as failure:
             if len(rows) == 1:
+                self._lost.add(rows[0])
                 self._count(name, str(failure))
             else:
                 self._tell_slow(name, failure, len(rows))

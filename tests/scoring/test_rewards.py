@@ -90,6 +90,15 @@ def test_a_failure_costs_one_score_only(
     assert capfd.readouterr().out.count("reward frail failed") == 1
 
 
+def test_where_one_reward_fails_the_others_make_no_sum(tmp_path: Path, write: Write) -> None:
+    """It would be as if the one that failed had said 0; where it chose to say nothing they do."""
+    write("one", "def one(completions):\n    return [None if c == 'none' else 1 / (c != 'bad') for c in completions]\n")
+    write("two", "def two(completions):\n    return [0.25 for c in completions]\n")
+    scores, _, total = score(tmp_path, ["good", "bad", "none"], one=Reward(weight=2.0), two=Reward())
+    assert scores == {"one": [1.0, None, None], "two": [0.25, 0.25, 0.25]}
+    assert total(scores) == [2.25, None, 0.25]
+
+
 def test_a_traceback_is_told_once(tmp_path: Path, write: Write, capfd: pytest.CaptureFixture[str]) -> None:
     """Whatever is raised, and wherever."""
     write("frail", "def frail(completions):\n    raise KeyboardInterrupt('key')\n    yield\n")
