@@ -94,7 +94,7 @@ class Rolling:
         return chosen
 
     def _is_sparse(self, alive: Sequence[Slot]) -> bool:
-        """Whether enough rows are finished, or enough of the budget is free, to make the batch anew."""
+        """Whether enough rows are finished, and enough of the budget is free, to make the batch anew."""
         full = max(slot.held for slot in alive) * len(alive) >= (1 - DEAD) * self.budget
         return not full and len(self.slots) - len(alive) >= DEAD * len(self.slots)
 

@@ -14,7 +14,7 @@ from runner.backends._completion import Prompt
 from runner.backends._connect import connect
 from runner.backends._engine import Engine, Finished
 from runner.backends._feed import Ask, Feed
-from runner.core import schema
+from runner.core import address, schema
 from runner.core.errors import StageError
 from runner.core.specs import Backend, Model, Sampling, Template
 from runner.core.types import Completion, Message
@@ -41,9 +41,11 @@ class Openai(Engine):
         """The keys of `backend.engine`; of sampling the server is the judge.
 
         Raises:
-            ConfigError: an unknown or missing one.
+            ConfigError: an unknown or missing one, or an address that is none.
         """
-        return schema.build(_endpoint.Endpoint, backend.engine, "backend.engine")
+        keys: _endpoint.Endpoint = schema.build(_endpoint.Endpoint, backend.engine, "backend.engine")
+        address.check(keys.base_url, "backend.engine.base_url")
+        return keys
 
     def prompt(
         self, messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]] = ()

@@ -50,10 +50,3 @@ def _remember(note: Path, mark: list[str | int], made: str) -> None:
         write_whole(note, json.dumps({"mark": mark, "digest": made}))
     except OSError:
         return  # no cache can be written here: the file is read again next time
-
-
-def folder_digest(folder: Path) -> str:
-    """Over the names and contents of all files below a folder, hidden ones left out."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    inside = [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
-    return combined((str(file.relative_to(folder)), file_digest(file)) for file in inside)

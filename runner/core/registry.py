@@ -144,7 +144,3 @@ def check_params(kind: str, name: str, params: dict[str, Any], places: Sequence[
         )
         if default is not None and value is not None and not fits:
             raise ConfigError(f"{key}.{param}", f"should be like its default {default!r}, not {value!r}")
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

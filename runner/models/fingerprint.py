@@ -3,38 +3,34 @@
 A run or stage folder counts by what its stages made.
 """
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
 from runner.core import artifact
 from runner.core.content import combined, file_digest
+from runner.core.errors import ModelError
+from runner.models.package import MARK, packaged_file
 
 WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
 SMALL = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".py")
-PACKAGE_MARK = "package:"
 
 
 def identity(name: str, revision: str | None) -> str:
     """A digest of a local folder or a packaged file; `hub` with the revision for a hub id."""
-    if name.startswith(PACKAGE_MARK):
-        return _packaged(name.removeprefix(PACKAGE_MARK))
+    if name.startswith(MARK):
+        return _packaged(name)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return combined(_parts(folder))
     return f"hub {revision}" if revision else "hub"
 
 
-def _packaged(path: str) -> str:
-    module, _, file = path.partition("/")
+def _packaged(name: str) -> str:
     try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        spec = None
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        if (Path(place) / file).is_file():
-            return f"{(Path(place) / file).stat().st_size} bytes"
-    return "not installed"
+        place = packaged_file(name)
+    except ModelError:
+        return "not installed"
+    return combined(_parts(place)) if place.is_dir() else f"{place.stat().st_size} bytes"
 
 
 def _parts(folder: Path) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
+from runner.core import address
 from runner.core.errors import ConfigError
 
 HERE = ("localhost", "127.0.0.1", "::1")
@@ -17,16 +18,10 @@ def check(server: str, key: str) -> None:
     Raises:
         ConfigError: with the key.
     """
-    try:
-        parts = urlsplit(server)
-        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        fits = fits and not (parts.path.strip("/") or parts.query or parts.fragment)
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ConfigError(
-            key, f"{server!r} is no address of a vLLM server", "Say http://HOST:PORT, without a path such as /v1."
-        )
+    address.check(server, key, "http://127.0.0.1:8000")
+    parts = urlsplit(server)
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ConfigError(key, f"{server!r} has a path", "Say http://HOST:PORT, without one such as /v1.")
 
 
 def is_here(server: str) -> bool:

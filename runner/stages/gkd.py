@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Interval
 
+from runner.core import address
 from runner.core.artifact import Artifact
 from runner.core.errors import ConfigError, ModelError
 from runner.core.job import Job
@@ -57,6 +58,7 @@ class Gkd(Sampled):
         if self.teacher_server is None:
             check_model(self.teacher, f"{key}.teacher")
             return
+        address.check(self.teacher_server.base_url, f"{key}.teacher_server.base_url")
         if self.teacher_server.tokenizer is not None:
             check_model(Model(id=self.teacher_server.tokenizer), f"{key}.teacher_server.tokenizer")
         if self.beta == 1:

@@ -24,6 +24,14 @@ CASES = {
     "an endpoint without an address": Case(
         "stages.ask.backend.engine.base_url: missing.", words=ASK + "backend.name=openai model.id=robin"
     ),
+    "an endpoint with a password in its address": Case(
+        "backend.engine.base_url (stage ask): holds a name or a password. Leave it out: a key is taken from the envi",
+        words=ASK + "backend.name=openai model.id=robin backend.engine.base_url=http://me:secret@host/v1",
+    ),
+    "an endpoint without a scheme": Case(
+        "backend.engine.base_url (stage ask): 'localhost:8000/v1' is no address of a server. Say one such as http://",
+        words=ASK + "backend.name=openai model.id=robin backend.engine.base_url=localhost:8000/v1",
+    ),
     "an adapter that is not there": Case(
         "command line: model.adapter (stage ask): no folder './no/adapter' here",
         words=ASK + "model.adapter=./no/adapter",

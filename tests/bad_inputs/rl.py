@@ -86,6 +86,11 @@ CASES = {
         "stages.train.kind=gkd +stages.train.teacher=master +stages.train.beta=1.0",
         "'+stages.train.teacher_server={base_url: http://127.0.0.1:9/v1}'",
     ),
+    "rl: a password in the address of a teacher": case(
+        "teacher_server.base_url: holds a name or a password.",
+        "stages.train.kind=gkd +stages.train.teacher=master",
+        "'+stages.train.teacher_server={base_url: http://me:secret@127.0.0.1:9/v1}'",
+    ),
     "rl: a teacher's server that is not there": case(
         "teacher_server.base_url: no server answers at http://127.0.0.1:9/v1",
         "stages.train.kind=gkd +stages.train.teacher=master",

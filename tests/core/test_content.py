@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runner.core import content
-from runner.core.content import file_digest, folder_digest
+from runner.core.content import file_digest
 
 
 @pytest.fixture(autouse=True)
@@ -60,16 +60,3 @@ def test_a_damaged_note_is_made_anew(tmp_path: Path) -> None:
     for note in (tmp_path / "cache").rglob("*.json"):
         note.write_text("{")
     assert file_digest(file) == first
-
-
-def test_a_folder_counts_names_and_contents_but_nothing_hidden(tmp_path: Path) -> None:
-    folder = tmp_path / "folder"
-    (folder / "sub").mkdir(parents=True)
-    (folder / "sub" / "a").write_text("a")
-    first = folder_digest(folder)
-    (folder / ".hidden").write_text("x")
-    (folder / ".git").mkdir()
-    (folder / ".git" / "y").write_text("y")
-    assert folder_digest(folder) == first
-    (folder / "sub" / "a").rename(folder / "sub" / "b")
-    assert folder_digest(folder) != first

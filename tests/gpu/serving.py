@@ -19,8 +19,8 @@ def serving(folder: Path, model: Path, *words: str, visible: str | None = None) 
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    told = ["--host", "127.0.0.1", "--port", str(port), "--gpu-memory-utilization", "0.1", "--enforce-eager", "--max-model-len", "1024"]
-    told += ["--kv-cache-memory-bytes", "1073741824", *words]
+    told = ["--host", "127.0.0.1", "--port", str(port), "--gpu-memory-utilization", "0.1", "--enforce-eager"]
+    told += ["--max-model-len", "1024", "--kv-cache-memory-bytes", "1073741824", *words]
     seen = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     with open(folder / "log", "wb") as log:
         server = subprocess.Popen(

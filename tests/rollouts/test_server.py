@@ -13,6 +13,7 @@ from runner.core.errors import ConfigError, StageError
 from runner.core.specs import Backend, Model, Sampling
 from runner.engines.ranks import free_port
 from runner.rollouts import address
+from runner.rollouts.answers import Prompt
 from runner.rollouts.sampler import Engine
 from tests.rollouts.engine import Client, answering, install
 
@@ -104,6 +105,35 @@ def test_the_optimizer_is_waited_for_before_weights_are_read(tmp_path: Path, mon
     assert calls == ["device cpu", "waited", "read"]
 
 
+def test_a_server_is_told_all_of_sampling_and_an_answer_ends_at_a_stop_string() -> None:
+    """As with other engines: its text ends before, its ids with it, and it is no answer that was cut off."""
+    sampling = Sampling(
+        max_new_tokens=9, temperature=0.5, top_p=0.9, top_k=7, min_p=0.1, repetition_penalty=1.1,
+        presence_penalty=0.2, frequency_penalty=0.3, stop=["two"],
+    )  # fmt: skip
+    one, given = server(), dict[str, Any]()
+    ids = one.tokenizer.encode("one two three", add_special_tokens=False)
+
+    def generate(prompts: Any, **keys: Any) -> dict[str, Any]:
+        given.update(keys)
+        return {"completion_ids": [ids, ids], "logprobs": [[[-1.0]] * len(ids)] * 2}
+
+    one.client = types.SimpleNamespace(generate=generate)
+    prompt = Prompt("id", "source", 0, (), {}, "ask", (1, 2), 2)
+    made: dict[int, Any] = {}
+    one.answer([prompt, prompt], [0, 1], made.__setitem__, sampling)
+    assert (made[0].text, made[0].finish_reason, list(made[0].token_ids)) == ("one ", "stop", ids) and made[0] == made[
+        1
+    ]
+    more = given.pop("generation_kwargs")
+    assert more.pop("stop_token_ids") and given.pop("n") == 1 and given.pop("logprobs") == 0
+    wanted = {**given, **more, "max_new_tokens": given["max_tokens"]}
+    wanted.pop("max_tokens")
+    assert Sampling(**wanted) == sampling
+    one.answer([prompt, prompt], [0, 1], made.__setitem__, Sampling(max_new_tokens=len(ids)))
+    assert (made[0].text, made[0].finish_reason) == ("one two three", "length")
+
+
 @pytest.mark.parametrize("at", ["http://host:8000", "https://host/", "http://127.0.0.1:1//"])
 def test_an_address_with_or_without_a_slash_passes(at: str) -> None:
     address.check(at, "stages.train.server")
@@ -113,9 +143,7 @@ def test_an_address_with_or_without_a_slash_passes(at: str) -> None:
     "at", ["http://host:8000/v1", "host:8000", "8000", "", "http://host:x", "http://host:8000?a=1"]
 )
 def test_what_is_no_address_is_refused_when_planning(at: str) -> None:
-    with pytest.raises(
-        ConfigError, match=r"stages\.train\.server: .* is no address of a vLLM server\. Say http://HOST"
-    ):
+    with pytest.raises(ConfigError, match=r"stages\.train\.server: .*(is no address of a server|has a path)\. Say"):
         address.check(at, "stages.train.server")
 
 

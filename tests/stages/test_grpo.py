@@ -224,7 +224,21 @@ def test_answers_without_a_score_teach_nothing(base: Path, place: Path) -> None:
         ({"sampling": {"n": 4}}, r"sampling.n: 4: .* Say stages.train.num_generations"),
         ({"sampling": {"temperature": 0.0}}, r"sampling.temperature: 0 gives the same answer"),
         ({"backend": {"name": "openai"}}, r"backend.name: an endpoint cannot sample"),
-        ({"server": "http://host:8000/v1"}, r"train.server: 'http://host:8000/v1' is no address .*, without a path"),
+        ({"server": "http://host:8000/v1"}, r"train.server: 'http://host:8000/v1' has a path. Say http://HOST:PORT"),
+        (
+            {"sampling": {"guided_regex": "a*"}},
+            r"train.sampling.guided_regex: answers .* cannot be guided. Leave it out",
+        ),
+        ({"sampling": {"guided_json": {}}, "backend": {"name": "vllm"}}, r"train.sampling.guided_json: answers"),
+        (
+            {"sampling": {"temperature": 2.5}, "server": "http://host:8000"},
+            r"train.sampling.temperature: vLLM takes 0 to 2, not 2.5",
+        ),
+        (
+            {"sampling": {"presence_penalty": 3.0}, "backend": {"name": "vllm"}},
+            r"train.sampling.presence_penalty: vLLM takes -2 to 2",
+        ),
+        ({"eval_temperature": 3.0, "backend": {"name": "vllm"}}, r"train.eval_temperature: vLLM takes 0 to 2"),
         ({"backend": {"name": "transformers", "engine": {"x": 1}}}, r"takes no engine arguments"),
         (
             {"backend": {"name": "transformers"}, "parallelism": {"preset": "zero3", "gpus": 2}},
