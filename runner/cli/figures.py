@@ -62,10 +62,10 @@ def _micro(stage: Any) -> int:
 
 
 def _fitting(stage: Any, shape: Shape) -> str:
-    """The least change by which it would fit."""
+    """The fewest devices on which it would fit."""
     too_much = f"more than the {LARGE} GiB that a device of 80 GB leaves"
-    for preset in ("zero2", "zero3"):
-        for devices in DEVICES:
+    for devices in DEVICES:
+        for preset in ("zero2", "zero3"):
             spread = replace(stage.parallelism, preset=preset, gpus=min(devices, 8), nodes=max(1, devices // 8))
             each = estimate(shape, stage.train_type, spread, stage.model.dtype).at(_micro(stage), "full")
             if each <= LARGE:

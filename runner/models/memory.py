@@ -1,10 +1,10 @@
 """How much memory training needs on one device, estimated from the model's shape before anything is loaded.
 
 Bytes: a frozen weight takes 2 (bfloat16; 4 as float32; about 0.55 in 4 bits); a weight that learns takes 16 (weight,
-gradient and Adam's two moments in float32, or a bfloat16 weight and gradient with a float32 copy). ZeRO and FSDP divide
-their part of these by the devices. Activations are those that compiled layers keep for the backward pass, in 2 bytes,
-by factors measured on an H100 (README); logits in float32 with their gradient come on top where the head is not fused
-with the loss.
+gradient and Adam's two moments in float32; under ZeRO a bfloat16 weight and gradient, and in float32 a copy and the
+moments). ZeRO and FSDP divide their part of these by the devices: reckoned, not measured. Activations are those that
+compiled layers keep for the backward pass, in 2 bytes, by factors measured on an H100 (README); logits in float32 with
+their gradient come on top where the head is not fused with the loss.
 """
 
 import importlib.util
@@ -15,15 +15,13 @@ from runner.core.specs import Parallelism, TrainType
 from runner.models.shape import Shape
 
 GIB = 1024**3
-WEIGHT, GRADIENT, MOMENTS = 4, 4, 8  # bytes of a learning weight: what each preset divides
 FROZEN = {"auto": 2.0, "bfloat16": 2.0, "float16": 2.0, "float32": 4.0}
 FOUR_BITS = 0.55
-SPLITS = {  # preset -> which parts are divided over the devices: frozen weights, weights, gradients, moments
-    "single": (False, False, False, False), "ddp": (False, False, False, False), "zero1": (False, False, False, True),
-    "zero2": (False, False, True, True), "zero3": (True, True, True, True), "fsdp2": (True, True, True, True),
-    "zero3_offload": (True, True, True, True),
+LEARNING = {  # preset -> bytes of a learning weight that each device has, and those that are divided over them
+    "single": (16, 0), "ddp": (16, 0), "zero1": (2 + 2, 12), "zero2": (2, 2 + 12), "zero3": (0, 16), "fsdp2": (0, 16),
+    "zero3_offload": (0, 0),
 }  # fmt: skip
-
+GATHERED = 10**9  # weights that stage 3 has put together at a time, its own limit
 
 ACTIVE = 8  # experts that a token goes through
 HIDDEN, INNER, HEADS = 6.9, 5.0, 2.7  # times the widths of a layer: what a token keeps of it
@@ -50,18 +48,15 @@ def estimate(shape: Shape, train_type: TrainType, parallelism: Parallelism, dtyp
     learning = learning_weights(shape, train_type)
     full = train_type.kind == "full"
     frozen = 0 if full else shape.parameters
-    devices = parallelism.gpus * parallelism.nodes
-    over = [devices if split else 1 for split in SPLITS[parallelism.preset]]
-    size = FOUR_BITS if train_type.kind == "qlora" else FROZEN[dtype]
-    parts = [
-        frozen * size / over[0],
-        learning * WEIGHT / over[1],
-        learning * GRADIENT / over[2],
-        learning * MOMENTS / over[3],
-    ]
-    if parallelism.preset == "zero3_offload":
-        parts[1:] = [0.0, learning * GRADIENT / over[2], 0.0]
-    return Memory(learning, sum(parts) / GIB, {mode: size / GIB for mode, size in _activations(shape).items()})
+    devices, preset = parallelism.gpus * parallelism.nodes, parallelism.preset
+    own, divided = LEARNING[preset]
+    fixed = learning * (own + divided / devices)
+    if preset != "zero3_offload":  # which holds all in the host's memory
+        size = FOUR_BITS if train_type.kind == "qlora" else FROZEN[dtype]
+        fixed += frozen * size / (devices if preset in ("zero3", "fsdp2") else 1)
+    if preset in ("zero3", "zero3_offload"):
+        fixed += 2 * min(shape.parameters, GATHERED)
+    return Memory(learning, fixed / GIB, {mode: size / GIB for mode, size in _activations(shape).items()})
 
 
 def _activations(shape: Shape) -> dict[str, float]:
