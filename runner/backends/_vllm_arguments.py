@@ -47,16 +47,21 @@ def check(engine: dict[str, Any], key: str = "backend.engine") -> None:
             )
 
 
-def check_sampling(sampling: Sampling) -> None:
+def check_sampling(sampling: Sampling, key: str = "sampling") -> None:
     """Refuse what vLLM does.
 
     Raises:
         ConfigError: a number outside of its range.
     """
-    for name, (low, high) in RANGES.items():
-        value = getattr(sampling, name)
-        if value is not None and not low <= value <= high:
-            raise ConfigError(f"sampling.{name}", f"vLLM takes {low:g} to {high:g}, not {value:g}")
+    for name in RANGES:
+        check_number(name, getattr(sampling, name), f"{key}.{name}")
+
+
+def check_number(name: str, value: float | None, key: str) -> None:
+    """The same of one number, that stands at `key`."""
+    low, high = RANGES[name]
+    if value is not None and not low <= value <= high:
+        raise ConfigError(key, f"vLLM takes {low:g} to {high:g}, not {value:g}")
 
 
 def arguments(located: Located, model: Model, engine: dict[str, Any]) -> dict[str, Any]:

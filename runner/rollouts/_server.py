@@ -90,13 +90,13 @@ class LiveServer:
                 [list(prompt.ids) for prompt in prompts], n=1, max_tokens=sampling.max_new_tokens, logprobs=0,
                 temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, min_p=sampling.min_p,
                 repetition_penalty=sampling.repetition_penalty,
-                generation_kwargs={"stop_token_ids": sorted(self.ends)},
+                generation_kwargs=self._more(sampling),
             ),
         )  # fmt: skip
         for place, (prompt, ids, told) in enumerate(
             zip(prompts, made["completion_ids"], made["logprobs"], strict=True)
         ):
-            finished(place, self._completion(prompt, list(ids), [each[0] for each in told]))
+            finished(place, self._completion(prompt, list(ids), [each[0] for each in told], sampling.stop))
 
     def end(self, learner: "Learner") -> None:
         """Nothing was taken."""
@@ -161,9 +161,21 @@ class LiveServer:
             raise StageError(f"server {self.at}: {what} failed: {line}.") from error
         return made
 
-    def _completion(self, prompt: Prompt, ids: list[int], told: Sequence[float | None]) -> Completion:
+    def _more(self, sampling: Sampling) -> dict[str, Any]:
+        """What the client has no argument for."""
+        made: dict[str, Any] = {
+            "stop_token_ids": sorted(self.ends),
+            "presence_penalty": sampling.presence_penalty or 0.0,
+            "frequency_penalty": sampling.frequency_penalty or 0.0,
+        }
+        return {**made, "stop": list(sampling.stop)} if sampling.stop else made
+
+    def _completion(
+        self, prompt: Prompt, ids: list[int], told: Sequence[float | None], stop: Sequence[str]
+    ) -> Completion:  # fmt: skip
+        """An answer; the client does not say why it ended."""
         read = _completion.Prompt(prompt.ids, prompt.head, prompt.prefix)
-        ended = bool(ids) and ids[-1] in self.ends
-        text = _completion.spelled(self.tokenizer, ids, self.ends)
+        text, stopped = _completion.cut_at_stop(_completion.spelled(self.tokenizer, ids, self.ends), stop)
+        ended = stopped or (bool(ids) and ids[-1] in self.ends)
         known = [math.nan if value is None or not self._comparable else float(value) for value in told]
         return _completion.completion(read, text, ids, "stop" if ended else "length", 0, known)

@@ -13,7 +13,9 @@ LOWEST, HIGHEST = (0, 25), (0, 31)  # releases of vLLM whose weights can be repl
 NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
-def check(backend: Backend, sampling: Sampling, preset: str, key: str, server: str | None = None) -> None:
+def check(
+    backend: Backend, sampling: Sampling, preset: str, key: str, server: str | None = None, eval_temperature: float = 0
+) -> None:  # fmt: skip
     """At plan time: refuse engines that cannot sample from a model that learns, and keys that mean nothing here.
 
     Raises:
@@ -34,21 +36,34 @@ def check(backend: Backend, sampling: Sampling, preset: str, key: str, server: s
         from runner.backends._vllm_arguments import check as check_arguments
 
         check_arguments(backend.engine, f"{key}.backend.engine")
+    if backend.name == "vllm" or server is not None:
+        check_numbers(sampling, eval_temperature, f"{key}.")
     for name in ("tensor_parallel_size", "pipeline_parallel_size"):
         if int(backend.engine.get(name, 1)) > 1:
             raise ConfigError(
                 f"{key}.backend.engine.{name}", f"{backend.engine[name]}, and each device samples alone here",
                 "Leave it out.",
             )  # fmt: skip
+    _check_sampling(sampling, f"{key}.sampling", key)
+
+
+def _check_sampling(sampling: Sampling, at: str, key: str) -> None:
+    """What no engine does in a training."""
+    for name in ("guided_json", "guided_regex"):
+        if getattr(sampling, name) is not None:
+            raise ConfigError(
+                f"{at}.{name}", "answers that a training learns from cannot be guided",
+                "Leave it out, and reward the form that is wanted.",
+            )  # fmt: skip
     if sampling.n != 1:
         raise ConfigError(
-            f"{key}.sampling.n",
+            f"{at}.n",
             f"{sampling.n}: answers to a prompt are counted elsewhere",
             f"Say {key}.num_generations.",
         )
     if sampling.temperature == 0:
         raise ConfigError(
-            f"{key}.sampling.temperature", "0 gives the same answer each time, so nothing can be compared", "Take 1.0."
+            f"{at}.temperature", "0 gives the same answer each time, so nothing can be compared", "Take 1.0."
         )
 
 
@@ -69,8 +84,21 @@ def check_vllm(key: str) -> None:
         )  # fmt: skip
 
 
-def ready(backend: Backend, preset: str, server: str | None) -> None:
-    """Before anything is loaded: refuse an engine that is not installed, and one that would wait for other devices.
+def check_numbers(sampling: Sampling, eval_temperature: float, at: str = "") -> None:
+    """Refuse what vLLM does not sample by, in a training and its evaluation. at: what comes before their keys.
+
+    Raises:
+        ConfigError: with the key.
+    """
+    from runner.backends._vllm_arguments import check_number, check_sampling
+
+    check_sampling(sampling, f"{at}sampling")
+    check_number("temperature", eval_temperature, f"{at}eval_temperature")
+
+
+def ready(backend: Backend, preset: str, server: str | None, sampling: Sampling, eval_temperature: float) -> None:
+    """Before anything is loaded: refuse an engine that is not installed, one that would wait for other devices, and
+    numbers that the one which was chosen does not take.
 
     Raises:
         ConfigError: with the key.
@@ -81,6 +109,8 @@ def ready(backend: Backend, preset: str, server: str | None) -> None:
         check_vllm("backend.name" if server is None else "server")
     if server is None and choose_backend(backend.name) == "transformers":
         check_whole(preset, "parallelism.preset")
+    else:
+        check_numbers(sampling, eval_temperature)
 
 
 def check_whole(preset: str, key: str) -> None:

@@ -148,7 +148,9 @@ class Sampled(Learning):
         from runner.rollouts.choose import check as check_sampler
 
         super().check(roots, key)
-        check_sampler(self.backend, self.sampling, self.parallelism.preset, key, self.server)
+        check_sampler(
+            self.backend, self.sampling, self.parallelism.preset, key, self.server, self.eval_temperature
+        )  # fmt: skip
         self._check_counts(key)
         self._check_rewards(roots, key)
 
@@ -197,7 +199,7 @@ class Sampled(Learning):
         from runner.training.precision import precision
         from runner.training.train import Work, train
 
-        ready(self.backend, self.parallelism.preset, self.server)
+        ready(self.backend, self.parallelism.preset, self.server, self.sampling, self.eval_temperature)
         gpu = torch.cuda.is_available()
         located = locate(self.model, job.hub)
         tokenizer = load_tokenizer(located)
