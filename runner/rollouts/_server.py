@@ -25,7 +25,7 @@ from runner.rollouts import address
 from runner.rollouts._weights import is_split, weights
 from runner.rollouts.answers import Prompt
 from runner.rollouts.draw import together
-from runner.rollouts.sampler import Engine, Finished
+from runner.rollouts.sampler import Engine, Finished, changed
 
 if TYPE_CHECKING:
     from runner.training.algorithm import Learner
@@ -123,9 +123,9 @@ class LiveServer:
             return client, client.get_server_info()["model_config"]["logprobs_mode"]
 
         self.client, mode = self._within("meeting the server", meet)
-        cut = self.sampling.top_p != 1.0 or (self.sampling.top_k or 0) > 0 or self.sampling.min_p != 0.0
-        plain = self.sampling.temperature == 1.0 and (mode == "raw_logprobs" or not cut)
-        self._comparable = plain or (mode == "processed_logprobs" and not cut)
+        same = not changed(self.sampling)
+        plain = self.sampling.temperature == 1.0 and (mode == "raw_logprobs" or same)
+        self._comparable = plain or (mode == "processed_logprobs" and same)
         if not self._comparable:
             print(f"the server's log-probabilities ({mode}) are others than the model's: no correction", flush=True)
 

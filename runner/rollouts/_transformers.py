@@ -1,5 +1,6 @@
 """Samples with transformers from the very model that learns: the engine of CPUs, and of models that vLLM lacks."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from runner.backends.transformers import Transformers
 from runner.core.specs import Backend, Sampling
 from runner.core.types import Completion
 from runner.rollouts.answers import Prompt
-from runner.rollouts.sampler import Finished
+from runner.rollouts.sampler import Finished, penalised
 
 if TYPE_CHECKING:
     from runner.training.algorithm import Learner
@@ -28,13 +29,14 @@ class _Live(Transformers):
 
 
 class LiveTransformers:
-    """See `Sampler`."""
-
-    exact = True
+    """See `Sampler`. Its log-probabilities are told after penalties: with those, they are not the model's."""
 
     def __init__(self, tokenizer: Any, backend: Backend, sampling: Sampling, prefix: str) -> None:
         self.tokenizer, self.backend, self.prefix = tokenizer, backend, prefix
         self.sampling = replace(sampling, n=1, logprobs=True)
+        self.exact = not penalised(sampling)
+        if not self.exact:
+            print("log-probabilities after penalties are others than the model's: no correction", flush=True)
         self._engine: _Live | None = None
         self._attention = ""
 
@@ -55,7 +57,8 @@ class LiveTransformers:
         assert self._engine is not None, "begin comes first"
 
         def take(place: int, made: list[Completion]) -> None:
-            finished(place, made[0])
+            told = made[0].logprobs
+            finished(place, made[0] if self.exact or told is None else replace(made[0], logprobs=_unknown(told)))
 
         asked = [_completion.Prompt(prompt.ids, prompt.head, prompt.prefix, prompt.text) for prompt in prompts]
         self._engine.generate(asked, sampling or self.sampling, seeds, take)
@@ -70,3 +73,7 @@ class LiveTransformers:
 
     def close(self) -> None:
         """Nothing to end."""
+
+
+def _unknown(told: Sequence[float]) -> tuple[float, ...]:
+    return (math.nan,) * len(told)

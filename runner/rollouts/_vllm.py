@@ -1,8 +1,8 @@
 """Samples with vLLM in this process, on the GPU on which the model learns: it sleeps meanwhile, and gets the weights
 anew before each rollout. Each device has an engine of its own that holds the whole model.
 
-Written against vLLM 0.25. Its log-probabilities are asked for as they are before top_p and the like cut them, so that
-they can be compared with the model's.
+Written against vLLM 0.25. Its log-probabilities are asked for as they are before top_p, penalties and the like change
+them, so that they can be compared with the model's.
 """
 
 import math
@@ -22,7 +22,7 @@ from runner.models.locate import Located
 from runner.rollouts._offload import Offload
 from runner.rollouts._weights import buckets, weights
 from runner.rollouts.answers import Prompt
-from runner.rollouts.sampler import UTILIZATION, Engine, Finished, seed_of
+from runner.rollouts.sampler import UTILIZATION, Engine, Finished, changed, seed_of
 from runner.training._random_state import RandomState
 
 if TYPE_CHECKING:
@@ -40,11 +40,12 @@ class LiveVllm:
         self.engine: Any = None
         self._count = 0
         self._ends = _sampling.end_ids(_sampling.generation_config(located.base), tokenizer)
-        cut = sampling.top_p != 1.0 or (sampling.top_k or 0) > 0 or sampling.min_p != 0.0
         self._mode = "raw_logprobs" if sampling.temperature == 1.0 else "processed_logprobs"
-        self._comparable = sampling.temperature == 1.0 or not cut
+        self._comparable = sampling.temperature == 1.0 or not changed(sampling)
         if not self._comparable:
-            print("vLLM tells no log-probability before top_p and top_k at this temperature: no correction", flush=True)
+            print(
+                "vLLM tells no log-probability before cuts and penalties at this temperature: no correction", flush=True
+            )
 
     def begin(self, learner: "Learner") -> None:
         """Wake up, take the weights, and let those of the training leave the GPU where that is wanted."""

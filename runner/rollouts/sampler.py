@@ -68,6 +68,18 @@ class Sampler(Protocol):
         """End the engine."""
 
 
+def penalised(sampling: Sampling) -> bool:
+    """Whether tokens that were there before become less likely, or likelier, than the model finds them."""
+    more = sampling.presence_penalty or sampling.frequency_penalty
+    return bool(more) or sampling.repetition_penalty not in (None, 1.0)
+
+
+def changed(sampling: Sampling) -> bool:
+    """Whether it draws, at its temperature, by other probabilities than the model's."""
+    cut = sampling.top_p not in (None, 1.0) or (sampling.top_k or 0) > 0 or bool(sampling.min_p)
+    return cut or penalised(sampling)
+
+
 def seed_of(*parts: Any) -> int:
     """A seed of 32 bits for a word made of these parts."""
     import hashlib

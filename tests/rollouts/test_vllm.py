@@ -77,10 +77,11 @@ def test_an_answer_that_takes_too_long_ends_it_with_a_name(base: Path, place: Pa
     assert not engine.waiting and engine.calls[-2:] == ["sleep 1", "shutdown"]
 
 
+@pytest.mark.parametrize("more", [{"top_p": 0.9}, {"repetition_penalty": 1.2}, {"frequency_penalty": 0.5}])
 def test_log_probabilities_after_cuts_at_a_temperature_are_not_compared(
-    base: Path, place: Path, capsys: pytest.CaptureFixture[str]
+    base: Path, place: Path, capsys: pytest.CaptureFixture[str], more: dict[str, float]
 ) -> None:
-    keys = {**KEYS, "sampling": {"max_new_tokens": 6, "temperature": 0.7, "top_p": 0.9}, "max_updates": 1}
+    keys = {**KEYS, "sampling": {"max_new_tokens": 6, "temperature": 0.7, **more}, "max_updates": 1}
     _, lines, _ = done(stage(place, base, **keys), place)
     assert "no correction" in capsys.readouterr().out and "sampling_mismatch" not in lines[0]
     assert Engine.made[0].keys["logprobs_mode"] == "processed_logprobs"
@@ -102,6 +103,26 @@ def test_a_server_gets_the_weights_before_each_rollout(
     _, lines, _ = done(stage(place, base, **{**server, "train_type": {"kind": kind}}), place)
     assert all(line["sampling_mismatch"] < 1e-4 for line in lines) and lines[-1]["rollout_kl"] > 1e-3
     assert Engine.made[0].calls == [*["load", "reset"] * 3, "left"]
+
+
+def test_a_server_tells_log_probabilities_after_penalties(
+    base: Path, place: Path, server: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = {**server, "sampling": {"max_new_tokens": 6, "presence_penalty": 0.5}, "max_updates": 1}
+    _, lines, _ = done(stage(place, base, **keys), place)
+    assert "no correction" in capsys.readouterr().out and "sampling_mismatch" not in lines[0]
+
+
+def test_transformers_tells_log_probabilities_after_penalties(
+    base: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two updates a rollout, so that the model's own are known; without penalties they are the same."""
+    keys = {**LEARN, "backend": {"name": "transformers"}, "max_updates": 2, "updates_per_rollout": 2}
+    for more, same in (({}, True), ({"repetition_penalty": 1.3}, False)):
+        sampling = {"max_new_tokens": 6, **more}
+        _, lines, _ = done(stage(place, base, **keys, sampling=sampling), place, f"same-{same}")
+        assert lines[0].get("sampling_mismatch", 1.0) < 1e-4 if same else "sampling_mismatch" not in lines[0]
+        assert ("no correction" in capsys.readouterr().out) is not same
 
 
 def test_a_server_answers_an_evaluation_too(base: Path, place: Path, server: dict[str, Any]) -> None:
