@@ -62,10 +62,19 @@ def check_fit(base: Any, folder: Path, located: Located) -> None:
             raise ModelError(
                 f"{told}: the base has no layer {path}. Name its own base: model.id=BASE model.adapter={folder}"
             )
-        wide, size = ("inputs", layer.in_features) if side.startswith("A") else ("outputs", layer.out_features)
+        wide, size = ("inputs", _sizes(layer)[0]) if side.startswith("A") else ("outputs", _sizes(layer)[1])
         own = shape[1] if side.startswith("A") else shape[0]
-        if hasattr(layer, "in_features") and own != size:
+        if size is not None and own != size:
             raise ModelError(
                 f"{told}: {path} has {size} {wide} in the base and {own} in the adapter. "
                 f"Name its own base: model.id=BASE model.adapter={folder}"
             )
+
+
+def _sizes(layer: Any) -> tuple[int | None, int | None]:
+    """Inputs and outputs of a layer; of GPT-2's, which is no linear one of torch's, by its weights; None of others."""
+    if hasattr(layer, "in_features"):
+        return layer.in_features, layer.out_features
+    if hasattr(layer, "nf"):
+        return layer.weight.shape[0], layer.weight.shape[1]
+    return None, None

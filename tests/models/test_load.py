@@ -199,6 +199,22 @@ def test_adapter_goes_on_learning(base: Path, tmp_path: Path) -> None:
         tune(load(adapter), TrainType(kind="full"))
 
 
+def test_an_adapter_on_layers_of_gpt2(base: Path, tmp_path: Path) -> None:
+    """Its layers are Conv1D, whose weights lie the other way round; one of another size is refused there too."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    folders = [tmp_path / "gpt2", tmp_path / "wider"]
+    for folder, width in zip(folders, (32, 48), strict=True):
+        shutil.copytree(base, folder, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
+        words = json.loads((base / "config.json").read_text())["vocab_size"]
+        config = GPT2Config(vocab_size=words, n_embd=width, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=2)
+        GPT2LMHeadModel(config).save_pretrained(folder)
+    adapter = saved_adapter(folders[0], tmp_path / "adapter")
+    assert learning(tune(load(adapter), LORA))
+    with pytest.raises(ModelError, match=r"c_attn has \d+ (in|out)puts in the base and \d+ in the adapter"):
+        load(folders[1], adapter=str(adapter))
+
+
 @pytest.mark.parametrize(
     ("train_type", "sentence"),
     [
