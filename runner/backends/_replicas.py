@@ -15,6 +15,7 @@ from typing import Any
 from runner.backends._completion import Prompt
 from runner.backends._engine import Engine, Finished
 from runner.backends._feed import Ask, Feed, QueueFeed, chunks
+from runner.backends._orphans import end_with_parent
 from runner.core.errors import ConfigError, RunnerError, StageError
 from runner.core.specs import Backend, Model, Sampling
 from runner.core.types import Completion
@@ -149,6 +150,7 @@ def _serve(
     results: Any,
 ) -> None:
     """A replica's process: start the engine on its GPUs, then work off orders until there are no more."""
+    end_with_parent()
     if own:
         os.environ[VISIBLE] = ",".join(own)
     try:

@@ -16,6 +16,7 @@ from runner.backends import _completion, _sampling, _vllm_arguments
 from runner.backends._completion import Prompt
 from runner.backends._engine import Engine, Finished
 from runner.backends._feed import Ask, Feed
+from runner.backends._orphans import forks_end_with_this
 from runner.core.errors import ConfigError, StageError, first_line
 from runner.core.specs import Backend, Model, Sampling
 from runner.core.types import Completion
@@ -177,7 +178,8 @@ def _start(keys: dict[str, Any]) -> Any:
         os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     try:
         # the context decides how much vLLM batches; this one is that of its own offline class
-        return LLMEngine.from_engine_args(EngineArgs(**keys), usage_context=UsageContext.LLM_CLASS)
+        with forks_end_with_this():
+            return LLMEngine.from_engine_args(EngineArgs(**keys), usage_context=UsageContext.LLM_CLASS)
     except (ValueError, TypeError, AssertionError) as error:
         raise ConfigError("backend.engine", f"vLLM refuses it: {first_line(error)}") from None
     except RuntimeError as error:
