@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        sentence = disk_error(error)
+        sentence = disk_error(error, arguments[0])
         if sentence is None:
             raise
         print(sentence, file=sys.stderr)

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,24 @@ def write(folder: Path, artifact: Artifact) -> None:
 def write_whole(file: Path, text: str) -> None:
     """Write a small file so that a reader, or a crash, sees the old or the new text and nothing between."""
     side = file.with_name(f".{file.name}.{os.getpid()}")
-    with open(side, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(side, file)
+    with named(file):
+        try:
+            with open(side, "w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(side, file)
+        except OSError:
+            side.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def named(file: Path) -> Iterator[None]:
+    """Give an error in the middle of a file, which does not say where it happened, the file's name."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and not error.filename:
+            error.filename = str(file)
+        raise

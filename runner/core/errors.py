@@ -79,6 +79,7 @@ class StageError(RunnerError):
 
 DISK = {
     errno.ENOSPC: "the disk is full. Free some space",
+    errno.EFBIG: "a file must not become that large here. Lift the limit (ulimit -f), or choose another output_dir",
     errno.EDQUOT: "the disk quota is used up. Free some space",
     errno.EROFS: "the file system is read-only. Choose another output_dir",
     errno.EACCES: "must not be written. Choose another output_dir or change its permissions",
@@ -88,12 +89,16 @@ DISK = {
 }
 
 
-def disk_error(error: OSError) -> StageError | None:
-    """The sentence for a disk that cannot be written, or None for other errors."""
+def disk_error(error: OSError, where: str = "output") -> StageError | None:
+    """The sentence for a disk that cannot be written, or None for other errors.
+
+    Args:
+        where: the folder that is written to; an error in the middle of a file does not say its name.
+    """
     if error.errno not in DISK:
         return None
     return StageError(
-        f"{error.filename or 'output'}: {DISK[error.errno]}. What was complete stays; the same command goes on."
+        f"{error.filename or where}: {DISK[error.errno]}. What was complete stays; the same command goes on."
     )
 
 

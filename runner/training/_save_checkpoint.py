@@ -236,8 +236,9 @@ class Saver:
             free = shutil.disk_usage(self.folder).free / 2**20 if self.folder.exists() else 0.0
             if self.trainer.is_world_process_zero():  # others may be writing into it
                 shutil.rmtree(self._side, ignore_errors=True)
+            why = "PyTorch's writer was stopped" if isinstance(error, RuntimeError) else error
             raise StageError(
-                f"{self.folder}: checkpoint {update} cannot be written ({free:.0f} MiB were free): {error}. "
+                f"{self.folder}: checkpoint {update} cannot be written ({free:.0f} MiB were free): {why}. "
                 "Checkpoints made before are whole: make room and give the same command again."
             ) from error
 

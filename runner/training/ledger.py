@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner.core.artifact import write_whole
+from runner.core.artifact import named, write_whole
 from runner.training.checkpoints import standing
 from runner.training.planned import Size
 
@@ -155,11 +155,12 @@ def sentence(update: int, figures: Mapping[str, Any]) -> str:
 def append(file: Path, line: Mapping[str, Any]) -> None:
     """Append one JSON line in one write: it is whole or absent. Numbers that are not finite become null."""
     text = json.dumps({key: _finite(value) for key, value in line.items()}, ensure_ascii=False) + "\n"
-    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(handle, text.encode())
-    finally:
-        os.close(handle)
+    with named(file):
+        handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(handle, text.encode())
+        finally:
+            os.close(handle)
 
 
 def _finite(value: Any) -> Any:

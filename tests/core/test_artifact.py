@@ -1,5 +1,6 @@
 """artifact.json: there and whole, or not there."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -37,3 +38,13 @@ def test_a_write_that_fails_leaves_the_old_text(tmp_path: Path, monkeypatch: pyt
     assert file.read_text() == "old"
     write_whole(file, "new")
     assert file.read_text() == "new"
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_file_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError) as error:
+        write_whole(tmp_path / "plan.json", "text")
+    assert error.value.filename == str(tmp_path / "plan.json") and not list(tmp_path.iterdir())

@@ -62,4 +62,6 @@ def test_a_full_disk_is_a_sentence_and_another_error_is_none() -> None:
     assert (
         str(full) == "out/file: the disk is full. Free some space. What was complete stays; the same command goes on."
     )
+    assert str(disk_error(OSError(errno.ENOSPC, "no space"), "out/train")).startswith("out/train: the disk is full.")
+    assert "(ulimit -f)" in str(disk_error(OSError(errno.EFBIG, "too large")))
     assert disk_error(OSError(errno.EINTR, "interrupted")) is None
