@@ -1,6 +1,16 @@
-"""Turns dropout off in a model that is to learn, where noise would hide what is learned from small differences."""
+"""Dropout of a model that is to learn: whether there is any, and off where its noise would hide small differences."""
 
 from typing import Any
+
+
+def has_dropout(model: Any) -> bool:
+    """Whether anything is dropped out while it learns."""
+    from torch.nn import Dropout
+
+    return any(
+        (module.p if isinstance(module, Dropout) else getattr(module, "attention_dropout", None) or 0.0) > 0.0
+        for module in model.modules()
+    )
 
 
 def without_dropout(model: Any) -> Any:

@@ -20,6 +20,7 @@ from runner.core.errors import DataError
 from runner.training import checkpoints
 
 WEIGHT, STEP = "fp32", "step"
+OF_STAGE_3 = "zero_pp_rank_*model_states.pt"  # there every device writes its weights
 OTHERS = "others.safetensors"
 ADAPTER = (".default.", ".modules_to_save.")  # in the names of an adapter's weights, but not in its files
 
@@ -31,14 +32,19 @@ def converted(folder: Path, apart: Path, model: Any) -> Path:
         model: of these weights, whole: what is written otherwise than it is held (experts) is told by its names.
 
     Raises:
-        DataError: a weight that learned is neither in a file nor in the model.
+        DataError: a weight that learned is neither in a file nor in the model, or stage 3 has not learned yet.
     """
     shutil.rmtree(apart, ignore_errors=True)
     target, parts = apart / folder.name, apart / "universal"
     (step_folder,) = folder.glob("global_step*")
     shutil.copytree(folder, target, ignore=lambda *_: [step_folder.name, checkpoints.MARKER])
-    _put_together(step_folder, parts)
     steps = _steps(step_folder)
+    if steps is None and any(step_folder.glob(OF_STAGE_3)):  # its moments come with its first step; others begin with 0
+        raise DataError(
+            f"{folder}: every update before it was skipped, so that nothing was learned yet. Remove the folder, and "
+            "the same command begins anew."
+        )
+    _put_together(step_folder, parts)
     held = {found.name: found for found in sorted((parts / "zero").iterdir()) if found.is_dir()}
     shapes = _write_weights(target, held, {name: weight.shape for name, weight in model.named_parameters()})
     state = {number: _moments(held[name], shape, steps) for number, (name, shape) in enumerate(shapes.items())}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from runner.core.errors import DataError, Interrupted, StageError
 from runner.core.job import Job
 from runner.engines import presets
+from runner.models.dropout import has_dropout
 from runner.training import checkpoints, ledger, pace
 from runner.training.algorithm import Algorithm, Learner, LiveUpdates, Updates
 from runner.training.arguments import arguments
@@ -145,6 +146,9 @@ def _resume(trainer: "UpdateTrainer", job: Job, books: ledger.Ledger) -> checkpo
         ledger.cut_back(job.folder / ledger.SKIPPED, found.update)
         if presets.moved(found.facts, trainer.settings.parallelism, trainer.args.world_size):
             (job.folder / pace.FILE).unlink(missing_ok=True)  # was found for other devices
+            if has_dropout(trainer.model):
+                told = "dropout falls on other places than it would have on the devices before; all else is as it was"
+                print(told, flush=True)
     return _put_together(trainer, found)
 
 

@@ -120,8 +120,8 @@ def main(folder: Path, preset: str, kind: str, stop: int, rank: int, world: int,
     }
     learner = makers.get(kind, small.model)()
     data = small.rows(40)
-    if kind == "sick":
-        data[20] = dataclasses.replace(data[20], weights=[math.nan] * len(data[20].input_ids))
+    for row in {"sick": [20], "sick so far": range(40) if stop else []}.get(kind, []):
+        data[row] = dataclasses.replace(data[row], weights=[math.nan] * len(data[row].input_ids))
     code = 0
     try:
         small.fit(

@@ -146,6 +146,26 @@ def test_resumed_on_other_devices(
     assert not (tmp_path / ".parts").exists()
 
 
+def test_that_dropout_is_another_on_other_devices_is_told(tmp_path: Path):
+    told = "dropout falls on other places than it would have on the devices before"
+    assert run(tmp_path, "single", "dropout", stop=3, world=1) == [130]
+    assert run(tmp_path, "single", "dropout", stop=5, world=1) == [130]
+    assert told not in (tmp_path / "log.0").read_text()
+    assert run(tmp_path, "ddp", "dropout") == [0, 0], (tmp_path / "log.0").read_text()[-3000:]
+    assert told in (tmp_path / "log.0").read_text()
+
+
+@needs_deepspeed
+@pytest.mark.slow
+@pytest.mark.parametrize(("preset", "code"), [("zero2", 0), ("zero3", 2)])
+def test_moved_before_anything_was_learned(tmp_path: Path, preset: str, code: int):
+    assert run(tmp_path, preset, "sick so far", stop=1) == [130, 130], (tmp_path / "log.0").read_text()[-3000:]
+    assert run(tmp_path, "single", "sick so far", world=1) == [code], (tmp_path / "log.0").read_text()[-3000:]
+    if code:
+        told = f"{tmp_path / 'checkpoint-2'}: every update before it was skipped, so that nothing was learned yet."
+        assert (tmp_path / "error.0").read_text().startswith(told)
+
+
 @needs_deepspeed
 @pytest.mark.slow
 def test_killed_on_other_devices_and_begun_again(tmp_path: Path, alone: Any):
