@@ -6,6 +6,8 @@ model. A hook in front of the head lets only the trained places through; the mod
 never held at once where Liger's fused kernel may stand in for the head (`fused_head.py`).
 """
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +18,8 @@ from torch.nn import functional
 from runner.core.errors import ModelError
 from runner.data.collate import MicroBatch
 from runner.training.fused_head import fused
+
+FAR = 1000.0  # where any cap, scale or shift of a logit shows
 
 
 @dataclass(frozen=True)
@@ -55,17 +59,41 @@ def predict(
             were sampled. fuse: whether the head may be fused with the loss.
     """
 
-    def trained_places(_: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    with _trained_places(head, micro), fused(head, micro.targets, temperature) if fuse else contextlib.nullcontext():
+        out = model(**micro.inputs, use_cache=False).logits
+    return Predictions(out, micro.targets, temperature)
+
+
+def logprobs(
+    model: Any, head: torch.nn.Module, micro: MicroBatch, temperature: float = 1.0, fuse: bool = False
+) -> torch.Tensor:
+    """The log-probability of each trained token, float32 [N], without a gradient. Logits are never held of all places
+    at once, but where the model does something to what its head gives, as a cap, which takes a second pass.
+
+    Args:
+        As of `predict`. fuse: whether Liger's kernel may stand in for the head.
+    """
+    with torch.no_grad():
+        with _trained_places(head, micro), fused(head, micro.targets, temperature, fuse, less=FAR) as told:
+            out = model(**micro.inputs, use_cache=False).logits
+        if torch.equal(out.float().nan_to_num(), (told[0] - FAR).nan_to_num()):
+            return told[0]
+        return predict(model, head, micro, temperature).logprobs
+
+
+@contextlib.contextmanager
+def _trained_places(head: torch.nn.Module, micro: MicroBatch) -> Iterator[None]:
+    """Lets nothing else through to the head."""
+
+    def chosen(_: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         hidden = given[0]
         return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, micro.places), *given[1:])
 
-    hook = head.register_forward_pre_hook(trained_places)
+    hook = head.register_forward_pre_hook(chosen)
     try:
-        with fused(head, micro.targets, temperature, fuse):
-            out = model(**micro.inputs, use_cache=False).logits
+        yield
     finally:
         hook.remove()
-    return Predictions(out, micro.targets, temperature)
 
 
 def head_of(model: Any) -> torch.nn.Module:
