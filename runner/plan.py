@@ -18,11 +18,10 @@ import yaml
 from runner import reuse
 from runner.core import registry, schema
 from runner.core.errors import ConfigError, PlanError, near_miss
-from runner.core.specs import Recipe
+from runner.core.specs import STAGE, Recipe
 from runner.data import rules
 from runner.sources import sources
 
-REFERENCE = "stage:"
 UNNAMED = "(no model)"
 RESERVED = ("config.yaml", "plan.json", "provenance.json", "error.txt")  # files of the run folder
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")
@@ -212,8 +211,8 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 def references(values: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """Each `stage:NAME` in a stage's keys, as (key path, NAME)."""
-    if isinstance(values, str) and values.startswith(REFERENCE):
-        yield key, values.removeprefix(REFERENCE).split("#")[0].split("/")[0]
+    if isinstance(values, str) and values.startswith(STAGE):
+        yield key, values.removeprefix(STAGE).split("#")[0].split("/")[0]
     elif isinstance(values, Mapping):
         for name, value in values.items():
             yield from references(value, f"{key}.{name}" if key else str(name))
@@ -299,8 +298,8 @@ def work_order(plan: Plan, step: Step) -> str:
 
 
 def _located(value: Any, plan: Plan) -> Any:
-    if isinstance(value, str) and value.startswith(REFERENCE):
-        name, mark, rest = value.removeprefix(REFERENCE).partition("#")
+    if isinstance(value, str) and value.startswith(STAGE):
+        name, mark, rest = value.removeprefix(STAGE).partition("#")
         return str(plan.step(name).folder.resolve()) + mark + rest
     if isinstance(value, dict):
         return {key: _located(item, plan) for key, item in value.items()}

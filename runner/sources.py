@@ -14,12 +14,11 @@ from typing import Any
 from runner.core import registry, schema
 from runner.core.content import digest, file_digest
 from runner.core.places import PACKAGE
-from runner.core.specs import Dataset, Model, TrainType
+from runner.core.specs import STAGE, Dataset, Model, TrainType
 from runner.data import fingerprint as data
 from runner.data import rules
 from runner.models import fingerprint as models
 
-REFERENCE = "stage:"
 PLUGINS = {"reward": "rewards", "format": "formats"}
 DATASETS = ("prompts", "datasets")  # fields whose texts are datasets
 NOT_FILES = (TrainType,)  # names of weights are no file names
@@ -68,15 +67,15 @@ def _inside(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _model(model: Model) -> Iterator[tuple[str, str]]:
-    if not model.id.startswith(REFERENCE):
+    if not model.id.startswith(STAGE):
         yield f"model {model.id}", models.identity(model.id, model.revision)
-    if model.adapter and not model.adapter.startswith(REFERENCE):
+    if model.adapter and not model.adapter.startswith(STAGE):
         yield f"adapter {model.adapter}", models.identity(model.adapter, None)
 
 
 def _dataset(entry: str | Dataset, places: Sequence[Path]) -> Iterator[tuple[str, str]]:
     name = entry if isinstance(entry, str) else entry.dataset
-    if name.startswith(REFERENCE):
+    if name.startswith(STAGE):
         return
     yield f"data {name.split('#')[0]}", data.identity(entry, places)
     if isinstance(entry, Dataset):

@@ -1,4 +1,4 @@
-"""No engine outlives the process that started it, also where that one is killed: it would keep a GPU and the run's lock.
+"""No engine outlives the process that started it, also where that one is killed: it would keep a GPU and a lock.
 
 Linux's PR_SET_PDEATHSIG (prctl(2)); elsewhere nothing is done. It counts the thread that started a process, so engines
 are started by the main thread.

@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runner.core.specs import Batch
+from runner.core.specs import STAGE, Batch
 from runner.data import counted
 from runner.data.size import Size, size_of_mix
+from runner.data.updates import ROWS
 from runner.models.memory import Memory, estimate
 from runner.models.shape import Shape, shape_of
 
 LARGE = 75  # GiB
 DEVICES = (2, 4, 8, 16, 32)
-ROWS = 16  # of an update when a recipe says none
 NEEDED = ("model", "mix", "batch", "epochs", "max_updates", "max_length", "train_type", "parallelism")
 
 
@@ -45,7 +45,7 @@ def figures(
     known = counted.known(identity)
     size = Size(known.rows, known.tokens, True, True) if known else size_of_mix(stage.mix, places)
     updates = _updates(stage, size)
-    name = bases.get(stage.model.id.removeprefix("stage:"), stage.model.id)
+    name = bases.get(stage.model.id.removeprefix(STAGE), stage.model.id)
     shape = shape_of(name)
     memory = estimate(shape, stage.train_type, stage.parallelism, stage.model.dtype) if shape else None
     share = 1.0 if stage.max_updates is None or not updates else stage.max_updates / updates

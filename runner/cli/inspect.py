@@ -17,9 +17,10 @@ from runner.cli import preflight
 from runner.cli.compose import Composer
 from runner.core import artifact, schema
 from runner.core.errors import ConfigError, near_miss
+from runner.core.specs import STAGE
 from runner.core.types import Encoded
 from runner.data.judged import Rows, verdict
-from runner.plan import REFERENCE, Plan, Step, make
+from runner.plan import Plan, Step, make
 
 NEEDED = ("model", "mix", "template", "loss_scale", "max_length", "overlong", "train_type")
 COUNT = 3  # sequences that are shown
@@ -127,8 +128,8 @@ def _stage(plan: Plan, names: Sequence[str]) -> Step:
 def _model(plan: Plan, step: Step) -> Any:
     """The stage's model; of a stage that is not complete, the model which that stage starts from: same tokenizer."""
     model = step.stage.model
-    while model.id.startswith(REFERENCE):
-        before = plan.step(model.id.removeprefix(REFERENCE).split("#")[0].split("/")[0])
+    while model.id.startswith(STAGE):
+        before = plan.step(model.id.removeprefix(STAGE).split("#")[0].split("/")[0])
         if artifact.read(before.folder) is not None:
             return schema.build(type(model), {**schema.plain(model), "id": str(before.folder)})
         model = before.stage.model

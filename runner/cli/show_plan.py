@@ -4,16 +4,20 @@ import shlex
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from runner.cli.figures import Figures, figures, lines, short
+from runner.core.specs import STAGE
 from runner.execute import command
-from runner.plan import REFERENCE, Plan, Step
+from runner.plan import Plan, Step
+from runner.terminal import screen
+from runner.terminal import show as show_table
 
 
 def show(plan: Plan, console: Console | None = None) -> None:
     """Print stages in order: what each needs and makes, whether it runs and why, its figures, and its command."""
-    out = console or Console(highlight=False, soft_wrap=True)
-    out.print(f"[bold]{plan.recipe.name}[/]  {plan.run}")
+    out = console or screen()
+    out.print(Text.assemble((plan.recipe.name, "bold"), f"  {plan.run}"))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("stage", "kind", "needs", "makes", "state", "why"):
         table.add_column(column, no_wrap=column != "why", overflow="fold")
@@ -21,7 +25,7 @@ def show(plan: Plan, console: Console | None = None) -> None:
         makes = step.stage.produces()
         made = makes if makes != "none" else "-"
         table.add_row(step.name, step.kind, ", ".join(step.needs) or "-", made, step.state, step.reason)
-    out.print(table)
+    show_table(out, table)
     known = {step.name: figures(step.stage, plan.places, _bases(plan), step.identity) for step in plan.steps}
     for step in plan.steps:
         _details(out, step, known[step.name])
@@ -33,17 +37,19 @@ def _bases(plan: Plan) -> dict[str, str]:
     bases: dict[str, str] = {}
     for step in plan.steps:
         name = getattr(getattr(step.stage, "model", None), "id", "")
-        bases[step.name] = bases.get(name.removeprefix(REFERENCE), name) if name.startswith(REFERENCE) else name
+        bases[step.name] = bases.get(name.removeprefix(STAGE), name) if name.startswith(STAGE) else name
     return bases
 
 
 def _details(out: Console, step: Step, known: Figures | None) -> None:
     told = list(step.stage.summary()) if hasattr(step.stage, "summary") else []
     told += list(lines(step.stage, known)) if known else []
+    if told or step.state != "reuse":
+        out.print(Text(step.name, "cyan"))
+    for line in told:
+        out.print(f"  {line}")
     if step.state != "reuse":
-        told.append(f"[dim]alone    {shlex.join(command(step.folder))}[/]")
-    for position, line in enumerate(told):
-        out.print(f"{'[cyan]' + step.name + '[/]' if position == 0 else ''}\n  {line}".lstrip("\n"))
+        out.print(Text(f"  alone    {shlex.join(command(step.folder))}", "dim"))
 
 
 def _total(plan: Plan, known: dict[str, Figures | None]) -> str:

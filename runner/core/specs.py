@@ -15,6 +15,7 @@ Count = Annotated[int, Ge(1)]
 Text = Annotated[str, MinLen(1)]
 Preset = Literal["single", "ddp", "zero1", "zero2", "zero3", "zero3_offload", "fsdp2"]
 Share = Annotated[float, Interval(ge=0.0, le=1.0)]
+STAGE = "stage:"  # before a stage's name: what that stage makes
 
 
 @component

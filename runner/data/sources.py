@@ -7,20 +7,18 @@ counts that mean nothing.
 """
 
 import glob
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runner.core import artifact
 from runner.core.errors import ConfigError, near_miss
-from runner.core.specs import Dataset, KnownDataset, Subset
+from runner.core.specs import STAGE, Dataset, KnownDataset, Subset
 from runner.data import folders
 from runner.data.known import known_as, known_datasets
+from runner.models.hub import HUB_ID
 
-STAGE = "stage:"
 HUBS = {"ms": "modelscope", "hf": "huggingface"}
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)

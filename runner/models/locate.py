@@ -12,13 +12,12 @@ from pathlib import Path
 from runner.core import artifact
 from runner.core.errors import ConfigError, ModelError
 from runner.core.job import JOB_FILE
-from runner.core.specs import Model
+from runner.core.specs import STAGE, Model
 from runner.models import hub as hubs
 from runner.models import package
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 PLAN, CHECKPOINT, CHECKPOINT_MARK = "plan.json", "checkpoint-", "complete.json"
-STAGE = "stage:"
 
 
 @dataclass(frozen=True)

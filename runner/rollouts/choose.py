@@ -10,7 +10,6 @@ from runner.rollouts import address
 from runner.rollouts.sampler import Engine, Sampler
 
 LOWEST, HIGHEST = (0, 25), (0, 31)  # releases of vLLM whose weights can be replaced in the way of rollouts/_vllm.py
-NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
 def check(
@@ -129,7 +128,11 @@ def neutral(sampling: Sampling) -> Sampling:
     """What is left open drawn from the model's own probabilities, whatever its generation config says."""
     import dataclasses
 
-    open_ones: dict[str, Any] = {name: value for name, value in NEUTRAL.items() if getattr(sampling, name) is None}
+    from runner.backends._sampling import NEUTRAL
+
+    open_ones: dict[str, Any] = {
+        name: value for name, value in {"temperature": 1.0, **NEUTRAL}.items() if getattr(sampling, name) is None
+    }
     return dataclasses.replace(sampling, **open_ones)
 
 

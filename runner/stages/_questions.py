@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.errors import ConfigError, DataError
-from runner.core.specs import Dataset, Mix, Variables
+from runner.core.specs import STAGE, Dataset, Mix, Variables
 from runner.core.types import Example, Message
 from runner.data import dropped, mix
 from runner.data.read import rows
 from runner.data.sources import parse
 
-STAGE, LOOKED_AT = "stage:", 1000  # rows whose columns are looked at when planning
+LOOKED_AT = 1000  # rows whose columns are looked at when planning
 WRITTEN = (
     "id", "messages", "response", "reasoning", "reference", "finish_reason", "prompt_tokens", "completion_tokens",
     "sample", "error", "token_ids", "logprobs",
