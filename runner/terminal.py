@@ -3,13 +3,16 @@
 On a terminal progress is a bar with figures and the time left; elsewhere it is a plain line now and then.
 """
 
+import shlex
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from runner.plan import Plan, Step
 
@@ -17,25 +20,26 @@ if TYPE_CHECKING:
     from runner.execute import Done
 
 PLAIN_EVERY = 10.0  # seconds between plain progress lines
+NARROWEST = 100  # columns of a table, if it wants so many: a narrower terminal folds the lines itself
 
 
 class Terminal:
     """Owns the screen of a run."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=False, highlight=False, soft_wrap=True)
+        self.console = console or screen()
         self._bar: Progress | None = None
         self._task: Any = None
         self._last, self._start = 0.0, 0.0
 
     def stage(self, step: Step, note: str) -> None:
         """The heading of a stage."""
-        self.console.print(f"[bold cyan]{step.name}[/] [dim]({step.kind})[/] {note}")
+        self.console.print(Text.assemble((step.name, "bold cyan"), " ", (f"({step.kind})", "dim"), f" {note}"))
         sys.stdout.flush()
 
     def line(self, text: str) -> None:
         """A line of a stage's output, as it came."""
-        self.console.print("  " + text.rstrip("\n"), markup=False, highlight=False)
+        self.console.print("  " + text.rstrip("\n"))
 
     def progress(self, state: dict[str, Any]) -> None:
         """Show how far a stage is."""
@@ -49,7 +53,7 @@ class Terminal:
         if self._bar is None:
             columns = (
                 SpinnerColumn(), BarColumn(bar_width=30), MofNCompleteColumn(), TextColumn("{task.description}"),
-                TimeRemainingColumn(), TextColumn("[dim]{task.fields[figures]}"),
+                TimeRemainingColumn(), TextColumn("{task.fields[figures]}", style="dim", markup=False),
             )  # fmt: skip
             self._bar = Progress(*columns, console=self.console, transient=True)
             self._task = self._bar.add_task(state["what"], total=state["total"], figures=figures)
@@ -90,9 +94,22 @@ class Terminal:
             seconds = f"{done.seconds:.0f} s" if done.seconds else "-"
             table.add_row(done.step.name, done.step.kind, done.state, seconds, figures, str(done.step.folder))
         self.console.print()
-        self.console.print(table)
+        show(self.console, table)
         if any(done.made and done.made.kind in ("model", "adapter") for done in kept):
-            self.console.print(f"\nChat with it: [bold]python -m runner +recipe=chat model={plan.run}[/]")
+            chat = f"python -m runner +recipe=chat {shlex.quote(f'model={plan.run}')}"
+            self.console.print(Text.assemble("\nChat with it: ", (chat, "bold")))
+
+
+def screen() -> Console:
+    """Standard output. What a user wrote is shown as it is: no square bracket is markup, no number is coloured."""
+    return Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def show(console: Console, table: Table) -> None:
+    """Print a table as wide as the terminal, but not so narrow that words break; in a pipe a row is a line."""
+    wanted = Measurement.get(console, console.options.update(width=10_000), table).maximum
+    table.width = min(wanted, max(NARROWEST, console.width)) if console.is_terminal else wanted
+    console.print(table)
 
 
 def _main(metrics: Any) -> list[tuple[str, Any]]:

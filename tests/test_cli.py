@@ -37,7 +37,12 @@ def test_list_tells_where_a_choice_comes_from(project) -> None:
 
 def test_list_refuses_what_it_does_not_know(project) -> None:
     """With the nearest kind."""
-    assert project.call("list", "recipe") == (2, "", "list: no kind named 'recipe'. Did you mean recipes?\n")
+    assert project.call("list", "recip") == (2, "", "list: no kind named 'recip'. Did you mean recipes?\n")
+    for group, kind in (("parallelism", "parallelisms"), ("mix", "mixes"), ("reward", "rewards")):
+        assert project.call("list", group) == project.call("list", kind)
+    rules = project.call("list", "loss_scales")[1]
+    assert "  hermes " in rules  # a file of conf/loss_scale
+    assert "Train what the assistant says after the last user message" in rules
 
 
 def test_the_users_folder_wins_and_may_lie_elsewhere(project) -> None:

@@ -97,6 +97,7 @@ def _override(text: str, models: Collection[str], free: Collection[str], served:
         sign = "+"
     if key in MODEL_KEYS and _is_model_id(value, models, served and key == "model"):
         key = f"{key}.id"
+        value = _quote(value) if "," in value else value  # a folder of that name, and no list
     if not sign and (any(key.startswith(name + ".") for name in free) or (key in free and value.startswith("{"))):
         sign = "++"
     if key.rsplit(".", 1)[-1].endswith("prefix"):
@@ -108,8 +109,10 @@ def _is_model_id(value: str, options: Collection[str], served: bool) -> bool:
     """An option of the group, or a word near one, stays a choice; a folder, a path, a hub id or a source is an id, and
     so is any other name where a server is asked.
     """
-    if not value or value in options or value[0] in "[{'\"" or "," in value:
+    if not value or value in options or value[0] in "[{'\"":
         return False
+    if "," in value:
+        return Path(value).is_dir()
     return served or any(mark in value for mark in "/:.") or value.startswith("~") or Path(value).is_dir()
 
 
@@ -119,7 +122,7 @@ def quoted(value: str) -> str:
         return _quote(value)
     if not value or _whole(value) or value[0] == "{" or "${" in value or _CALL.match(value):
         return value
-    if value[0] == "[" and value[-1] == "]":
+    if value[0] == "[" and value[-1] == "]" and len(_elements(value)) == 1:
         return "[" + ",".join(quoted(part.strip()) for part in _elements(value[1:-1])) + "]"
     parts = _elements(value)
     if len(parts) > 1 and all(_PLAIN.match(part) for part in parts):

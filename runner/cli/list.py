@@ -32,13 +32,11 @@ def entries(kind: str, places: Sequence[Path]) -> list[tuple[str, str, str]]:
 
 
 def _files(kind: str, place: Path) -> dict[str, Path]:
-    if kind == "recipes":
-        folders = [place / "recipes"]
-    elif kind in GROUPS:
-        folders = [place / "conf" / FOLDERS.get(kind, kind.removesuffix("s"))]
-    else:
+    if kind in ("formats", "stages"):
         return registry.names(kind, [place])
-    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
+    folder = place / "recipes" if kind == "recipes" else place / "conf" / FOLDERS.get(kind, kind.removesuffix("s"))
+    written = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    return {**registry.names(kind, [place]), **written} if kind in PLUGINS else written
 
 
 def _description(kind: str, name: str, file: Path, places: Sequence[Path]) -> str:
@@ -47,7 +45,7 @@ def _description(kind: str, name: str, file: Path, places: Sequence[Path]) -> st
     if kind in ("rewards", "loss_scales"):
         return registry.signature(kind, name, places).description
     text = file.read_text(encoding="utf-8").lstrip()
-    return text[3:].split("\n")[0].strip('"') if text.startswith('"""') else ""
+    return registry.first_sentence(text[3:].split('"""')[0]) if text.startswith('"""') else ""
 
 
 def first_comment(file: Path) -> str:
@@ -61,13 +59,18 @@ def first_comment(file: Path) -> str:
     return ""
 
 
+def _kind(word: str) -> str:
+    """A kind by its name, or by that of its group: model, mix, parallelism."""
+    names = {**{name.removesuffix("s"): name for name in KINDS}, **{group: name for name, group in FOLDERS.items()}}
+    if word not in KINDS and word not in names:
+        raise ConfigError("list", f"no kind named {word!r}", near_miss(word, KINDS))
+    return names.get(word, word)
+
+
 def main(words: Sequence[str], places: Sequence[Path]) -> int:
     """Print one kind, or all of them."""
     words = [word for word in split(words)[1] if not word.startswith("plugins_path=")]
-    for word in words:
-        if word not in KINDS:
-            raise ConfigError("list", f"no kind named {word!r}", near_miss(word, KINDS))
-    for kind in words or KINDS:
+    for kind in [_kind(word) for word in words] or KINDS:
         listed = entries(kind, places)
         print(kind if listed else f"{kind}: none")
         width = max((len(name) for name, _, _ in listed), default=0)

@@ -20,8 +20,8 @@ AGAINST = ("rejected", False)  # verdicts
 
 
 def console() -> Console:
-    """Wide lines are wrapped by the terminal, never cut."""
-    return Console(highlight=False, soft_wrap=True)
+    """Wide lines are wrapped by the terminal, never cut; no square bracket is markup."""
+    return Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def summary(stage: str, sequences: Sequence[Encoded], lost: Sequence[Any], report: Sequence[str]) -> None:
@@ -30,16 +30,16 @@ def summary(stage: str, sequences: Sequence[Encoded], lost: Sequence[Any], repor
     tokens = sum(len(sequence.input_ids) for sequence in sequences)
     trained = sum(label != UNTRAINED for sequence in sequences for label in sequence.labels)
     rows = len({(sequence.source, sequence.row) for sequence in sequences})
-    out.print(f"[bold]{stage}[/]  {rows} rows, {len(sequences)} sequences, {len(lost)} rows dropped")
+    out.print(Text.assemble((stage, "bold"), f"  {rows} rows, {len(sequences)} sequences, {len(lost)} rows dropped"))
     if tokens:
         out.print(f"tokens   {tokens:,}, of which {trained:,} are trained ({trained / tokens:.0%})")
     for line in histogram([len(sequence.input_ids) for sequence in sequences]):
-        out.print(line, markup=False)
+        out.print(line)
     for reason, count in Counter(row.reason for row in lost).most_common():
-        out.print(f"dropped  {count}: {reason}", markup=False)
+        out.print(f"dropped  {count}: {reason}")
     for line in report:
         if not line.startswith("dropped:"):
-            out.print(f"data     {line}", markup=False)
+            out.print(f"data     {line}")
 
 
 def histogram(lengths: Sequence[int]) -> Iterator[str]:
@@ -62,9 +62,8 @@ def show(number: int, sequence: Encoded, tokenizer: Any) -> None:
     trained = sum(label != UNTRAINED for label in sequence.labels)
     place, said = f"{sequence.source}: row {sequence.row}", verdict(sequence.values)
     told = "" if said is None else f", {said[1]}" if said[0] == "answer" else f", label {str(said[1]).lower()}"
-    out.print(
-        f"\n[bold]{number}[/]  {place}, turn {sequence.turn}{told}: {len(sequence.input_ids)} tokens, {trained} trained"
-    )
+    counted = f"{len(sequence.input_ids)} tokens, {trained} trained"
+    out.print(Text.assemble("\n", (str(number), "bold"), f"  {place}, turn {sequence.turn}{told}: {counted}"))
     out.print(painted(sequence, tokenizer, plain=not out.is_terminal))
 
 

@@ -5,6 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from runner.terminal import screen
+from runner.terminal import show as show_table
 
 if TYPE_CHECKING:
     from runner.cli.sweep import Planned
@@ -12,7 +16,7 @@ if TYPE_CHECKING:
 
 def show(planned: "Sequence[Planned]", ended: Sequence[Any] = (), console: Console | None = None) -> None:
     """Print job, state, objective and folder. ended: Hydra's return of each job, none before the sweep."""
-    out = console or Console(highlight=False, soft_wrap=True)
+    out = console or screen()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("job", "state", "objective", "folder") if ended else ("job", "state", "folder"):
         table.add_column(column, overflow="fold")
@@ -24,11 +28,11 @@ def show(planned: "Sequence[Planned]", ended: Sequence[Any] = (), console: Conso
         name = " ".join(word.lstrip("+") for word in job.overrides if word not in shared) or "as written"
         row = _ended(ended[number]) if ended else (_state(job.plan),)
         table.add_row(name, *row, str(job.plan.run))
-    out.print(table)
+    show_table(out, table)
     for number, result in enumerate(ended):
         if result.status.name != "COMPLETED":
             where = planned[number].plan.run if planned else result.working_dir
-            out.print(f"[red]failed[/] {where}: {str(result._return_value).splitlines()[0]}")
+            out.print(Text.assemble(("failed", "red"), f" {where}: {str(result._return_value).splitlines()[0]}"))
 
 
 def _ended(result: Any) -> tuple[str, str]:

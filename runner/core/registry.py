@@ -8,6 +8,7 @@ from their source text, so that planning never imports what a plugin imports.
 import ast
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -101,6 +102,12 @@ def signature(kind: str, name: str, places: Sequence[Path] = (), key: str = "") 
     raise PluginError(f"{file}: has no function named {name}. Name it like the file.")
 
 
+def first_sentence(text: str) -> str:
+    """Of a docstring, on one line: what a list of components says about one."""
+    paragraph = " ".join(text.strip().split("\n\n")[0].split())
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z`])", paragraph)[0]
+
+
 def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, tree: ast.Module, file: Path) -> Signature:
     if not (node.args.posonlyargs or node.args.args or node.args.vararg):
         form = f"Form: def {node.name}(data, *, parameter=default)."
@@ -113,10 +120,9 @@ def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, tree: ast.Module, f
             f"given. Columns and parameters come by name: write a * before {extra.arg}."
         )
     pairs = list(zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True))
-    described = ast.get_docstring(node) or ast.get_docstring(tree) or ""
     return Signature(
         name=node.name,
-        description=described.strip().split("\n")[0],
+        description=first_sentence(ast.get_docstring(tree) or ast.get_docstring(node) or ""),
         columns=tuple(arg.arg for arg, default in pairs if default is None),
         params=tuple((arg.arg, ast.unparse(default)) for arg, default in pairs if default is not None),
         takes_all_columns=node.args.kwarg is not None,

@@ -1,5 +1,7 @@
 """The command line as typed and as Hydra reads it."""
 
+from pathlib import Path
+
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -40,6 +42,7 @@ FREE = ("stages", "mix.variables")
             ["mix.datasets=[a.jsonl#500,swift/self-cognition:qwen3#600]"],
             ["mix.datasets=['a.jsonl#500','swift/self-cognition:qwen3#600']"],
         ),
+        (["mix.datasets=[a.jsonl],[b.jsonl#7]", "-m"], ["-m", "mix.datasets=[a.jsonl],['b.jsonl#7']"]),
         (["mix.datasets=[{dataset:a,take:3}]"], ["mix.datasets=[{dataset:a,take:3}]"]),
         (["name='a b,c'"], ["name='a b,c'"]),
         (["name=it's here"], ["name='it\\'s here'"]),
@@ -59,6 +62,13 @@ def test_typed_becomes_read(typed: list[str], read: list[str]) -> None:
     OverridesParser.create().parse_overrides(
         [word for word in read if not word.startswith("-") and "=" in word and word not in ("job", "defaults")]
     )
+
+
+def test_a_folder_with_commas_in_its_name_is_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep's folders are named so, and a run ends by telling how to chat with what lies there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "multirun" / "lr=1,rows=2").mkdir(parents=True)
+    assert kind(["model=multirun/lr=1,rows=2"], MODELS) == ["model.id='multirun/lr=1,rows=2'"]
 
 
 def test_quoted_values_keep_their_meaning() -> None:

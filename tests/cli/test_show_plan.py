@@ -78,6 +78,21 @@ def test_figures(shown, words: str, line: str) -> None:
     assert line in shown(*words.split())
 
 
+def test_what_a_user_wrote_is_no_markup(shown) -> None:
+    """Square brackets in names and folders stay as they are."""
+    assert "x[/b] outputs/[red]x" in shown("name=x[/b]", "output_dir=outputs/[red]x")
+
+
+def test_a_narrow_terminal_takes_no_word_away(shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in a pipe, and not on a screen of 40 columns."""
+    monkeypatch.setenv("COLUMNS", "40")
+    whole = "more train train adapter run not yet run"
+    assert whole in shown()
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    assert any(whole in line for line in shown())
+
+
 def test_memory_follows_the_model_through_the_graph(shown) -> None:
     """A stage that trains another's result has the shape of the first model."""
     lines = [line for line in shown() if line.startswith("memory")]

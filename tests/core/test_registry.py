@@ -88,7 +88,7 @@ def test_a_signature_is_read_and_nothing_imported(place: Path) -> None:
     found = registry.signature("rewards", "short", [place])
     assert found == registry.Signature(
         name="short",
-        description="Scores short answers.",
+        description="About the file.",
         columns=("solution",),
         params=(("limit", "10"), ("words", "'a b'"), ("fn", "len")),
         takes_all_columns=True,
