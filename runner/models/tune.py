@@ -1,6 +1,8 @@
 """Says which weights of a model learn: a low-rank adapter beside them, all of them, or those of certain names."""
 
+import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from runner.core.errors import ConfigError, ModelError
@@ -96,8 +98,10 @@ def _touches_tied(lora: Lora, model: Any) -> bool:
 
 
 def _go_on(model: Any, lora: Lora) -> Any:
-    """An adapter that is there learns on; its rank and the like are what they are."""
-    own = model.active_peft_config
+    """An adapter that is there learns on; its rank and the like are what they are. What the recipe says otherwise is
+    refused, and what it leaves open told: its rank, alpha and dora always count as said.
+    """
+    own, usual = model.active_peft_config, Lora()
     for key, has, wanted in (
         ("rank", own.r, lora.rank),
         ("alpha", own.lora_alpha, lora.alpha),
@@ -108,10 +112,51 @@ def _go_on(model: Any, lora: Lora) -> Any:
                 f"train_type.lora.{key}", f"{wanted}, and the adapter that goes on learning has {has}",
                 f"Say train_type.lora.{key}={has}, or merge the adapter first.",
             )  # fmt: skip
+    for key, found, wanted in _more(model, own, lora):
+        if found == wanted:
+            continue
+        told = found if isinstance(found, str) else json.dumps(found).replace('"', "").replace(" ", "")
+        if getattr(lora, key) != getattr(usual, key):
+            raise ConfigError(
+                f"train_type.lora.{key}", f"{getattr(lora, key)}, and the adapter that goes on learning has {told}",
+                f"Say train_type.lora.{key}={told}, or merge the adapter first.",
+            )  # fmt: skip
+        print(f"train_type.lora.{key}: the adapter that goes on learning keeps its own, {told}", flush=True)
     for name, weight in model.named_parameters():
         weight.requires_grad_(".lora_" in name or ".modules_to_save." in name)
     own.inference_mode = False
     return model
+
+
+def _more(model: Any, own: Any, lora: Lora) -> Iterator[tuple[str, Any, Any]]:
+    """Each further key whose value an adapter has already: what it has and what is wanted, as the recipe says them."""
+    yield "dropout", own.lora_dropout, lora.dropout
+    yield "rslora", own.use_rslora, lora.rslora
+    yield "modules_to_save", sorted(own.modules_to_save or []), sorted(lora.modules_to_save)
+    adapted, meant = _layers(model.get_base_model(), lora.targets)
+    has = own.target_modules if isinstance(own.target_modules, str) else sorted(own.target_modules or [])
+    yield "targets", has, has if adapted == meant else lora.targets
+
+
+def _layers(base: Any, targets: str | list[str]) -> tuple[set[str], set[str]]:
+    """The layers that an adapter lies on, and those that the targets mean."""
+    import torch
+    from peft import LoraConfig
+    from peft.tuners.tuners_utils import BaseTunerLayer, check_target_module_exists
+    from peft.utils import ModulesToSaveWrapper
+
+    parts = dict(base.named_modules())
+    adapted = {name for name, part in parts.items() if isinstance(part, BaseTunerLayer)}
+    inside = tuple(
+        name + "." for name, part in parts.items() if isinstance(part, BaseTunerLayer | ModulesToSaveWrapper)
+    )
+    parts = {name: part for name, part in parts.items() if not name.startswith(inside)}
+    if targets != "all-linear":
+        config = LoraConfig(target_modules=targets)
+        return adapted, {name for name in parts if check_target_module_exists(config, name)}
+    head = base.get_output_embeddings()
+    linear = {name for name, part in parts.items() if isinstance(part, torch.nn.Linear) or hasattr(part, "nf")}
+    return adapted, {name for name in linear | adapted if parts[name] is not head}
 
 
 def _without_adapter(model: Any, train_type: TrainType) -> None:

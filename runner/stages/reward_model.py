@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from runner.algorithms.reward_model import RewardModel as Loss
-from runner.core.errors import ConfigError
+from runner.core.errors import ConfigError, ModelError
 from runner.core.job import Job
 from runner.core.schema import component
 from runner.core.specs import Model
@@ -62,7 +62,12 @@ class RewardModel(Preference, Loss):
         from runner.models.load import load_model
         from runner.models.tune import tune
 
-        made, head = with_value_head(load_model(located, model, self.train_type))
+        loaded = load_model(located, model, self.train_type)
+        if hasattr(loaded, "peft_config"):  # the head could not be written beside it
+            raise ModelError(
+                f"model.id: {located.adapter} is an adapter, and a reward model has another head. Merge it."
+            )
+        made, head = with_value_head(loaded)
         lora = dataclasses.replace(self.train_type.lora, modules_to_save=[*self.train_type.lora.modules_to_save, head])
         patterns = [*self.train_type.patterns, rf"^{head}\."] if self.train_type.patterns else []
         made = tune(made, dataclasses.replace(self.train_type, lora=lora, patterns=patterns))

@@ -1,5 +1,6 @@
 """What would train or answer wrongly without a word is refused while loading."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -197,6 +198,45 @@ def test_adapter_goes_on_learning(base: Path, tmp_path: Path) -> None:
         tune(load(adapter), TrainType(kind="lora", lora=Lora(rank=8, alpha=8)))
     with pytest.raises(ModelError, match="full, and the model is an adapter on a base"):
         tune(load(adapter), TrainType(kind="full"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (
+            {"targets": ["q_proj"]},
+            r"targets: \['q_proj'\], and .* has \[k_proj,q_proj\]. Say .*targets=\[k_proj,q_proj\]",
+        ),
+        ({"targets": r".*\.layers\.0\..*_proj"}, r"targets: .* has \[k_proj,q_proj\]"),
+        ({"rslora": True}, r"rslora: True, and the adapter that goes on learning has false. Say .*rslora=false"),
+        ({"dropout": 0.2}, r"dropout: 0.2, and the adapter that goes on learning has 0.1. Say .*dropout=0.1"),
+        ({"modules_to_save": ["lm_head"]}, r"modules_to_save: \['lm_head'\], and .* has \[norm\]"),
+    ],
+)
+def test_an_adapter_is_not_taken_for_another(base: Path, tmp_path: Path, keys: dict[str, Any], told: str) -> None:
+    """What the recipe says and the adapter is not."""
+    own: dict[str, Any] = {"targets": ["q_proj", "k_proj"], "dropout": 0.1, "modules_to_save": ["norm"]}
+    kind = TrainType(kind="lora", lora=Lora(rank=4, alpha=8, **own))
+    adapter = saved_adapter(base, tmp_path / "adapter", kind)
+    assert learning(tune(load(adapter), kind))
+    same = dataclasses.replace(kind.lora, targets=r".*\.(q|k)_proj")
+    assert learning(tune(load(adapter), TrainType(kind="lora", lora=same)))
+    with pytest.raises(ConfigError, match=told):
+        tune(load(adapter), TrainType(kind="lora", lora=Lora(rank=4, alpha=8, **{**own, **keys})))
+
+
+def test_what_a_recipe_leaves_open_an_adapter_keeps(base: Path, tmp_path: Path, capsys: Any) -> None:
+    own = Lora(rank=4, alpha=8, targets=["q_proj", "k_proj"], dropout=0.1, modules_to_save=["norm"], rslora=True)
+    adapter = saved_adapter(base, tmp_path / "adapter", TrainType(kind="lora", lora=own))
+    capsys.readouterr()
+    assert learning(tune(load(adapter), LORA))
+    told = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0].removeprefix("train_type.lora.") for line in told] == [
+        "dropout", "rslora", "modules_to_save", "targets",
+    ]  # fmt: skip
+    assert told[-1].endswith("the adapter that goes on learning keeps its own, [k_proj,q_proj]")
+    tune(load(saved_adapter(base, tmp_path / "usual")), LORA)
+    assert not capsys.readouterr().out
 
 
 def test_an_adapter_on_layers_of_gpt2(base: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from runner.core import artifact, registry
 from runner.core.errors import ConfigError, ModelError
-from runner.core.specs import Model
+from runner.core.specs import Model, TrainType
 from tests.stages import run_judged
 from tests.stages.test_dpo import SHORT, digest, run
 from tests.tiny import tiny_model
@@ -99,6 +99,19 @@ def test_it_is_no_language_model(base: Path, rows: Path, tmp_path: Path):
     artifact.write(out, made)
     with pytest.raises(ModelError, match="this stage made reward_model, not a model or an adapter"):
         locate(Model(id=str(out)), "modelscope")
+
+
+def test_an_adapter_is_refused(base: Path, rows: Path, tmp_path: Path):
+    """Its new head would never have learned beside it."""
+    from runner.models.load import load_model
+    from runner.models.locate import locate
+    from runner.models.tune import tune
+
+    model = Model(id=str(base))
+    adapter = tmp_path / "adapter"
+    tune(load_model(locate(model, ""), model), TrainType(kind="lora")).save_pretrained(adapter)
+    with pytest.raises(ModelError, match=r"model.id: \S+/adapter is an adapter, and a reward model has another head"):
+        run(run_judged.stage("reward_model", adapter, rows, **SHORT, max_updates=1), tmp_path / "out")
 
 
 RECIPE = f"""{HEAD}name: judged
