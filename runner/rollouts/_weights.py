@@ -5,7 +5,7 @@ are split over devices (ZeRO-3, FSDP2) are put together one at a time; all devic
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from runner.core.errors import ModelError
 from runner.models.critic import NAME as VALUE_HEAD
 
 BUCKET = 1 << 29  # bytes that are handed over together
+INSTEAD = "Take backend=transformers."
 
 
 def weights(model: Any, dtype: torch.dtype | None = None) -> Iterator[tuple[str, torch.Tensor]]:
@@ -23,7 +24,7 @@ def weights(model: Any, dtype: torch.dtype | None = None) -> Iterator[tuple[str,
         model: without the wrapper of the training, an adapter beside its base. dtype: of the values; None: as they are.
 
     Raises:
-        ModelError: an adapter of a kind that is not a sum with its base (DoRA).
+        ModelError: an adapter of a kind that is not a sum with its base (such as DoRA).
     """
     held = _adapted(model) if hasattr(model, "peft_config") else _plain(model)
     for name, value in held:
@@ -60,10 +61,13 @@ def _plain(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
 
 def _adapted(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
     """The base's weights, those that an adapter changes with its part added."""
-    from peft.tuners.lora import LoraLayer
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
     base = model.get_base_model()
-    layers: dict[str, Any] = {name: part for name, part in base.named_modules() if isinstance(part, LoraLayer)}
+    layers: dict[str, Any] = {name: part for name, part in base.named_modules() if isinstance(part, BaseTunerLayer)}
+    for name, layer in layers.items():
+        _check_sum(name, layer)
+    _check_tied(base, layers)
     for name, parameter in base.named_parameters():
         if ".lora_" in name or ".original_module." in name or "lora_magnitude" in name:
             continue
@@ -75,17 +79,42 @@ def _adapted(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
                 yield plain, _value(parameter)
             continue
         with _whole(parameter, *layer.parameters()):
-            yield plain, _with_adapter(layer, _value(parameter), plain)
+            yield plain, _with_adapter(layer, _value(parameter))
 
 
-def _with_adapter(layer: Any, value: torch.Tensor, name: str) -> torch.Tensor:
-    made = value
+def _check_sum(name: str, layer: Any) -> None:
+    """Refuse an adapter that is more, or something else, than low ranks added to one weight of a layer."""
+    from peft.tuners.lora.layer import LoraLayer, MultiheadAttention, ParamWrapper
+
+    if not isinstance(layer, LoraLayer) or isinstance(layer, MultiheadAttention | ParamWrapper):
+        raise ModelError(f"{name}: {type(layer).__name__} of peft is no sum that vLLM could be given. {INSTEAD}")
     for adapter in layer.active_adapters:
-        if adapter not in layer.lora_A:
-            continue
         if getattr(layer, "use_dora", {}).get(adapter):
             raise ModelError(f"{name}: DoRA is no sum that vLLM could be given. Take train_type.lora.dora=false.")
-        made = made.float() + layer.get_delta_weight(adapter).float().to(made.device)
+        if adapter not in layer.r:  # it is on other layers
+            continue
+        ranks = adapter in layer.lora_A or adapter in layer.lora_embedding_A
+        if not ranks or adapter in layer.lora_variant or layer.lora_bias.get(adapter):
+            raise ModelError(f"{name}: its adapter is not low ranks alone, as vLLM could be given them. {INSTEAD}")
+
+
+def _check_tied(base: Any, layers: Mapping[str, Any]) -> None:
+    """Refuse an adapter on one of two layers that have the same weight: an engine has it once, with or without."""
+    sides: dict[int, dict[str, bool]] = {}
+    for name, parameter in base.named_parameters(remove_duplicate=False):
+        owner = name.rpartition(".base_layer.")[0]
+        sides.setdefault(id(parameter), {})[name] = owner in layers or ".original_module." in name
+    for names in sides.values():
+        if len(set(names.values())) > 1:
+            told = " and ".join(names).replace(".base_layer", "").replace(".original_module", "")
+            raise ModelError(f"{told}: one weight, and the adapter is on one of them alone. {INSTEAD}")
+
+
+def _with_adapter(layer: Any, value: torch.Tensor) -> torch.Tensor:
+    made = value
+    for adapter in layer.active_adapters:
+        if adapter in layer.r:
+            made = made.float() + layer.get_delta_weight(adapter).float().to(made.device)
     return made.to(value.dtype)
 
 
