@@ -104,7 +104,7 @@ def _ask(
     mode = asking.template.thinking
     if without_modes(getattr(engine, "tokenizer", None), mode):
         print(f"template.thinking: {mode} changes nothing, the chat template of this model has no modes", flush=True)
-    done, lost = len(questions) - len(missing), list[int]()  # lost: without any answer
+    done, hurt, lost = len(questions) - len(missing), list[int](), list[int]()  # without some answer, without any
 
     def take(row: int, completions: list[Completion]) -> None:
         nonlocal done
@@ -114,9 +114,10 @@ def _ask(
         job.progress.update(done, len(questions), "questions", tokens_per_s=speed.per_second())
         failed = [completion.error.rstrip(".") for completion in completions if completion.error]
         errors.extend(f"{questions[row].id}: {error}" for error in failed)
+        hurt.extend([row] if failed else [])
         lost.extend([row] if len(failed) == len(completions) else [])
-        if len(errors) > asking.max_errors:
-            raise StageError(f"{len(errors)} questions failed, more than max_errors. The first: {errors[0]}.")
+        if len(hurt) > asking.max_errors:
+            raise StageError(f"{len(hurt)} questions failed, more than max_errors. The first: {errors[0]}.")
 
     def stop_if_asked() -> None:
         if job.stopping():

@@ -17,7 +17,7 @@ from typing import Any
 from runner.backends import Engine
 from runner.core.artifact import write_whole
 from runner.core.errors import Interrupted, RunnerError, StageError
-from runner.core.job import Job
+from runner.core.job import JOB_FILE, Job
 from runner.core.specs import Parallelism
 from runner.engines import launch
 from runner.stages._answers import Asking, ask, mark
@@ -92,7 +92,8 @@ def _wait(job: Job, folder: Path, node: int, rows: int, wanted: str, timeout: fl
         if job.stopping():
             raise Interrupted(f"{job.name}: stopped while node {node} was at work")
         with contextlib.suppress(FileNotFoundError):
-            raise StageError(f"node {node}: {(folder / FAILED).read_text(encoding='utf-8')}")
+            if _changed(folder / FAILED) >= _changed(job.folder / JOB_FILE):  # else it is of an earlier try
+                raise StageError(f"node {node}: {(folder / FAILED).read_text(encoding='utf-8')}")
         latest = max((file.stat().st_mtime for file in _files(folder)), default=0.0)
         if latest != seen:
             seen, since = latest, time.monotonic()
@@ -100,6 +101,11 @@ def _wait(job: Job, folder: Path, node: int, rows: int, wanted: str, timeout: fl
             log = job.folder / f"log.node{node}.txt"
             raise StageError(f"node {node} has written nothing for {timeout:g} s. Does it run? Its words: {log}.")
         time.sleep(LOOK)
+
+
+def _changed(file: Path) -> int:
+    """When, by the clock of the disk that the nodes share."""
+    return file.stat().st_mtime_ns
 
 
 def _files(folder: Path) -> list[Path]:

@@ -233,6 +233,15 @@ def test_failed_questions_are_rows_up_to_a_limit(
     assert made.metrics["errors"] == 1 and capsys.readouterr().out.count("The first: questions:1") == 1
 
 
+def test_a_question_of_many_samples_fails_once(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The limit is of questions, whatever the number of their answers."""
+    many = {"sampling": {"n": 3, "max_new_tokens": 2, "temperature": 1.0}, "max_errors": 1}
+    made = infer(folder, questions=["a", "hello " * 5000], **many).run(job(tmp_path))
+    assert made.metrics["errors"] == 3 and "3 of 6 answers failed" in capsys.readouterr().out
+
+
 def test_a_stage_without_any_answer_fails_and_asks_all_again(folder: Path, tmp_path: Path) -> None:
     """Nothing stays that a later run would take for its answers."""
     for _ in range(2):

@@ -102,12 +102,15 @@ def infer(folder: Path, model: Path, **parallelism: Any) -> Any:
 
 
 def test_what_became_of_another_node_is_told(user: Path) -> None:
-    """That it failed, with its words, or that it is silent."""
+    """That it failed, with its words, or that it is silent; words of an earlier try are no news."""
+    (user / "node1_of_2").mkdir()
+    (user / "node1_of_2/failed.txt").write_text("the model is too large.")
+    time.sleep(0.05)
+    (user / "job.yaml").write_text("")
     with pytest.raises(
         StageError, match=r"node 1 has written nothing for 1 s. Does it run\? Its words: .*log.node1.txt"
     ):
         infer(user, user / "tiny", timeout=1)
-    (user / "node1_of_2").mkdir()
     (user / "node1_of_2/failed.txt").write_text("the model is too large.")
     with pytest.raises(StageError, match=r"node 1: the model is too large."):
         infer(user, user / "tiny")
