@@ -12,40 +12,39 @@ if TYPE_CHECKING:
 
 
 class Offload:
-    """model, optimizer: whether each is moved."""
+    """model, optimizer: whether each is moved. What was in host memory before, as of an engine that steps there, stays
+    there.
+    """
 
     def __init__(self, model: bool, optimizer: bool) -> None:
         self.model, self.optimizer = model, optimizer
+        self._states: list[tuple[dict[str, Any], str, torch.device]] = []  # that were moved, and where from
+        self._parameters: list[tuple[torch.nn.Parameter, torch.device]] = []
 
     def optimizer_away(self, learner: "Learner") -> None:
         """Before the engine wakes up."""
-        if self.optimizer:
-            _states(learner, "cpu")
+        for state in learner.trainer.optimizer.state.values() if self.optimizer else ():
+            for name, value in state.items():
+                if isinstance(value, torch.Tensor) and value.dim() and value.device.type != "cpu":  # no step counter
+                    self._states.append((state, name, value.device))
+        for state, name, _ in self._states:
+            state[name] = state[name].to("cpu")
         torch.cuda.empty_cache()
 
     def model_away(self, learner: "Learner") -> None:
         """Once the engine has the weights."""
-        if self.model:
-            _parameters(learner, "cpu")
+        for parameter in learner.own.parameters() if self.model else ():
+            split = hasattr(parameter, "ds_id") or hasattr(parameter, "full_tensor")
+            if not split and parameter.device.type != "cpu":
+                self._parameters.append((parameter, parameter.device))
+        for parameter, _ in self._parameters:
+            parameter.data = parameter.data.to("cpu")
         torch.cuda.empty_cache()
 
-    def back(self, learner: "Learner") -> None:
+    def back(self) -> None:
         """Before the next update."""
-        device = learner.trainer.args.device
-        if self.model:
-            _parameters(learner, device)
-        if self.optimizer:
-            _states(learner, device)
-
-
-def _parameters(learner: "Learner", device: Any) -> None:
-    for parameter in learner.own.parameters():
-        if not hasattr(parameter, "ds_id") and not hasattr(parameter, "full_tensor"):
+        for parameter, device in self._parameters:
             parameter.data = parameter.data.to(device)
-
-
-def _states(learner: "Learner", device: Any) -> None:
-    for state in learner.trainer.optimizer.state.values():
-        for name, value in state.items():
-            if isinstance(value, torch.Tensor) and value.dim():  # a step counter stays where the optimizer wants it
-                state[name] = value.to(device)
+        for state, name, device in self._states:
+            state[name] = state[name].to(device)
+        self._parameters, self._states = [], []

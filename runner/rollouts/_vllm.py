@@ -66,7 +66,7 @@ class LiveVllm:
         """Sleep, and bring back what the training needs."""
         if self.keys.sleep_level and self.engine is not None and not self.engine.is_sleeping():
             self.engine.sleep(level=self.keys.sleep_level)
-        self.offload.back(learner)
+        self.offload.back()
 
     def close(self) -> None:
         """End the engine."""
