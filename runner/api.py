@@ -26,6 +26,8 @@ __all__ = ["Completion", "ConfigError", "DataError", "Example", "Message", "Span
 
 
 def reward(name: str) -> Callable[..., Any]:
-    """The function of another reward, a user's own or a shipped one, for rewards that build on it."""
+    """The function of another reward, a user's own or a shipped one, for rewards that build on it. Write its name out:
+    a change of that reward then counts as a change of those that name it.
+    """
     function: Callable[..., Any] = load("rewards", name)
     return function

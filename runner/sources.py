@@ -18,6 +18,7 @@ from runner.core.specs import STAGE, Dataset, Model, TrainType
 from runner.data import fingerprint as data
 from runner.data import rules
 from runner.models import fingerprint as models
+from runner.scoring.built_on import built_on
 
 PLUGINS = {"reward": "rewards", "format": "formats"}
 DATASETS = ("prompts", "datasets")  # fields whose texts are datasets
@@ -93,9 +94,10 @@ def _plugins(name: str, value: Any, places: Sequence[Path]) -> Iterator[tuple[st
     entries = [value] if isinstance(value, str) else value or []
     for entry in entries:
         for plugin in entry if isinstance(entry, Mapping) else [entry]:
-            file = registry.names(PLUGINS[name], places).get(str(plugin))
-            if file is not None:
-                yield f"{name} {plugin}", digest(file.read_bytes())
+            known = registry.names(PLUGINS[name], places)
+            for each in built_on(str(plugin), known) if name == "reward" else [str(plugin)]:
+                if each in known:
+                    yield f"{name} {each}", digest(known[each].read_bytes())
 
 
 def _named_file(text: str) -> Iterator[tuple[str, str]]:

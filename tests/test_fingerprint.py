@@ -185,6 +185,30 @@ def test_a_file_is_read_once_while_it_stays_as_it_is(folder, monkeypatch) -> Non
         mark()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from runner.api import reward\ndef used(completions): return reward('inner')(completions)\n",
+        "from runner.api import answer, reward as other\nINNER = other(name='inner')\ndef used(completions): ...\n",
+        "import runner.api\ndef used(completions): return runner.api.reward('inner')(completions)\n",
+        "from runner import api as door\ndef used(completions): return door.reward('inner')(completions)\n",
+    ],
+)
+def test_a_reward_counts_with_those_that_it_names(folder, text: str) -> None:
+    """And with those that they name; two that name each other are no trouble."""
+    folder.write("plugins/rewards/used.py", text)
+    folder.write("plugins/rewards/inner.py", "from runner.api import reward\ndef inner(completions): reward('last')\n")
+    folder.write("plugins/rewards/last.py", "from runner.api import reward\ndef last(completions): reward('used')\n")
+    for name in ("inner", "last"):
+        before = mark(reward={"used": {}})
+        file = folder.root / f"plugins/rewards/{name}.py"
+        file.write_text(file.read_text() + "# changed\n")
+        assert mark(reward={"used": {}}) != before
+    before = mark(reward={"cosine": {}})  # a shipped one that builds on another
+    folder.write("plugins/rewards/accuracy.py", "def accuracy(completions, *, solution): ...\n")
+    assert mark(reward={"cosine": {}}) != before
+
+
 def test_a_quick_edit_of_the_same_size_is_seen(folder) -> None:
     """Even where the file system's clock does not move between two writes."""
     file, now = folder.root / "rows.jsonl", time.time_ns()

@@ -18,6 +18,8 @@ from typing import Any
 from runner.core.errors import ConfigError, PluginError, near_miss
 from runner.core.places import PACKAGE, roots
 
+_looked_in: tuple[Path, ...] = ()  # where nothing else is said; empty: this folder and the package
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -34,10 +36,17 @@ class Signature:
     is_async: bool
 
 
+def look_in(places: Sequence[Path]) -> None:
+    """From now on this process looks in these roots where it is not told others: a plugin that asks for another one
+    does not know where the run looks."""
+    global _looked_in
+    _looked_in = tuple(places)
+
+
 def names(kind: str, places: Sequence[Path] = ()) -> dict[str, Path]:
     """Every component of a kind with its file; a user's file hides a shipped one of the same name."""
     found: dict[str, Path] = {}
-    folders = [root / "plugins" / kind for root in (places or roots())] + [PACKAGE / kind]
+    folders = [root / "plugins" / kind for root in (places or _looked_in or roots())] + [PACKAGE / kind]
     for folder in folders:
         for file in sorted(folder.glob("*.py")):
             if not file.name.startswith("_"):

@@ -134,6 +134,7 @@ def _serve(pipe: Connection, name: str, places: Sequence[Path]) -> None:
     """The process: answer calls until the pipe closes."""
     _settle()
     own = os.getpid()
+    registry.look_in(places)
     try:
         function = registry.load("rewards", name, places)
     except RunnerError as error:

@@ -275,3 +275,21 @@ def test_processes_end_with_the_block(tmp_path: Path, write: Write) -> None:
     write("mine", "import os\ndef mine(completions):\n    return [float(os.getpid())]\n")
     scores, _, _ = score(tmp_path, ["a"], mine=Reward())
     assert not Path(f"/proc/{int(scores['mine'][0])}").exists()
+
+
+def test_a_reward_finds_others_where_the_run_looks(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user's own accuracy in a folder that is not the working directory, when imported and when called."""
+    write("accuracy", "def accuracy(completions, *, solution): return [0.25] * len(completions)\n")
+    write(
+        "twice",
+        "from runner.api import reward\nEARLY = reward('accuracy')\n"
+        "def twice(completions, *, solution):\n"
+        "    both = [f(completions, solution=solution) for f in (EARLY, reward('accuracy'))]\n"
+        "    return [a + b for a, b in zip(*both)]\n",
+    )
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    scores, _, _ = score(tmp_path, ["4"], given=keywords([{"solution": "4"}]), twice=Reward())
+    assert scores == {"twice": [0.5]}
