@@ -45,8 +45,8 @@ class Alerts:
     _said: dict[str, int] = field(default_factory=dict)
     _count: int = 0
 
-    def look(self, made: Facts, tallies: Mapping[str, Tally], update: int) -> None:
-        """Look at a rollout, and say what is new."""
+    def look(self, made: Facts, tallies: Mapping[str, Tally], update: int, aloud: bool = True) -> None:
+        """Look at a rollout, and say what is new. aloud: False where a training goes on, and it was said before."""
         self._count += 1
         self._seen.append(made)
         if sum(one.groups for one in self._begin) < AT_LEAST:
@@ -54,7 +54,8 @@ class Alerts:
         for kind, sentence in (*self._found(), *_failing(tallies)):
             if self._count - self._said.get(kind, -AGAIN) >= AGAIN:
                 self._said[kind] = self._count
-                self.say(update, sentence)
+                if aloud:
+                    self.say(update, sentence)
 
     def _found(self) -> Iterator[tuple[str, str]]:
         groups = sum(one.groups for one in self._seen)

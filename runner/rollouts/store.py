@@ -10,8 +10,10 @@ from typing import Any
 
 from runner.core.artifact import write_whole
 from runner.rollouts.answers import Answer, Prompt, Rollout, from_plain
+from runner.rollouts.figures import Facts
 
 FILE, FOLDER = "completions.jsonl", "rollouts"
+FACTS = "facts.jsonl"  # in FOLDER: of each rollout what alerts look at, so that they know the start after any stop
 
 
 class Store:
@@ -49,9 +51,21 @@ class Store:
         answers = [answer for group in rollout.groups for answer in group]
         append(self.folder / FILE, [line(update, answer, prompts[answer.prompt]) for answer in answers])
 
+    def note(self, update: int, known: Facts) -> None:
+        """Append a rollout's facts."""
+        append(self.folder / FOLDER / FACTS, [{"update": update, **vars(known)}])
+
+    def noted(self) -> Iterator[tuple[int, Facts]]:
+        """The update (from 1) that each rollout begins with and its facts, as far as there are any."""
+        file = self.folder / FOLDER / FACTS
+        for text in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+            held = json.loads(text)
+            yield held.pop("update"), Facts(**held)
+
     def cut_back(self, update: int) -> None:
-        """Drop the answers of rollouts that begin after `update`."""
+        """Drop the answers and facts of rollouts that begin after `update`."""
         cut_back(self.folder / FILE, update)
+        cut_back(self.folder / FOLDER / FACTS, update)
 
 
 def append(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:

@@ -146,6 +146,8 @@ class RolloutUpdates:
             self.store.cut_back(first)
             cut_back(self.store.folder / ALERTS, first)
             self.store.forget(number + 1)
+            for update, known in self.store.noted():
+                self.alerts.look(known, {}, update, aloud=False)
         made = self.store.kept(number) if begins else None
         if made is None:
             if amid and self.first:
@@ -249,15 +251,31 @@ class RolloutUpdates:
         if known.mismatch is None and before is not None:
             known = replace(known, mismatch=before)
         if self.first:
-            self.alerts.look(known, self.drawing.rewards.tallies, self.schedule.first(made.number) + 1)
+            update = self.schedule.first(made.number) + 1
+            self.alerts.look(known, self.drawing.rewards.tallies, update)
+            self.store.note(update, known)
         learns = any(self._learns(answer) for group in made.groups for answer in group)
         self._idle = 0 if learns else self._idle + 1
         if self._idle >= self.rules.max_idle:
-            raise StageError(
-                f"{self._idle} rollouts in a row had no group whose answers differ in reward (mean reward "
-                f"{'unknown' if known.reward is None else format(known.reward, '.3g')}), so nothing can be learned. "
-                "Look at completions.jsonl: the reward may not fit the answers, or the prompts be too hard or too easy."
-            )
+            raise StageError(_nothing(self._idle, made.groups, known))
+
+
+def _nothing(idle: int, groups: Sequence[Group], known: figures.Facts) -> str:
+    """Why nothing was learned for so many rollouts, as far as the last one tells."""
+    answers = [answer for group in groups for answer in group]
+    masked = sum(answer.masked for answer in answers)
+    if answers and masked == len(answers):
+        return (
+            f"{idle} rollouts in a row taught nothing: all {masked} answers of the last one were cut off, and "
+            "mask_truncated_completions takes those out. Raise sampling.max_new_tokens, or take "
+            "mask_truncated_completions=false."
+        )
+    reward = "unknown" if known.reward is None else format(known.reward, ".3g")
+    return (
+        f"{idle} rollouts in a row had no group whose answers differ in reward (mean reward {reward}), so nothing can "
+        "be learned. Look at completions.jsonl: the reward may not fit the answers, or the prompts be too hard or too "
+        "easy."
+    )
 
 
 def _on_gpu(phase: str) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any, Self
 from runner.core import registry
 from runner.core.errors import StageError
 from runner.core.specs import Reward
-from runner.scoring.arguments import arguments, scorable
+from runner.scoring.arguments import RESERVED, arguments, scorable
 from runner.scoring.process import Failed, RewardProcess, TooSlow
 
 MAX_FAILED = 0.1  # share of completions on which a reward may fail before the run ends
@@ -21,13 +21,14 @@ Scores = dict[str, list[float | None]]
 @dataclass
 class Tally:
     """How a reward has fared. first: what its first failure said. slow: calls of several completions that took longer
-    than they may.
+    than they may. lacking: completions without a column that it needs.
     """
 
     asked: int = 0
     failed: int = 0
     first: str = ""
     slow: int = 0
+    lacking: int = 0
 
 
 @dataclass
@@ -78,6 +79,7 @@ class Rewards:
         self._lost = set()
         rows = {name: scorable(wanted, given, len(completions)) for name, wanted in self._signatures.items()}
         for name, asked in rows.items():  # all at work before the first is waited for
+            self._tell_lacking(name, len(completions) - len(asked), len(completions))
             self.tallies[name].asked += len(asked)
             self._send(name, completions, given, asked, waiting)
         return {name: self._collect(name, completions, given, asked, waiting) for name, asked in rows.items()}
@@ -124,6 +126,15 @@ class Rewards:
             part = self._collect(name, completions, given, half, waiting)
             scores = [new if old is None else old for old, new in zip(scores, part, strict=True)]
         return scores
+
+    def _tell_lacking(self, name: str, lacking: int, count: int) -> None:
+        if lacking and not self.tallies[name].lacking:
+            columns = " and ".join(repr(one) for one in self._signatures[name].columns if one not in RESERVED)
+            print(
+                f"reward {name}: {lacking} of {count} answers get no score from it, since their rows lack {columns}",
+                flush=True,
+            )
+        self.tallies[name].lacking += lacking
 
     def _tell_slow(self, name: str, failure: Failed, count: int) -> None:
         if not isinstance(failure, TooSlow):

@@ -256,6 +256,9 @@ class Sampled(Learning):
         )  # fmt: skip
         if first():
             print(f"{made.total} updates from {count} prompts; {', '.join(self.summary())}", flush=True)
+            if count < self.prompts_per_update:
+                told = f"prompts_per_update: {self.prompts_per_update}, and there are {count}: an update has no more"
+                print(told, flush=True)
         return made
 
     def _sampler(self, tokenizer: Any, located: Any, longest: int, job: Job) -> "Sampler":

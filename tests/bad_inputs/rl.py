@@ -60,6 +60,11 @@ CASES = {
         reward="def mine(completions): return [1.0] * len(completions)\n",
         code=1,
     ),
+    "rl: all answers are cut off and masked": case(
+        "1 rollouts in a row taught nothing: all 8 answers of the last one were cut off, and mask_truncated",
+        "sampling.max_new_tokens=1 stages.train.max_idle=1 +stages.train.mask_truncated_completions=true",
+        code=1,
+    ),
     "rl: no score at all": case(
         "2 rollouts in a row had no group whose answers differ in reward (mean reward unknown), so nothing",
         "stages.train.max_idle=2",

@@ -39,7 +39,7 @@ KEYS: dict[str, Any] = {
     "train_type": {"kind": "lora", "lora": {"rank": 4}}, "optim": {"lr": 1e-2}, "save": {"every": 3},
     "log": {"every": 1}, "batch": {"tokens_per_device": 400}, "sampling": {"max_new_tokens": 6},
     "prompts_per_update": 2, "num_generations": 4, "updates_per_rollout": 2, "num_iterations": 2, "beta": 0.01,
-    "max_updates": 13,
+    "max_updates": 16,
 }  # fmt: skip
 
 
@@ -136,3 +136,9 @@ def evaluations(out: Path) -> list[dict[str, Any]]:
     """The answers to prompts kept aside, without what the clock says."""
     lines = [json.loads(line) for line in (out / "evaluations.jsonl").read_text().splitlines()]
     return [{**one, "id": Path(one["id"]).name, "seconds": 0} for one in lines]
+
+
+def alerts(out: Path) -> list[str]:
+    """The sentences that were said, each with its update."""
+    file = out / "alerts.jsonl"
+    return file.read_text().splitlines() if file.is_file() else []

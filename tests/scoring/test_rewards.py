@@ -99,6 +99,18 @@ def test_where_one_reward_fails_the_others_make_no_sum(tmp_path: Path, write: Wr
     assert total(scores) == [2.25, None, 0.25]
 
 
+def test_rows_that_lack_a_column_are_told_once(tmp_path: Path, write: Write, capfd: pytest.CaptureFixture[str]) -> None:
+    """They have no score, which nothing but a count of the metrics told."""
+    write("mine", "def mine(completions, *, gold, finish_reason):\n    return [1.0] * len(completions)\n")
+    given = keywords([{"gold": 1}, {}, {"gold": None}], finish_reason=["stop"] * 3)
+    with Rewards({"mine": Reward()}, [tmp_path]) as rewards:
+        for _ in range(2):
+            assert rewards.score(list("abc"), given) == {"mine": [1.0, None, None]}
+        assert rewards.tallies["mine"].lacking == 4
+    told = "reward mine: 2 of 3 answers get no score from it, since their rows lack 'gold'\n"
+    assert capfd.readouterr().out == told
+
+
 def test_a_traceback_is_told_once(tmp_path: Path, write: Write, capfd: pytest.CaptureFixture[str]) -> None:
     """Whatever is raised, and wherever."""
     write("frail", "def frail(completions):\n    raise KeyboardInterrupt('key')\n    yield\n")

@@ -9,7 +9,7 @@ import pytest
 from runner.core.errors import ConfigError, DataError, StageError
 from runner.core.job import Job
 from tests.rollouts import run_sampled
-from tests.rollouts.run_sampled import aside, evaluations, made, plugin, rows, run, stage
+from tests.rollouts.run_sampled import alerts, aside, evaluations, made, plugin, rows, run, stage
 from tests.tiny import tiny_model
 from tests.training.small import Silent
 
@@ -66,7 +66,7 @@ def whole(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     rows(folder)
     plugin(folder)
     assert run(folder, base, folder / "out") == 0, (folder / "out/log").read_text()
-    return (*made(folder / "out"), evaluations(folder / "out"))
+    return (*made(folder / "out"), evaluations(folder / "out"), alerts(folder / "out"))
 
 
 @pytest.mark.parametrize(
@@ -96,6 +96,7 @@ def test_stopped_and_resumed_is_as_never_stopped(base: Path, place: Path, whole:
     assert lines == whole[2]
     assert digest == whole[0]
     assert evaluations(place / "out") == whole[3]
+    assert alerts(place / "out") == whole[4] != []
 
 
 def test_two_devices_learn_what_one_does(base: Path, place: Path, whole: Any) -> None:
@@ -257,6 +258,16 @@ def test_mistakes_are_told_when_planning(base: Path, place: Path, keys: dict[str
 def test_prompts_over_the_limit_are_dropped_or_end_it(base: Path, place: Path) -> None:
     with pytest.raises(DataError, match=r"longer than max_length .* None of the 12 rows"):
         done(stage(place, base, max_length=5), place)
+
+
+def test_more_prompts_an_update_than_there_are_is_told(
+    base: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line before it counts answers that are never sampled."""
+    job = Job("train", place, place, roots=(place,), fingerprint="", progress=Silent())
+    made = stage(place, base, prompts_per_update=50, updates_per_rollout=1, num_iterations=1)._schedule(12, job)
+    assert len(made.parts(0)[0]) == 12
+    assert "prompts_per_update: 50, and there are 12: an update has no more\n" in capsys.readouterr().out
 
 
 def test_the_plan_counts_prompts_and_answers(base: Path, place: Path) -> None:
