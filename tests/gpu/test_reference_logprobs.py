@@ -1,7 +1,6 @@
 """Log-probabilities without a gradient, as of a reference model: numbers and memory, with the kernel and without it."""
 
 import importlib.util
-from pathlib import Path
 from typing import Any
 
 import pytest
