@@ -7,6 +7,7 @@ line.
 import csv
 import gzip
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -57,6 +58,9 @@ def rows(file: Path, told: str = "") -> Iterator[Row]:
         raise DataError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}.") from None
 
 
+HALF = re.compile(r"\\u[dD][89a-fA-F]")  # the escape of one half of a character
+
+
 def _text(file: Path) -> TextIO:
     if file.suffix == ".gz":
         return gzip.open(file, "rt", encoding="utf-8-sig", newline="")
@@ -70,8 +74,8 @@ def _jsonl(file: Path, told: str) -> Iterator[Row]:
             if not text.strip():
                 continue
             try:
-                values = json.loads(text)
-            except ValueError as error:
+                values = _whole(json.loads(text), text)
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{told}:{line}: is not JSON: {_json_error(error)}. One object a line.") from None
             yield Row(told, number, _mapping(values, f"{told}:{line}"), line)
             number += 1
@@ -80,10 +84,13 @@ def _jsonl(file: Path, told: str) -> Iterator[Row]:
 def _json(file: Path, told: str) -> Iterator[Row]:
     with _text(file) as stream:
         try:
-            held = json.load(stream)
+            text = stream.read()
+            held = _whole(json.loads(text), text)
         except json.JSONDecodeError as error:
             lines = "" if error.msg != "Extra data" else " With one object a line the file must end in .jsonl."
             raise DataError(f"{told}:{error.lineno}: is not JSON: {error.msg}.{lines}") from None
+        except (HalfCharacter, RecursionError) as error:
+            raise DataError(f"{told}: is not JSON: {_json_error(error)}.") from None
     if not isinstance(held, list):
         raise DataError(f"{told}: holds {_a(held)}, not a list of rows. Form: [{{...}}, {{...}}], or .jsonl.")
     for number, values in enumerate(held):
@@ -145,7 +152,24 @@ def _mapping(values: Any, place: str) -> dict[str, Any]:
     return values
 
 
-def _json_error(error: ValueError) -> str:
+class HalfCharacter(ValueError):
+    """An escape such as \\ud83d without its other half, as where a text with emojis was cut: no tokenizer takes it."""
+
+
+def _whole(values: Any, text: str) -> Any:
+    """The values of a JSON text, which may spell a character in two halves."""
+    if HALF.search(text):
+        try:
+            json.dumps(values, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = f"\\u{ord(error.object[error.start]):x}"
+            raise HalfCharacter(f"{half} is half a character, without the other half") from None
+    return values
+
+
+def _json_error(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "lists or objects lie too deep in each other"
     return f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
 
 

@@ -65,7 +65,7 @@ def _rows(file: Path) -> int | None:
     if file.suffix == ".json" and file.stat().st_size <= SMALL:
         try:
             rows = json.loads(file.read_text(encoding="utf-8-sig"))
-        except ValueError:
+        except (ValueError, RecursionError):
             return None  # the reader of the data says what is wrong with it
         return len(rows) if isinstance(rows, list) else None
     return None

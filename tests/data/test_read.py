@@ -62,6 +62,21 @@ BROKEN = {
     "half a line": ("a.jsonl", b'{"a": 1}\n{"a": \n', "a.jsonl:2: is not JSON"),
     "a list in a line": ("a.jsonl", b"[1]\n", "a.jsonl:1: is a list, not a mapping"),
     "lines in .json": ("a.json", b'{"a": 1}\n{"a": 2}\n', "a.json:2: is not JSON: Extra data. With one object a line"),
+    "half a character": (
+        "a.jsonl",
+        b'{"a": "\\ud83d\\ude00"}\n{"a": "cut \\ud83d"}\n',
+        "a.jsonl:2: is not JSON: \\ud83d is half a character, without the other half.",
+    ),
+    "half a character in a list": (
+        "a.json",
+        b'[{"a": ["\\uDE00"]}]',
+        "a.json: is not JSON: \\ude00 is half",
+    ),
+    "brackets without end": (
+        "a.jsonl",
+        b"[" * 100_000,
+        "a.jsonl:1: is not JSON: lists or objects lie too deep",
+    ),
     "half a list": ("a.json", b'[{"a": 1},\n', "a.json:2: is not JSON"),
     "an object": ("a.json", b'{"a": 1}', "a.json: holds an object, not a list of rows"),
     "a list of texts": ("a.json", b'["a"]', "a.json: row 0: is a text, not a mapping"),
