@@ -67,8 +67,9 @@ class Transformers(Engine):
         waiting: deque[Row] = deque()
         asked: dict[int, _Asked] = {}
 
-        def refill(wait: bool) -> None:
-            for ask in feed.take(WINDOW, wait):
+        def refill(wait: bool) -> bool:
+            taken = feed.take(WINDOW, wait)
+            for ask in taken:
                 error = _completion.too_long(ask.prompt, self.context)
                 if error:
                     failed = [_completion.failure(ask.prompt, error, sample) for sample in range(sampling.n)]
@@ -78,13 +79,11 @@ class Transformers(Engine):
                 asked[ask.place] = _Asked(ask.prompt, rows, len(rows))
                 waiting.extend(rows)
             _sort(waiting)
+            return bool(taken)
 
         rolling = self._rolling(sampling)
         with self._felt(feed.pulse), self._memory():
-            while True:
-                refill(wait=True)
-                if not waiting:
-                    return
+            while refill(wait=True):  # it may be that none of them can be answered
                 for advanced in rolling.steps(waiting):
                     for place in (row.index for row in advanced if row.finish_reason):
                         asked[place].left -= 1

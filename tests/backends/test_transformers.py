@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from runner.backends import start
+from runner.backends import start, transformers
 from runner.core.errors import ConfigError
 from runner.core.specs import Backend, Model, Sampling, Template
 from runner.core.types import Completion, Message
@@ -109,6 +109,13 @@ def test_a_prompt_that_leaves_no_room_is_an_error_of_its_own(engine: Any) -> Non
     assert short[0].finish_reason != "error"
     (only,) = engine.stream(engine.prompt([Message("user", "hello " * 5000)], Template()), GREEDY)
     assert only.finish_reason == "error"
+
+
+def test_many_prompts_without_room_do_not_end_the_work(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole window of them: what comes after is answered all the same."""
+    monkeypatch.setattr(transformers, "WINDOW", 2)
+    made = ask(engine, ["hello " * 5000] * 3 + ["hello"] + ["hello " * 5000] * 2)
+    assert [one.finish_reason == "error" for (one,) in made] == [True, True, True, False, True, True]
 
 
 def test_unknown_engine_arguments_are_refused(folder: Path) -> None:
