@@ -1,7 +1,7 @@
 """Where an engine gets its prompts from while it works: a list of its own, or the queue that several replicas share."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from queue import Empty
@@ -76,3 +76,11 @@ def chunks(total: int, takers: int) -> list[int]:
         sizes.append(min(left, max(8, left // (2 * takers))))
         left -= sizes[-1]
     return sizes
+
+
+def cut(asks: Sequence[Ask], takers: int) -> Iterator[list[Ask]]:
+    """The prompts in chunks of these sizes."""
+    at = 0
+    for size in chunks(len(asks), takers):
+        yield list(asks[at : at + size])
+        at += size

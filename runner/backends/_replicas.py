@@ -1,7 +1,7 @@
 """Several engines of one host at work on one queue of prompts: each in a process of its own, on GPUs of its own.
 
-The parent cuts the input into chunks, large ones first; whoever is ready takes the next. A replica that ends before its
-work does ends the stage, with its exit code.
+The parent cuts the input into chunks while it makes the prompts; whoever is ready takes the next. A replica that ends
+before its work does ends the stage, with its exit code.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from typing import Any
 
 from runner.backends._completion import Prompt
 from runner.backends._engine import Engine, Finished
-from runner.backends._feed import Ask, Feed, QueueFeed, chunks
+from runner.backends._feed import Ask, Feed, QueueFeed, cut
 from runner.backends._orphans import end_with_parent
 from runner.core.errors import ConfigError, RunnerError, StageError
 from runner.core.specs import Backend, Model, Sampling
@@ -22,6 +22,8 @@ from runner.core.types import Completion
 
 Begin = Callable[[Backend, Model, str], Engine]  # makes one engine in the process that calls it
 
+AT_ONCE = 64  # prompts that are made between looks at whether the user wants to stop
+MOST = 1024  # prompts a replica that are cut into chunks together
 PATIENCE = 0.2  # seconds between looks at whether the replicas live and the user wants to stop
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -72,22 +74,35 @@ class Replicas(Engine):
 
     def work(self, feed: Feed, sampling: Sampling, finished: Finished) -> None:
         """See `Engine.work`."""
-        asks: list[Ask] = []
-        while taken := feed.take(1 << 20, wait=True):
-            asks += taken
-        at = 0
-        for size in chunks(len(asks), len(self.processes)):
-            self.tasks.put(asks[at : at + size])
-            at += size
         for orders in self.orders:
-            self.tasks.put(None)
             orders.put(sampling)
-        left = len(self.processes)
-        while left:
-            kind, value = self._next(feed.pulse)
-            if kind == "answer":
-                finished(*value)
-            left -= kind == "over"
+        try:
+            for chunk in self._cut(feed):
+                self.tasks.put(chunk)
+                while (told := self._next(feed.pulse, wait=False)) is not None:
+                    finished(*told[1])  # before the last chunk nobody is done
+            for _ in self.processes:
+                self.tasks.put(None)
+            left = len(self.processes)
+            while left:
+                kind, value = self._next(feed.pulse)
+                if kind == "answer":
+                    finished(*value)
+                left -= kind == "over"
+        except BaseException:
+            self._kill()  # they are in the middle of it
+            raise
+
+    def _cut(self, feed: Feed) -> Iterator[list[Ask]]:
+        """The input as chunks while it is taken: all begin at once, and go on with ever more, up to what MOST says."""
+        takers, held, enough = len(self.processes), list[Ask](), AT_ONCE * len(self.processes)
+        while taken := feed.take(AT_ONCE, wait=True):
+            feed.pulse()
+            held += taken
+            if len(held) >= enough:
+                yield from cut(held, takers)
+                held, enough = [], min(2 * enough, MOST * takers)
+        yield from cut(held, takers)
 
     def stream(self, prompt: Prompt, sampling: Sampling, seed: int = 0) -> Iterator[str | Completion]:
         """Not by pieces: the whole answer."""
@@ -105,20 +120,16 @@ class Replicas(Engine):
                 process.kill()
                 process.join()
 
-    def _next(self, pulse: Callable[[], None] = lambda: None) -> tuple[str, Any]:
-        """The next word of a replica.
+    def _next(self, pulse: Callable[[], None] = lambda: None, wait: bool = True) -> Any:
+        """The next word of a replica, its kind and its value; None where there is none now and none is waited for.
 
         Raises:
-            RunnerError: a replica's own, or the news that one ended. What `pulse` raises; the replicas are ended then.
+            RunnerError: a replica's own, or the news that one ended. What `pulse` raises.
         """
         while True:
+            pulse()
             try:
-                pulse()
-            except BaseException:
-                self._kill()
-                raise
-            try:
-                kind, value = self.results.get(timeout=PATIENCE)
+                kind, value = self.results.get(block=wait, timeout=PATIENCE)
             except Empty:
                 ended = [(n, process.exitcode) for n, process in enumerate(self.processes) if not process.is_alive()]
                 if ended:
@@ -126,7 +137,9 @@ class Replicas(Engine):
                     raise StageError(
                         f"replica {ended[0][0]} ended (exit code {ended[0][1]}). Its words stand above."
                     ) from None
-                continue
+                if wait:
+                    continue
+                return None
             if kind == "failed":
                 self._kill()
                 raise value
@@ -135,6 +148,8 @@ class Replicas(Engine):
     def _kill(self) -> None:
         for process in self.processes:
             process.kill()
+        for queue in (self.tasks, *self.orders):
+            queue.cancel_join_thread()  # nobody takes what is left in it
         self.orders = []
 
 

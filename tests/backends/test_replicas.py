@@ -2,6 +2,8 @@
 
 import os
 import signal
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,43 @@ def test_two_replicas_answer_as_one_does(folder: Path, no_gpu: None) -> None:
     finally:
         two.close()
     assert not any(process.is_alive() for process in two.processes)  # type: ignore[attr-defined]
+
+
+def test_replicas_begin_while_the_input_is_still_made_and_a_stop_is_heard_meanwhile(folder: Path, no_gpu: None) -> None:
+    """Each prompt takes its time until an answer is there. In the end each place has the answer to its own prompt."""
+    two: Any = start(TRANSFORMERS, Model(id=str(folder)), "modelscope", 2)
+    sampling, total = Sampling(max_new_tokens=3, temperature=1.0), 700
+    kinds = [two.prompt([Message("user", "hello " * n)], Template()) for n in (1, 5, 9)]
+    told: dict[int, Any] = {}
+    made: list[int] = []
+
+    def asks(patience: float) -> Iterator[Ask]:
+        for place in range(total):
+            made.append(place)
+            time.sleep(0.0 if told else patience)
+            yield Ask(place, kinds[place % 3], place % 3)
+
+    def take(place: int, completions: Any) -> None:
+        assert place not in told
+        told[place] = (len(made), completions)
+
+    def stop() -> None:
+        if len(made) > 200:
+            raise KeyboardInterrupt
+
+    try:
+        expected = two.generate(kinds, sampling, seeds=[0, 1, 2])
+        two.work(ListFeed(asks(0.05)), sampling, take)
+        assert sorted(told) == list(range(total)) and min(at for at, _ in told.values()) < total
+        assert all(held == expected[place % 3] for place, (_, held) in told.items())
+        made.clear()
+        with pytest.raises(KeyboardInterrupt):
+            two.work(ListFeed(asks(0.0), stop), sampling, lambda *_: None)
+        assert len(made) < total
+    finally:
+        begun = time.monotonic()
+        two.close()
+        assert time.monotonic() - begun < 20.0
 
 
 def test_a_replica_that_is_killed_ends_the_stage(folder: Path, no_gpu: None) -> None:
