@@ -88,6 +88,21 @@ def test_a_run_leaves_its_own_story(project) -> None:
     assert order["stage"]["model"]["id"] == str(run / "first")
 
 
+def test_a_broken_file_hides_no_other_from_a_list(project) -> None:
+    """It is told in its line; a folder with a file's ending is none."""
+    project.write("plugins/rewards/broken.py", "def broken(:\n")
+    (project.root / "recipes" / "latin.yaml").write_bytes(b"# caf\xe9\nname: latin\n")
+    for folder in ("recipes/folder.yaml", "plugins/rewards/folder.py"):
+        (project.root / folder).mkdir(parents=True)
+    code, out, told = project.call("list", "recipes", "rewards")
+    assert (code, told) == (0, "") and "folder" not in out
+    assert "  accuracy " in out and "  latin " in out
+    assert "broken.py:1: is not Python: invalid syntax" in out
+    assert project.call("plan", "recipe=folder")[2].startswith(
+        "command line: recipe: no recipe named 'folder'. Choices"
+    )
+
+
 def test_light_commands_import_nothing_heavy(project) -> None:
     """Each in a process of its own, which then names what it imported; and it is there soon."""
     commands = [

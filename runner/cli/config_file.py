@@ -71,6 +71,8 @@ def parsed(file: Path, text: str) -> Any:
         ) from None
     if not isinstance(config, DictConfig):
         raise ConfigError("", f"{shown(file)}: should hold keys and values, not a {'list' if config else 'text'}")
+    if len(config) == 1 and ":" not in text:  # OmegaConf takes a text alone for a key
+        raise ConfigError("", f"{shown(file)}: should hold keys and values, not a text alone")
     if not isinstance(config._get_node("defaults"), ListConfig | None):
         raise ConfigError(
             "defaults", "should be a list", "Write `defaults:` and below it `- override /model: NAME`."

@@ -25,6 +25,8 @@ from runner.cli.config_file import (
     spelled_out,
     subtract,
 )
+from runner.cli.yaml_lines import shown
+from runner.core.errors import ConfigError
 from runner.core.places import package_root
 
 SCHEMA = "schema"
@@ -68,6 +70,8 @@ class RootSource(ConfigSource):
         if file is not None:
             text = self._texts[file] if file in self._texts else self._texts.setdefault(file, read_text(file))
             config, head = spelled_out(parsed(file, text)), header(path, text)
+            if path.startswith("recipe/") and not config:
+                raise ConfigError("", f"{shown(file)}: is empty", "A recipe has a name, a model and stages.")
             refuse_shape(file, config, head["package"] or path.rpartition("/")[0])
             return self._result(self._without_chosen(config, path), head)
         if path == SCHEMA and self._is_package():
@@ -137,7 +141,7 @@ class RootSource(ConfigSource):
         found: set[str] = set()
         folders = [folder for folder in self._folders(config_path) if folder.is_dir()]
         for entry in (entry for folder in folders for entry in folder.iterdir()):
-            if entry.suffix == ".yaml" and results_filter != ObjectType.GROUP:
+            if entry.suffix == ".yaml" and entry.is_file() and results_filter != ObjectType.GROUP:
                 found.add(entry.stem)
             if entry.is_dir() and not entry.name.startswith((".", "__")) and results_filter != ObjectType.CONFIG:
                 found.add(entry.name)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from runner.cli.argv import split
 from runner.core import registry
-from runner.core.errors import ConfigError, near_miss
+from runner.core.errors import ConfigError, PluginError, near_miss
 
 GROUPS = ("models", "mixes", "datasets", "train_types", "parallelisms", "backends")
 PLUGINS = ("rewards", "loss_scales", "formats", "stages")
@@ -35,7 +35,7 @@ def _files(kind: str, place: Path) -> dict[str, Path]:
     if kind in ("formats", "stages"):
         return registry.names(kind, [place])
     folder = place / "recipes" if kind == "recipes" else place / "conf" / FOLDERS.get(kind, kind.removesuffix("s"))
-    written = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    written = {file.stem: file for file in sorted(folder.glob("*.yaml")) if file.is_file()}
     return {**registry.names(kind, [place]), **written} if kind in PLUGINS else written
 
 
@@ -43,14 +43,21 @@ def _description(kind: str, name: str, file: Path, places: Sequence[Path]) -> st
     if file.suffix == ".yaml":
         return first_comment(file)
     if kind in ("rewards", "loss_scales"):
-        return registry.signature(kind, name, places).description
-    text = file.read_text(encoding="utf-8").lstrip()
+        try:
+            return registry.signature(kind, name, places).description
+        except PluginError as error:  # the others are there all the same
+            return f"({error})"
+    text = file.read_text(encoding="utf-8", errors="replace").lstrip()
     return registry.first_sentence(text[3:].split('"""')[0]) if text.startswith('"""') else ""
 
 
 def first_comment(file: Path) -> str:
-    """The first comment line of a YAML file that is not a directive."""
-    for line in file.read_text(encoding="utf-8").splitlines():
+    """The first comment line of a YAML file that is not a directive; of a broken one what can be read of it."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    except OSError as error:
+        return f"({error.strerror})"
+    for line in lines:
         text = line.lstrip("#").strip()
         if line.startswith("#") and text and not text.startswith(("@", "yaml-language-server")):
             return text

@@ -28,6 +28,8 @@ def told(error: BaseException, composer: "Composer") -> BaseException:
         return _no_such_option(error, composer)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _refused(error, composer)
+    if isinstance(error, RecursionError):
+        return ConfigError("defaults", "lists of recipes or configs that name each other in a circle")
     return error
 
 

@@ -49,7 +49,7 @@ def names(kind: str, places: Sequence[Path] = ()) -> dict[str, Path]:
     folders = [root / "plugins" / kind for root in (places or _looked_in or roots())] + [PACKAGE / kind]
     for folder in folders:
         for file in sorted(folder.glob("*.py")):
-            if not file.name.startswith("_"):
+            if not file.name.startswith("_") and file.is_file():
                 found.setdefault(file.stem, file)
     return dict(sorted(found.items()))
 

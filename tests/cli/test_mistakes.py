@@ -73,6 +73,13 @@ WORDS = [
 ]  # fmt: skip
 
 BODIES = [
+    ("", "recipes/mine.yaml: is empty. A recipe has a name, a model and stages."),
+    ("# a comment alone\n", "recipes/mine.yaml: is empty."),
+    ("words alone\n", "recipes/mine.yaml: should hold keys and values, not a text alone."),
+    (
+        "defaults: [/recipe: mine]\nname: mine\n",
+        "defaults: lists of recipes or configs that name each other in a circle.",
+    ),
     (HEAD, "stages: the recipe has none. Choose a recipe: +recipe=NAME (`runner list recipes`)."),
     (
         "# x\nname: mine\nmodel: {dtype: float32}\nstages: {a: {kind: echo}}",
