@@ -6,6 +6,7 @@ says how rows are read and which algorithm learns from them.
 """
 
 import dataclasses
+import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from runner.core.job import Job
 from runner.core.schema import component
 from runner.core.specs import Model, Rules
 from runner.data.judged import Rows
+from runner.models.locate import CONFIG
 from runner.stages._device import first, seed
 from runner.stages._learning import Learning
 
@@ -78,6 +80,8 @@ class Training(Learning):
         kind = precision(self.model, self.train_type, gpu)
         algorithm = self.algorithm()
         work = self._work(prepared, algorithm, job, gpu)
+        if first() and (longer := _beyond(located.base, prepared.train.lengths)):
+            print(longer, flush=True)
         seed(job.seed)
         learner = self._learner(located, kind.model)
         made = train(
@@ -152,6 +156,19 @@ class Training(Learning):
         from runner.stages._known import Known
 
         return Known(plan, train, kept)
+
+
+def _beyond(folder: Path, lengths: Sequence[int]) -> str | None:
+    """What is to be known of sequences longer than those the model was made for: they train, and badly."""
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    most = (config.get("text_config") or config).get("max_position_embeddings")
+    count = sum(length > most for length in lengths) if most else 0
+    if not count:
+        return None
+    return (
+        f"{count} of {len(lengths)} sequences are longer than the {most:,} tokens that the model was made for "
+        f"(max_position_embeddings); max_length={most} leaves them out"
+    )
 
 
 def _extent(plan: "UpdatePlan", whole_rows: bool) -> "Extent":

@@ -1,6 +1,7 @@
 """The sft stage: from rows to a folder that can be loaded, and the keys that it refuses."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,20 @@ def stage(base: Path, rows: Path, **keys: Any) -> Sft:
 def run(made: Sft, folder: Path, **keys: Any) -> Any:
     folder.mkdir(parents=True, exist_ok=True)
     return made.run(Job(name="train", folder=folder, run=folder, **keys))
+
+
+def test_rows_longer_than_the_model_was_made_for_are_told(
+    base: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    short = tmp_path / "short"
+    shutil.copytree(base, short)
+    config = json.loads((short / "config.json").read_text())
+    (short / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 32}))
+    run(stage(short, rows, max_updates=1, mix={"datasets": [str(rows)]}), tmp_path / "out")
+    told = " of 40 sequences are longer than the 32 tokens that the model was made for (max_position_embeddings); max_"
+    assert told in capsys.readouterr().out
+    run(stage(base, rows, max_updates=1), tmp_path / "other")
+    assert "was made for" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["lora", "full"])
