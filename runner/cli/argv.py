@@ -62,6 +62,22 @@ def bare_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return bare, [*flags, *(word for word in overrides if word not in bare)]
 
 
+def refuse_bytes(arguments: Sequence[str]) -> None:
+    """Refuse what is no text: a name in another encoding, or any letter beside ASCII where the locale knows no other.
+
+    Raises:
+        ConfigError: with the word.
+    """
+    for word in arguments:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            shown = word.encode("utf-8", "backslashreplace").decode()
+            raise ConfigError(
+                "command line", f"{shown} is not UTF-8 text", "Rename the file, or LC_ALL=C.UTF-8."
+            ) from None
+
+
 def option(arguments: Sequence[str], *names: str) -> str | None:
     """The value of a flag (`--config-dir DIR` or `--config-dir=DIR`), or of a plain override (`plugins_path=DIR`)."""
     for position, word in enumerate(arguments):

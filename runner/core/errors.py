@@ -97,9 +97,8 @@ def disk_error(error: OSError, where: str = "output") -> StageError | None:
     """
     if error.errno not in DISK:
         return None
-    return StageError(
-        f"{error.filename or where}: {DISK[error.errno]}. What was complete stays; the same command goes on."
-    )
+    told = DISK[error.errno] + ("" if DISK[error.errno].endswith("?") else ".")
+    return StageError(f"{error.filename or where}: {told} What was complete stays; the same command goes on.")
 
 
 def first_line(error: Any) -> str:

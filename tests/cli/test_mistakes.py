@@ -182,6 +182,13 @@ def test_wrong_recipes(user, body: str, sentence: str) -> None:
     assert told.count("\n") == 1
 
 
+def test_a_word_that_is_no_text_is_told(user) -> None:
+    """A file name in Latin 1, as Python hands it over."""
+    code, _, told = user.call("plan", "recipe=two", "mix.datasets=[caf\udce9.jsonl]")
+    assert (code, told) == (2, "command line: mix.datasets=[caf\\udce9.jsonl] is not UTF-8 text. Rename the file, or "
+                               "LC_ALL=C.UTF-8.\n")  # fmt: skip
+
+
 def test_a_typo_in_a_config_of_the_user_is_found(user) -> None:
     """Group files are checked like recipes."""
     user.write("conf/train_type/wide.yaml", "# wide\nkind: lora\nlora:\n  rnk: 64\n")

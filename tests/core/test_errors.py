@@ -59,6 +59,8 @@ def test_near_miss(word: str, choices: list[str], hint: str) -> None:
 def test_a_full_disk_is_a_sentence_and_another_error_is_none() -> None:
     full = disk_error(OSError(errno.ENOSPC, "no space", "out/file"))
     assert isinstance(full, StageError)
+    gone = disk_error(OSError(errno.ENOENT, "no file", "out"))
+    assert str(gone).startswith("out: is gone: was the folder removed? What was complete stays")
     assert (
         str(full) == "out/file: the disk is full. Free some space. What was complete stays; the same command goes on."
     )
