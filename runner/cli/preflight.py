@@ -98,15 +98,17 @@ def _tell(groups: "Sequence[Group]", asked: "Sequence[Prompt]", stage: Any, fail
     columns = {name: [answer.scores.get(name) for answer in answers] for name in stage.reward}
     if len(columns) > 1 or any(one.weight != 1 for one in stage.reward.values()):
         columns["weighted sum"] = [answer.total for answer in answers]
-    show(columns, failed)
+    if columns:
+        show(columns, failed)
+    if stage.compares and stage.groups:
+        print(f"groups     {known.same} of {known.groups} without a spread: nothing is learned from them")
     lengths = sorted(answer.completion.completion_tokens for answer in answers)
     print(
-        f"groups     {known.same} of {known.groups} without a spread: nothing is learned from them\n"
         f"lengths    {lengths[0]} to {lengths[-1]} tokens, half of them up to {lengths[len(lengths) // 2]}; "
         f"{known.truncated} of {len(answers)} cut off at {stage.sampling.max_new_tokens}"
     )
     ordered = sorted((one for one in answers if one.total is not None), key=lambda one: one.total or 0.0)
-    for title, one in (("best", ordered[-1:]), ("worst", ordered[:1])):
+    for title, one in (("best", ordered[-1:]), ("worst", ordered[:1])) if columns else (("first", answers[:1]),):
         for answer in one:
             _show(title, answer, asked[answer.prompt])
 
@@ -117,4 +119,5 @@ def _show(title: str, answer: "Answer", prompt: "Prompt") -> None:
     scores = "  ".join(f"{name} {'none' if value is None else f'{value:g}'}" for name, value in answer.scores.items())
     text = answer.completion.text
     cut = f" … ({len(text)} characters)" if len(text) > WIDTH else ""
-    print(f"\n{title}: {scores}   {prompt.id}\n>>> {words(prompt.messages)[:WIDTH]}\n<<< {text[:WIDTH]}{cut}")
+    told = "   ".join(filter(None, [scores, prompt.id]))
+    print(f"\n{title}: {told}\n>>> {words(prompt.messages)[:WIDTH]}\n<<< {text[:WIDTH]}{cut}")

@@ -36,10 +36,14 @@ SENTENCES = {
 
 @dataclass
 class Alerts:
-    """Looks at one rollout after the other. limit: tokens of an answer. say: is given the update and the sentence."""
+    """Looks at one rollout after the other. limit: tokens of an answer. say: is given the update and the sentence.
+
+    compared: whether answers of a group are learned from by how they differ.
+    """
 
     limit: int
     say: Callable[[int, str], None]
+    compared: bool = True
     _seen: deque[Facts] = field(default_factory=lambda: deque(maxlen=WINDOW))
     _begin: list[Facts] = field(default_factory=list)
     _said: dict[str, int] = field(default_factory=dict)
@@ -62,7 +66,7 @@ class Alerts:
         if groups < AT_LEAST:
             return
         same = sum(one.same for one in self._seen) / groups
-        if same >= SAME:
+        if same >= SAME and self.compared:
             reward = _mean(self._seen, "reward")
             told = "unknown" if reward is None else f"{reward:.3g}"
             yield "same", SENTENCES["same"].format(share=same, groups=groups, reward=told)

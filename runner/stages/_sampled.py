@@ -296,7 +296,7 @@ class Sampled(Learning):
         from runner.rollouts.updates import RolloutUpdates
 
         def updates(cutting: "Cutting") -> "RolloutUpdates":
-            alerts = Alerts(self.sampling.max_new_tokens, say(job.folder))
+            alerts = Alerts(self.sampling.max_new_tokens, say(job.folder), self.compares and self.groups)
             return RolloutUpdates(
                 schedule, drawing, rules, algorithm, cutting, Store(job.folder, job.fingerprint), alerts,
                 first(),

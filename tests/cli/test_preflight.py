@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.bad_inputs.rl import FINE, RECIPE
 from tests.user import User, tiny_folder, user_at_work  # noqa: F401 - fixtures
 
@@ -21,6 +23,27 @@ def test_it_tells_spread_lengths_best_and_worst(user: User, capsys) -> None:
     assert main(["inspect", "recipe=rl", "++reward.same={}", "reward.mine.weight=0.0", "--count", "2"]) == 0
     assert "groups     2 of 2 without a spread: nothing is learned from them" in capsys.readouterr().out
     assert not (user.root / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["stages.train.kind=gkd", "+stages.train.teacher=tiny", "reward=[]"], "\nfirst: rows.jsonl:"),
+        (["stages.train.kind=ppo", "train_type.kind=full"], "\nbest: mine "),
+    ],
+)
+def test_nothing_is_said_of_groups_where_they_are_not_compared(
+    user: User, capsys: pytest.CaptureFixture[str], words: list[str], shown: str
+) -> None:
+    """A teacher or a value head tells what to learn; a table without rewards was shown too."""
+    user.write("recipes/rl.yaml", RECIPE)
+    user.write("plugins/rewards/mine.py", FINE)
+    from runner.__main__ import main
+
+    assert main(["inspect", "recipe=rl", *words, "--count", "2"]) == 0
+    told = capsys.readouterr().out
+    assert shown in told and "\nlengths " in told and "without a spread" not in told
+    assert ("distribution" in told) is ("mine" in shown)
 
 
 def test_mistakes_end_it_with_a_sentence(user: User) -> None:

@@ -37,6 +37,15 @@ def test_each_trouble_is_told_with_its_number_and_a_remedy() -> None:
     assert failing.startswith("reward mine failed on 3 of 100 answers")
 
 
+def test_equal_answers_are_no_trouble_where_groups_are_not_compared() -> None:
+    """PPO learns from one answer to a prompt as from several."""
+    said: list[str] = []
+    alerts = Alerts(512, lambda update, sentence: said.append(sentence), compared=False)
+    for _ in range(3):
+        alerts.look(fine(same=8), {}, 1)
+    assert said == []
+
+
 def test_few_groups_say_nothing_and_the_same_is_not_said_again_soon() -> None:
     assert told(fine(same=8, groups=8)) == []
     assert len(told(*[fine(same=8)] * AGAIN)) == 1
