@@ -80,7 +80,9 @@ def stage(folder: Path, model: Path, **keys: Any) -> Grpo:
     return build(Grpo, {**given, **keys}, "stages.train")
 
 
-def main(folder: Path, model: Path, out: Path, event: str, update: int, rank: int, world: int, port: int) -> None:
+def main(
+    folder: Path, model: Path, out: Path, event: str, update: int, rank: int, world: int, port: int, preset: str
+) -> None:
     """Train; exit code 0, or that of the error."""
     import torch
 
@@ -96,20 +98,22 @@ def main(folder: Path, model: Path, out: Path, event: str, update: int, rank: in
     trap = Trap(event, update)
     job = Job("train", out, out, roots=(folder,), fingerprint="same", progress=trap, stopping=trap.stop.is_set)
     try:
-        more = {"parallelism": {"preset": "ddp", "gpus": world}} if world > 1 else {}
+        more = {"parallelism": {"preset": preset, "gpus": world}} if world > 1 else {}
         stage(folder, model, **more, **aside(folder, at_start=True)).run(job)
     except RunnerError as error:
         print(error, flush=True)
         sys.exit(error.exit_code)
 
 
-def run(folder: Path, model: Path, out: Path, event: str = "", update: int = 0, world: int = 1) -> int:
+def run(
+    folder: Path, model: Path, out: Path, event: str = "", update: int = 0, world: int = 1, preset: str = "ddp"
+) -> int:
     """Train in a process of its own, or several; the exit code of the first."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload([*PRELOAD, "tests.rollouts.run_sampled"])
     port, started = free_port(), []
     for rank in range(world):
-        arguments = (folder, model, out, event, update, rank, world, port)
+        arguments = (folder, model, out, event, update, rank, world, port, preset)
         started.append(server.Process(target=main, args=arguments, daemon=False))
         started[-1].start()
     for process in started:

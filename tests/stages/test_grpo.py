@@ -99,9 +99,12 @@ def test_stopped_and_resumed_is_as_never_stopped(base: Path, place: Path, whole:
     assert alerts(place / "out") == whole[4] != []
 
 
-def test_two_devices_learn_what_one_does(base: Path, place: Path, whole: Any) -> None:
+@pytest.mark.parametrize("preset", ["ddp", "zero2"])
+def test_two_devices_learn_what_one_does(base: Path, place: Path, whole: Any, preset: str) -> None:
     """Each samples and scores a part of the answers; all answers and figures are those of one device."""
-    assert run(place, base, place / "out", world=2) == 0, (place / "out/log").read_text()
+    if preset == "zero2":
+        pytest.importorskip("deepspeed")
+    assert run(place, base, place / "out", world=2, preset=preset) == 0, (place / "out/log").read_text()
     _, answers, lines = made(place / "out")
     assert answers == whole[1] and evaluations(place / "out") == whole[3]
     for one, two in zip(whole[2], lines, strict=True):
