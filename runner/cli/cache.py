@@ -48,14 +48,20 @@ def _flags(words: Sequence[str]) -> tuple[list[str], float]:
     return keys, found.older_than
 
 
+def _ago(seconds: float) -> str:
+    for length, name in ((DAY, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= length:
+            count = int(seconds // length)
+            return f"{count} {name}{'s' if count > 1 else ''} ago"
+    return "just now"
+
+
 def _list() -> int:
     held = cache.entries()
     for entry in held:
         about = entry.about
-        days = (time.time() - entry.used) / DAY
-        figures = (
-            f"{about['rows']:>9,} rows {about['tokens']:>14,} tokens {_size(entry.size):>10}  used {days:.1f} days ago"
-        )
+        used = _ago(time.time() - entry.used)
+        figures = f"{about['rows']:>9,} rows {about['tokens']:>14,} tokens {_size(entry.size):>10}  used {used}"
         print(f"{entry.key} {figures}  {', '.join(about['datasets'])}")
     print(f"{cache.place()}: {len(held)} entries, {_size(sum(entry.size for entry in held))}")
     return 0

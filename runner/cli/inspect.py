@@ -23,6 +23,7 @@ from runner.data.judged import Rows, verdict
 from runner.plan import Plan, Step, make
 
 NEEDED = ("model", "mix", "template", "loss_scale", "max_length", "overlong", "train_type")
+PLACE_FLAGS = ("--config-dir", "--config-name", "--config-path")
 COUNT = 3  # sequences that are shown
 FLAGS = (
     "--index N",
@@ -69,6 +70,11 @@ def choice(words: Sequence[str]) -> tuple[Choice, list[str]]:
         raise ConfigError(
             "command line", f"{error.argument_name}: {error.message}", f"Flags: {', '.join(FLAGS)}."
         ) from None
+    own = [flag.split()[0] for flag in FLAGS]
+    for word in (word.split("=")[0] for word in rest if word.startswith("--")):
+        near = near_miss(word, own)
+        if near.startswith("Did") and word not in PLACE_FLAGS:
+            raise ConfigError("command line", f"no flag {word}", near)
     return Choice(**vars(found)), rest
 
 

@@ -15,6 +15,7 @@ def test_entries_are_listed_and_cleared(project: Project) -> None:
         entry(name)
     code, out, _ = project.call("cache")
     assert code == 0 and "aaaaaaaaaaaaaaaa" in out and "1,234 tokens" in out and ": 2 entries" in out
+    assert out.count("used just now") == 2
     assert project.call("cache", "clear", "--older-than", "1")[1].startswith("0 entries removed")
     assert project.call("cache", "clear", "bbb")[1].startswith("1 entries removed")
     assert project.call("cache", "clear")[1].startswith("1 entries removed")

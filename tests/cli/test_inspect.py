@@ -157,7 +157,7 @@ def test_the_stage_is_chosen_by_name(user) -> None:
     [
         (["--index", "9"], "--index: no sequence 9. There are 3, counted from 0."),
         (["--index", "x"], "command line: --index: invalid int value: 'x'."),
-        (["--contans", "x"], "command line: no flag --contans."),
+        (["--contans", "x"], "command line: no flag --contans. Did you mean --contains?"),
         (["max_length=3"], "rows.jsonl: row 0: longer than max_length"),
         (["mix.datasets=[nowhere.jsonl]"], "mix.datasets: 'nowhere.jsonl' is no file or folder."),
     ],
