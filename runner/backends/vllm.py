@@ -7,16 +7,13 @@ said.
 """
 
 import contextlib
-import os
-import sys
 from collections.abc import Iterator
 from typing import Any
 
-from runner.backends import _completion, _sampling, _vllm_arguments
+from runner.backends import _completion, _sampling, _vllm_arguments, _vllm_start
 from runner.backends._completion import Prompt
 from runner.backends._engine import Engine, Finished
 from runner.backends._feed import Ask, Feed
-from runner.backends._orphans import forks_end_with_this
 from runner.core.errors import ConfigError, StageError, first_line
 from runner.core.specs import Backend, Model, Sampling
 from runner.core.types import Completion
@@ -39,9 +36,8 @@ class Vllm(Engine):
         self.defaults = _sampling.generation_config(located.base)
         self.ends = _sampling.end_ids(self.defaults, self.tokenizer)
         keys = _vllm_arguments.arguments(located, model, backend.engine)
-        for name, value in _vllm_arguments.QUIET.items():
-            os.environ.setdefault(name, value)
-        self.engine = _start(keys)
+        short = "backend.engine.max_model_len=8192; beside other programs a lower gpu_memory_utilization"
+        self.engine = _vllm_start.begin(keys, short)
         self.context = int(self.engine.model_config.max_model_len)
         self.adapter: Any = None
         if located.adapter is not None:
@@ -163,39 +159,3 @@ class Vllm(Engine):
 
     def _text(self, made: Any, sampling: Sampling) -> str:
         return _vllm_arguments.answered(made, sampling.stop, self.tokenizer, self.ends)
-
-
-def _start(keys: dict[str, Any]) -> Any:
-    """The engine, or one sentence on why there is none."""
-    try:
-        from vllm import EngineArgs, LLMEngine
-        from vllm.usage.usage_lib import UsageContext
-    except ImportError as error:
-        fix = "Install the extra: vllm, or take backend=transformers."
-        raise ConfigError("backend.name", f"vLLM cannot be imported: {first_line(error)}", fix) from None
-    print("vLLM starts its engine: a minute, and some more the first time, when it compiles kernels", file=sys.stderr)
-    if not _may_fork():
-        os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
-    try:
-        # the context decides how much vLLM batches; this one is that of its own offline class
-        with forks_end_with_this():
-            return LLMEngine.from_engine_args(EngineArgs(**keys), usage_context=UsageContext.LLM_CLASS)
-    except (ValueError, TypeError, AssertionError) as error:
-        raise ConfigError("backend.engine", f"vLLM refuses it: {first_line(error)}") from None
-    except RuntimeError as error:
-        raise StageError(
-            f"backend.engine: vLLM could not start: {first_line(error)}. Its own words stand above. Where memory is "
-            "short: backend.engine.max_model_len=8192; beside other programs a lower gpu_memory_utilization."
-        ) from None
-
-
-def _may_fork() -> bool:
-    """Whether a child of this process can use the GPU. One cannot once anything here has asked CUDA's driver, be it
-    only whether it is there; vLLM itself looks no further than whether torch uses the GPU.
-    """
-    import torch
-
-    child = os.fork()
-    if child == 0:
-        os._exit(int(torch.cuda._is_in_bad_fork()))
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

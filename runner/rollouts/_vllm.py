@@ -6,7 +6,6 @@ them, so that they can be compared with the model's.
 """
 
 import math
-import os
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from runner.backends import _completion, _sampling, _vllm_arguments
+from runner.backends import _completion, _sampling, _vllm_arguments, _vllm_start
 from runner.core.errors import ConfigError, StageError, first_line
 from runner.core.specs import Sampling
 from runner.core.types import Completion
@@ -99,9 +98,6 @@ class LiveVllm:
                 self.engine.abort_request(list(asked))
 
     def _start(self, learner: "Learner") -> Any:
-        for name, value in _vllm_arguments.QUIET.items():
-            os.environ.setdefault(name, value)
-        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # in this process: weights are handed over in its memory
         args = learner.trainer.args
         made: dict[str, Any] = {
             "model": str(self.located.base), "dtype": "bfloat16", "gpu_memory_utilization": UTILIZATION,
@@ -114,21 +110,8 @@ class LiveVllm:
             made["distributed_executor_backend"] = "external_launcher"
         made |= self.keys.backend.engine
         torch.cuda.empty_cache()
-        print("vLLM starts its engine: a minute, and some more the first time, when it compiles kernels", flush=True)
-        try:
-            from vllm import EngineArgs, LLMEngine
-            from vllm.usage.usage_lib import UsageContext
-        except ImportError as error:
-            raise ConfigError("backend.name", f"vLLM cannot be imported: {first_line(error)}") from None
-        try:
-            return LLMEngine.from_engine_args(EngineArgs(**made), usage_context=UsageContext.LLM_CLASS)
-        except (ValueError, TypeError, AssertionError) as error:
-            raise ConfigError("backend.engine", f"vLLM refuses it: {first_line(error)}") from None
-        except RuntimeError as error:
-            raise StageError(
-                f"backend.engine: vLLM could not start beside the training: {first_line(error)}. Where memory is "
-                f"short: backend.engine.gpu_memory_utilization below {made['gpu_memory_utilization']}."
-            ) from None
+        short = f"backend.engine.gpu_memory_utilization below {made['gpu_memory_utilization']}"
+        return _vllm_start.begin(made, short, beside=True)
 
     def _sync(self, learner: "Learner") -> None:
         """Hand the weights over, some at a time."""
