@@ -64,7 +64,7 @@ def _mark(source: Source) -> Path:
 
 def _way_out(source: Source) -> str:
     subset = f":{source.spec.subset}" if source.spec.subset else ""
-    return f"Or give a folder or file in its place: mix.datasets=[/path/to/{source.id.rpartition('/')[2]}{subset}]."
+    return f"Give a folder or file in its place, such as /path/to/{source.id.rpartition('/')[2]}{subset}."
 
 
 def _download(source: Source, *, local: bool) -> Path | str:

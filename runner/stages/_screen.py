@@ -20,7 +20,7 @@ class Screen:
     def __init__(self, source: TextIO, out: TextIO, errors: TextIO) -> None:
         self.source, self.out, self.errors = source, out, errors
         self.live = source.isatty()
-        self.complaints = 0
+        self.complaints, self.gone = 0, False  # gone: who read the answers has closed the pipe
         self._look, self._asking, self._pressed = 0.0, False, threading.Event()
         self.colour = self.live and out.isatty() and "NO_COLOR" not in os.environ
         if self.live:
@@ -28,7 +28,9 @@ class Screen:
                 import readline  # noqa: F401 - gives input() its history and arrow keys
 
     def read(self, prompt: str) -> str | None:
-        """A line of the person's, None at the end of the input."""
+        """A line of the person's, None at the end of the input or when nobody reads the answers any more."""
+        if self.gone:
+            return None
         if not self.live:
             line = self.source.readline()
             return line.rstrip("\n") if line else None
@@ -107,8 +109,13 @@ class Screen:
         print(text, file=self.errors, flush=True)
 
     def _write(self, text: str) -> None:
-        self.out.write(text)
-        self.out.flush()
+        try:
+            self.out.write(text)
+            self.out.flush()
+        except BrokenPipeError:  # `... | head`: what is left in the buffer goes nowhere, and the answer stops
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.out.fileno())
+            self.gone = True
+            self._pressed.set()
 
 
 def _thought(said: str) -> int:

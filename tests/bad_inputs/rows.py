@@ -202,13 +202,13 @@ CASES = {
         files=(("a.jsonl.gz", "\x1f"),),
     ),
     "data on a silent hub": Case(
-        "Or give a folder or file in its place: mix.datasets=[/path/to/rows].",
+        "Give a folder or file in its place, such as /path/to/rows.",
         words="recipe=mine mix.datasets=[org/rows]",
     ),
     "data on the other silent hub": Case(
         (
-            "org/rows: is not on this machine, and huggingface does not answer (Connection refused). Or "
-            "give a folder or file in its place: mix.datasets=[/path/to/rows]."
+            "org/rows: is not on this machine, and huggingface does not answer (Connection refused). "
+            "Give a folder or file in its place, such as /path/to/rows."
         ),
         words="recipe=mine mix.datasets=[hf::org/rows]",
     ),

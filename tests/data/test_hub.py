@@ -151,4 +151,4 @@ def test_half_a_dataset_is_never_taken_for_the_whole(kind: str, served: Hub, tmp
 def test_what_a_hub_does_not_have_is_told(kind: str, served: Hub, tmp_path: Path) -> None:
     """With the way out."""
     told = load("my/other", kind, served.address, tmp_path)
-    assert told.startswith(f"my/other: {kind} does not give it") and "mix.datasets=[/path/to/other]" in told
+    assert told.startswith(f"my/other: {kind} does not give it") and "such as /path/to/other." in told

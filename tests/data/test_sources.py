@@ -166,4 +166,4 @@ def test_a_hub_that_cannot_be_asked_is_told_with_the_way_out(tmp_path: Path, mon
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     with pytest.raises(DataError, match=r"does not answer|is not installed") as told:
         fetch(parse("hf::nobody/nothing:sub#5", ROOTS))
-    assert "mix.datasets=[/path/to/nothing:sub]" in str(told.value)
+    assert "such as /path/to/nothing:sub." in str(told.value)

@@ -156,6 +156,19 @@ def test_piped_into_a_process(folder: Path) -> None:
     assert 0 < len(done.stdout) < 60 and "loading" not in done.stdout and "tokens/s" not in done.stdout
 
 
+def test_nobody_reads_the_answers_any_more() -> None:
+    """As under `| head`: the answer stops, nothing more is read, and that is no error."""
+    reader, writer = os.pipe()
+    with open(writer, "w") as out:
+        screen = Screen(io.StringIO("one\ntwo\n"), out, io.StringIO())
+        assert screen.read("") == "one"
+        os.close(reader)
+        with screen.answering() as stopped:
+            screen.show("an answer")
+            assert stopped()
+        assert screen.read("") is None and screen.complaints == 0
+
+
 def test_a_pipe_whose_line_was_not_answered_ends_with_an_error(folder: Path) -> None:
     """The other lines are answered; who reads the answers learns of it by the exit code."""
     command = [sys.executable, "-c", TALK, str(folder), "5"]
