@@ -160,7 +160,10 @@ def _batch(
 
 
 def _failure(step: Step, code: int, last: list[str]) -> RunnerError:
-    """The worker's own sentence where it gave one, else that stage's last lines."""
+    """The worker's own sentence where it gave one, else that stage's last lines; what owns the terminal has told it."""
+    if step.stage.interactive:
+        ended = RunnerError if code == RunnerError.exit_code else StageError
+        return ended(f"{step.name}: ended with exit code {code}, see above.")
     if code == RunnerError.exit_code and last:
         return RunnerError(last[-1])
     how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"

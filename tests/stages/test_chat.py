@@ -11,6 +11,7 @@ from typing import Any
 import pexpect
 import pytest
 
+from runner.__main__ import main
 from runner.backends import start
 from runner.core import schema
 from runner.core.errors import ConfigError, DataError
@@ -331,6 +332,20 @@ def test_every_command_at_a_terminal(folder: Path, tmp_path: Path) -> None:
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0
+
+
+def test_a_model_that_only_the_chat_finds_missing_is_the_users_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A run that has made none yet: told once, by the chat itself, and no log is named, as there is none."""
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "plan.json").write_text('{"stages": [{"name": "train", "kind": "sft"}]}')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    assert main(["+recipe=chat", "model=begun"]) == 2
+    told = capfd.readouterr().err
+    assert told.count("begun") == 1 and "log.txt" not in told
+    assert told.endswith("chat: ended with exit code 2, see above.\n")
 
 
 def test_check_refuses_a_model_that_is_not_there() -> None:
