@@ -4,7 +4,7 @@ import os
 import sys
 from typing import Any
 
-from runner.backends._orphans import forks_end_with_this
+from runner.core.orphans import forks_end_with_this
 from runner.backends._vllm_arguments import QUIET
 from runner.core.errors import ConfigError, StageError, first_line
 

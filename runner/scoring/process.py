@@ -7,7 +7,6 @@ they end with it. Where memory runs out, the system is asked to end it rather th
 
 import asyncio
 import contextlib
-import ctypes
 import inspect
 import math
 import os
@@ -23,10 +22,10 @@ from typing import Any
 
 from runner.core import registry
 from runner.core.errors import PluginError, RunnerError
+from runner.core.orphans import end_with_parent
 
 START = 120.0  # seconds that importing a plugin may take
 LOOK = 0.2  # seconds between looks whether the process still lives and whether the user asked to stop
-DEATH_OF_PARENT = 1  # of prctl(2)
 
 
 class Failed(Exception):
@@ -156,8 +155,8 @@ def _settle() -> None:
     """Ctrl-C is the parent's to hear; the process ends with its parent, is the first to go, and may have children."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     current_process().daemon = False  # else multiprocessing refuses to start any
+    end_with_parent()
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(DEATH_OF_PARENT, signal.SIGKILL, 0, 0, 0)
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000")
 

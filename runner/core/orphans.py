@@ -1,7 +1,7 @@
-"""No engine outlives the process that started it, also where that one is killed: it would keep a GPU and a lock.
+"""No process outlives the one that started it, also where that one is killed: an engine would keep a GPU and a lock.
 
-Linux's PR_SET_PDEATHSIG (prctl(2)); elsewhere nothing is done. It counts the thread that started a process, so engines
-are started by the main thread.
+Linux's PR_SET_PDEATHSIG (prctl(2)); elsewhere nothing is done. It counts the thread that started a process, so such
+processes are started by the main thread.
 """
 
 import contextlib
@@ -12,14 +12,14 @@ import sys
 from collections.abc import Iterator
 
 PR_SET_PDEATHSIG = 1
-_watched = False  # whether a process that is forked now is an engine's
+_watched = False  # whether a process that is forked now ends with this one
 _known = False  # whether forks are listened to
 
 
 def end_with_parent() -> None:
-    """Said in the child."""
+    """Said by the process that is to end."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 @contextlib.contextmanager

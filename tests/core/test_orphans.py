@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what ends a process with its parent is Linux's")
 PARENT = """
 import multiprocessing, os, time
-from runner.backends._orphans import forks_end_with_this
+from runner.core.orphans import forks_end_with_this
 
 def wait():
     print(os.getpid(), flush=True)
