@@ -15,8 +15,8 @@ from typing import Any
 from runner.backends._completion import Prompt
 from runner.backends._engine import Engine, Finished
 from runner.backends._feed import Ask, Feed, QueueFeed, cut
-from runner.core.orphans import end_with_parent
 from runner.core.errors import ConfigError, RunnerError, StageError
+from runner.core.orphans import end_with_parent
 from runner.core.specs import Backend, Model, Sampling
 from runner.core.types import Completion
 

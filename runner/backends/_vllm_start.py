@@ -4,9 +4,9 @@ import os
 import sys
 from typing import Any
 
-from runner.core.orphans import forks_end_with_this
 from runner.backends._vllm_arguments import QUIET
 from runner.core.errors import ConfigError, StageError, first_line
+from runner.core.orphans import forks_end_with_this
 
 
 def begin(keys: dict[str, Any], short: str, beside: bool = False) -> Any:
