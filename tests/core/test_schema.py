@@ -206,6 +206,6 @@ def test_a_mistake_between_keys_shows_what_was_said_and_no_defaults() -> None:
     with pytest.raises(ConfigError, match=r"all the same, not \{'temperature': 0, 'n': 3\}"):
         build(Sampling, whole, "sampling")
     whole = plain(Recipe(name="x", model=Model(id="m")))
-    whole["parallelism"]["gpus"] = 4
-    with pytest.raises(ConfigError, match=r"^parallelism: .* or fsdp2, not \{'gpus': 4\}"):
+    whole["batch"] |= {"rows": 4, "packs": 2}
+    with pytest.raises(ConfigError, match=r"^batch: .* \(the others null\), not \{'rows': 4, 'packs': 2\}"):
         build(Recipe, whole, "")
