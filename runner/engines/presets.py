@@ -55,6 +55,7 @@ def keywords(parallelism: Parallelism, gpu: bool, max_grad_norm: float) -> dict[
             warnings.filterwarnings("ignore", message=old, category=FutureWarning)
         if not gpu:
             made["ddp_backend"] = "gloo"
+            _meet(parallelism.timeout)
     if parallelism.preset in zero.STAGES:
         if not gpu:
             os.environ["DS_ACCELERATOR"] = "cpu"  # it would look for GPUs otherwise, and is read at import
@@ -63,6 +64,16 @@ def keywords(parallelism: Parallelism, gpu: bool, max_grad_norm: float) -> dict[
     if parallelism.preset == "fsdp2":
         made |= {"fsdp": True, "fsdp_config": dict(FSDP2)}
     return made
+
+
+def _meet(timeout: int) -> None:
+    """Without a GPU TrainingArguments drop `ddp_timeout`, and a device that hangs would be waited for half an hour."""
+    from datetime import timedelta
+
+    from torch import distributed
+
+    if not distributed.is_initialized():
+        distributed.init_process_group("gloo", timeout=timedelta(seconds=timeout))
 
 
 def prove(accelerator: Any, parallelism: Parallelism) -> None:

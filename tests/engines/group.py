@@ -105,7 +105,7 @@ def main(folder: Path, preset: str, kind: str, stop: int, rank: int, world: int,
         fsdp_on_cpu()
     settings = Settings(
         lr=1e-2, optim=Optim(warmup=0.1, max_grad_norm=0.5), eval=Eval(every=4), save=Save(every=3), log=Log(every=1),
-        parallelism=Parallelism(preset=preset, gpus=world, timeout=60),
+        parallelism=Parallelism(preset=preset, gpus=world, timeout=3 if kind == "hangs" else 60),
     )  # fmt: skip
     trap = StopAt(stop)
     if kind == "slow disk":
@@ -113,6 +113,8 @@ def main(folder: Path, preset: str, kind: str, stop: int, rank: int, world: int,
     if kind == "full disk" and rank == 1:
         full_disk()
     job = Job(name="train", folder=folder, run=folder, progress=trap, stopping=lambda: trap.reached)
+    if kind == "hangs" and rank == 1:
+        job = dataclasses.replace(job, stopping=lambda: bool(time.sleep(8)))
     makers = {
         "dropout": lambda: small.model(dropout=0.1),
         "lora": lambda: small.adapter(dropout=0.0),

@@ -146,6 +146,11 @@ def test_resumed_on_other_devices(
     assert not (tmp_path / ".parts").exists()
 
 
+def test_a_device_that_hangs_is_waited_for_no_longer_than_was_said(tmp_path: Path):
+    assert 0 not in run(tmp_path, "ddp", "hangs")
+    assert "Timed out waiting 3000ms" in (tmp_path / "log.0").read_text()
+
+
 def test_that_dropout_is_another_on_other_devices_is_told(tmp_path: Path):
     told = "dropout falls on other places than it would have on the devices before"
     assert run(tmp_path, "single", "dropout", stop=3, world=1) == [130]
