@@ -172,6 +172,7 @@ def _tell(group: Ranks, folder: Path, rank: str, code: int, timeout: int) -> int
             print("\n".join(lines[-1:]), flush=True)
         return code
     how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    how += ", as where memory runs out" if code == -signal.SIGKILL else ""
     if apart:
         print(f"rank {rank} failed first ({how}). Its last lines, more in {log}:", flush=True)
         print("\n".join(f"    {line}" for line in lines[-TAIL:]), flush=True)

@@ -154,8 +154,9 @@ def test_a_kill_leaves_no_orphan(run: Path, whom: str):
     workers = sorted(workers_of(run))
     os.kill({"parent": process.pid, "launcher": workers[0], "rank": workers[1]}[whom], signal.SIGKILL)
     wait_for(lambda: not workers_of(run), 10)
-    process.communicate(timeout=10)
+    told, _ = process.communicate(timeout=10)
     assert process.returncode == (-9 if whom == "parent" else 1)
+    assert ("(killed by signal 9, as where memory runs out)" in told) == (whom == "rank")
     assert not (run / "meet" / "artifact.json").exists()
 
 
