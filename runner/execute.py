@@ -25,6 +25,7 @@ from runner.process import Process, calm
 from runner.terminal import Terminal
 
 STOPPED = (Interrupted.exit_code, -signal.SIGINT)  # Python ends by the signal where C has seen its exception pass
+TRACED = ("Traceback ", "File ")  # how lines of Python's own words begin: there is no sentence
 TAIL = 15  # lines of a failed stage's log that are shown
 
 
@@ -166,8 +167,9 @@ def _failure(step: Step, code: int, last: list[str]) -> RunnerError:
         return ended(f"{step.name}: ended with exit code {code}, see above.")
     if code == RunnerError.exit_code and last:
         return RunnerError(last[-1])
+    log = step.folder / "log.txt"
+    if code == StageError.exit_code and last and not any(line.lstrip().startswith(TRACED) for line in last):
+        return StageError(f"stages.{step.name}: failed. {last[-1].strip()} Its log: {log}")
     how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
     shown = "\n".join(f"    {line}" for line in last)
-    return StageError(
-        f"stages.{step.name}: failed ({how}). Its last lines, more in {step.folder / 'log.txt'}:\n{shown}"
-    )
+    return StageError(f"stages.{step.name}: failed ({how}). Its last lines, more in {log}:\n{shown}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from runner.core.artifact import Artifact
-from runner.core.errors import DataError, Interrupted
+from runner.core.errors import DataError, Interrupted, StageError
 from runner.core.job import Job
 from runner.core.schema import component
 from runner.core.specs import Model, Optim
@@ -50,6 +50,8 @@ class Echo:
                 raise Interrupted(f"{job.name}: stopped after {tick + 1} ticks")
         if self.fail == "mistake":
             raise DataError("rows.jsonl:3: is not JSON. Mend the line.")
+        if self.fail == "sentence":
+            raise StageError("the server went away.")
         if self.fail == "exit":
             os._exit(7)
         if self.fail:

@@ -97,6 +97,13 @@ def test_a_users_mistake_found_by_the_worker_is_one_sentence(folder: Path, capfd
     assert capfd.readouterr().err == "rows.jsonl:3: is not JSON. Mend the line.\n"
 
 
+def test_a_failure_that_has_a_sentence_is_told_by_it(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What the stage said before stands above, and in its log."""
+    assert main(["+recipe=two", "stages.first.fail=sentence"]) == 1
+    log = "outputs/two/first/log.txt"
+    assert capfd.readouterr().err == f"stages.first: failed. the server went away. Its log: {log}\n"
+
+
 def test_a_worker_that_vanishes_is_told(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A worker that ends without a word leaves no artifact and exit code 1."""
     assert main(["+recipe=two", "stages.first.fail=exit"]) == 1
