@@ -37,9 +37,10 @@ def reward(texts: list[str], questions: list[str], model: Path, **keys: Any) -> 
 
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_held_out_pairs_are_told_apart_and_the_reward_gives_the_same_numbers(
-    base: Path, rows: Path, tmp_path: Path, kind: str
+    base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ):
-    mix = {"datasets": [str(rows)], "validation": {"rows": 16}}
+    monkeypatch.chdir(rows.parent)  # which rows are kept aside depends on the name of their file as it is said
+    mix = {"datasets": [rows.name], "validation": {"rows": 16}}
     keys = {**SHORT, "train_type": {"kind": kind}, "epochs": 3, "mix": mix}
     made = run(run_judged.stage("reward_model", base, rows, **keys), tmp_path / "out")
     assert made.kind == "reward_model" and made.metrics["eval_accuracy"] >= 0.9 and made.metrics["eval_margin"] > 0.5
