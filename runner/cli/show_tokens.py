@@ -9,24 +9,19 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
 from runner.core.types import UNTRAINED, Encoded
 from runner.data.judged import verdict
+from runner.terminal import screen
 
 BARS = 8  # stretches of the length histogram
 AGAINST = ("rejected", False)  # verdicts
 
 
-def console() -> Console:
-    """Wide lines are wrapped by the terminal, never cut; no square bracket is markup."""
-    return Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
-
-
 def summary(stage: str, sequences: Sequence[Encoded], lost: Sequence[Any], report: Sequence[str]) -> None:
     """Rows, sequences, trained share, lengths, dropped rows by reason, and what the data path has to tell."""
-    out = console()
+    out = screen()
     tokens = sum(len(sequence.input_ids) for sequence in sequences)
     trained = sum(label != UNTRAINED for sequence in sequences for label in sequence.labels)
     rows = len({(sequence.source, sequence.row) for sequence in sequences})
@@ -58,7 +53,7 @@ def histogram(lengths: Sequence[int]) -> Iterator[str]:
 
 def show(number: int, sequence: Encoded, tokenizer: Any) -> None:
     """Print one sequence."""
-    out = console()
+    out = screen()
     trained = sum(label != UNTRAINED for label in sequence.labels)
     place, said = f"{sequence.source}: row {sequence.row}", verdict(sequence.values)
     told = "" if said is None else f", {said[1]}" if said[0] == "answer" else f", label {str(said[1]).lower()}"

@@ -102,7 +102,7 @@ def _ask(
     with at_once(job, "loading the model"):
         engine = start()
     mode = asking.template.thinking
-    if without_modes(getattr(engine, "tokenizer", None), mode):
+    if without_modes(engine.tokenizer, mode):
         print(f"template.thinking: {mode} changes nothing, the chat template of this model has no modes", flush=True)
     done, hurt, lost = len(questions) - len(missing), list[int](), list[int]()  # without some answer, without any
 

@@ -111,7 +111,7 @@ class Dialogue:
             self.screen.complain(f"/think takes on, off or auto, not {mode}")
             return
         self.conversation.set_template(thinking=mode)
-        idle = without_modes(getattr(self.conversation.engine, "tokenizer", None), mode)
+        idle = without_modes(self.conversation.engine.tokenizer, mode)
         self.screen.note(f"(thinking: {mode}" + ("; this model's chat template has no modes)" if idle else ")"))
 
     def _set(self, rest: str) -> None:
