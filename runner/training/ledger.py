@@ -176,7 +176,7 @@ def cut_back(file: Path, update: int, evaluated: bool = True) -> None:
     if not file.is_file():
         return
     kept = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in file.read_text(encoding="utf-8").split("\n"):  # a text of a line may hold Unicode's own line ends
         try:
             told = json.loads(line)
             if told["update"] < update or (told["update"] == update and (evaluated or "loss" in told)):

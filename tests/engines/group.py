@@ -141,7 +141,10 @@ def main(folder: Path, preset: str, kind: str, stop: int, rank: int, world: int,
 
 def run(folder: Path, preset: str, kind: str = "full", stop: int = 0, world: int = 2, shim: bool = True) -> list[int]:
     """Train to the end, or to update `stop` (negative: killed there); the exit code of each process."""
-    server = multiprocessing.get_context("forkserver")
+    import torch
+
+    on_gpus = torch.cuda.device_count() > 0  # whose driver does not outlive a fork
+    server = multiprocessing.get_context("spawn" if on_gpus else "forkserver")
     server.set_forkserver_preload(PRELOAD)
     port, processes = free_port(), []
     for rank in range(world):
@@ -150,6 +153,7 @@ def run(folder: Path, preset: str, kind: str = "full", stop: int = 0, world: int
     for process in processes:
         process.join(200)
         assert process.exitcode is not None, (folder / "log.0").read_text()
+    print(*(file.read_text()[-2000:] for file in sorted(folder.glob("error.*"))), sep="\n")  # pytest shows it
     return [process.exitcode for process in processes]
 
 

@@ -70,11 +70,11 @@ def test_lines_are_appended_whole_and_without_nan(tmp_path: Path):
 def test_lines_after_a_checkpoint_and_a_torn_one_are_cut_back(tmp_path: Path):
     file = tmp_path / "metrics.jsonl"
     for update in (1, 2, 3):
-        append(file, {"update": update})
+        append(file, {"update": update, "told": "two\u2028lines"})
     with open(file, "a") as stream:
         stream.write('{"update": 2, "lo')
     cut_back(file, 2)
-    assert file.read_text() == '{"update": 1}\n{"update": 2}\n'
+    assert file.read_text() == "".join(f'{{"update": {n}, "told": "two\u2028lines"}}\n' for n in (1, 2))
     cut_back(tmp_path / "absent.jsonl", 2)
     assert os.listdir(tmp_path) == ["metrics.jsonl"]
 
