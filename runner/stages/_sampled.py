@@ -280,13 +280,16 @@ class Sampled(Learning):
         return Cutting(tokens_per_device(self.batch, gpu), packed)
 
     def _extent(self, prompts: "Sequence[Prompt]", updates: int) -> "Extent":
-        """What there is to do; how long answers will be nobody knows, so half of what they may be."""
+        """What there is to do. How long answers will be nobody knows: half of what they may be is reckoned for all the
+        work, the whole of it for a micro-batch.
+        """
         from runner.training.pace import Extent
 
         lengths, answer = [len(prompt.ids) for prompt in prompts], self.sampling.max_new_tokens
         typical = sum(lengths) // len(lengths) + (answer + 1) // 2
-        update = self.prompts_per_update * self.num_generations * typical
-        return Extent(updates * update, max(lengths) + answer, typical, update)
+        rows = self.prompts_per_update * self.num_generations
+        update = rows * (sum(lengths) // len(lengths) + answer)
+        return Extent(updates * rows * typical, max(lengths) + answer, typical, update)
 
     def _updates(self, drawing: Any, schedule: Any, algorithm: Any, rules: Any, job: Job) -> Any:
         """Makes the updates of a device once it is known which."""

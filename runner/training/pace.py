@@ -87,16 +87,25 @@ def _samples(measure: Measure, mode: Checkpointing, gib: float, longest: int, up
     if second is None or second.gib > gib:
         between = measure(mode, int(1.4 * first.tokens))
         return [first] if between is None or between.gib > gib else [first, between]
-    slope = max((second.gib - first.gib) / (second.tokens - first.tokens), 1e-9)
-    wanted = min(useful, int(second.tokens + (gib - second.gib) / slope))
     for share in (1.0, 0.85, 0.7, 0.55):  # another program may hold what looked free
-        tokens = int(share * wanted)
+        tokens = int(share * _room(first, second, gib, useful))
         if tokens <= 1.05 * second.tokens:
             break
         third = measure(mode, tokens)
-        if third is not None and third.gib <= gib / FILL:
-            return [first, second, third]
+        if third is None or third.gib > gib / FILL:
+            continue
+        # small passes may take more for a token than large ones: what two large ones say is nearer to the truth
+        room = _room(second, third, gib, useful) if share == 1.0 else 0
+        fourth = measure(mode, room) if room > 1.05 * third.tokens else None
+        more = [fourth] if fourth is not None and fourth.gib <= gib / FILL else []
+        return [first, second, third, *more]
     return [first, second]
+
+
+def _room(small: Sample, large: Sample, gib: float, useful: int) -> int:
+    """Tokens that the memory holds by the line through two samples, and no more than are useful."""
+    slope = max((large.gib - small.gib) / (large.tokens - small.tokens), 1e-9)
+    return min(useful, int(large.tokens + (gib - large.gib) / slope))
 
 
 def _seconds(samples: Sequence[Sample], tokens: float) -> float:
