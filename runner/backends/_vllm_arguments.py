@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.backends import _completion
-from runner.core.errors import ConfigError, ModelError, near_miss
+from runner.core.errors import ConfigError, ModelError, StageError, near_miss
 from runner.core.specs import Model, Sampling
 from runner.models.locate import ADAPTER, Located
 
@@ -102,7 +102,7 @@ def sampling_keys(sampling: Sampling, ends: set[int]) -> dict[str, Any]:
     """Keywords of vLLM's SamplingParams, of a resolved `sampling`; guided answers are added by the backend.
 
     Unless a stop string is looked for, vLLM does not spell an answer token by token, in each step: its ids are spelled
-    once, when all are there (`answered`).
+    once, when all are there (`answered`). Log-probabilities come as one list (`told`), not as objects for each token.
     """
     return {
         "n": sampling.n,
@@ -117,8 +117,20 @@ def sampling_keys(sampling: Sampling, ends: set[int]) -> dict[str, Any]:
         "stop": list(sampling.stop),
         "stop_token_ids": sorted(ends),
         "logprobs": 0 if sampling.logprobs else None,
+        "flat_logprobs": True,
         "detokenize": bool(sampling.stop),
     }
+
+
+def told(made: Any) -> list[float]:
+    """The log-probability of each token of one of vLLM's finished outputs, asked for with `sampling_keys`.
+
+    Raises:
+        StageError: vLLM told them of other tokens than it drew.
+    """
+    if list(made.logprobs.token_ids) != list(made.token_ids):
+        raise StageError("vLLM's log-probabilities are not those of the tokens that it drew: they cannot be used.")
+    return [float(value) for value in made.logprobs.logprobs]
 
 
 def answered(made: Any, stop: Sequence[str], tokenizer: Any, ends: Collection[int]) -> str:

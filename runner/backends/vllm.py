@@ -154,7 +154,7 @@ class Vllm(Engine):
         ids = list(made.token_ids)
         logprobs = None
         if sampling.logprobs and made.logprobs is not None:
-            logprobs = [float(held[token].logprob) for held, token in zip(made.logprobs, ids, strict=True)]
+            logprobs = _vllm_arguments.told(made)
         return _completion.completion(prompt, self._text(made, sampling), ids, made.finish_reason, made.index, logprobs)
 
     def _text(self, made: Any, sampling: Sampling) -> str:

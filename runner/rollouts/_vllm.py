@@ -142,8 +142,7 @@ class LiveVllm:
         if made.finish_reason not in ("stop", "length"):
             return _completion.failure(read, f"vLLM ended the answer: {made.finish_reason}")
         ids = list(made.token_ids)
-        told = [float(held[token].logprob) for held, token in zip(made.logprobs, ids, strict=True)]
-        known = told if self._comparable else [math.nan] * len(ids)
+        known = _vllm_arguments.told(made) if self._comparable else [math.nan] * len(ids)
         text = _vllm_arguments.answered(made, sampling.stop, self.tokenizer, self._ends)
         return _completion.completion(read, text, ids, made.finish_reason, 0, known)
 

@@ -1,6 +1,7 @@
 """A step of GRPO beside TRL on one GPU, vLLM on the same GPU in both: all weights learn, 4 prompts x 16 x 512 tokens.
 
-usage: python tests/benchmarks/grpo_step.py MODEL [--updates 8] [--trl-python PYTHON] [--sleep 0] [--out FILE.json]
+usage: python tests/benchmarks/grpo_step.py MODEL [--updates 8] [--trl-python PYTHON] [--sleep 0] [--more KEY=VALUE …]
+           [--out FILE.json]
 
 MODEL is a folder with a chat model; random weights do, and answer to the limit. Our side is the whole command, its
 layers compiled, as `compile: auto` has it for a longer training than this. TRL 1.16 gets the same prompts, reward,
@@ -59,10 +60,10 @@ def write(folder: Path, model: str, updates: int, sleep: int) -> None:
         (folder / name).write_text(text)
 
 
-def ours(folder: Path) -> list[dict[str, float]]:
-    """Seconds of each phase of each update of the command."""
+def ours(folder: Path, more: list[str]) -> list[dict[str, float]]:
+    """Seconds of each phase of each update of the command, with more keys."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
-    subprocess.run([sys.executable, "-m", "runner", "+recipe=ours"], cwd=folder, env=environment, check=True)
+    subprocess.run([sys.executable, "-m", "runner", "+recipe=ours", *more], cwd=folder, env=environment, check=True)
     lines = [json.loads(line) for line in (folder / "outputs/ours/train/metrics.jsonl").read_text().splitlines()]
     made = []
     for line in lines:
@@ -150,6 +151,7 @@ def main() -> None:
     parser.add_argument("--trl-python", default=sys.executable)
     parser.add_argument("--sleep", type=int, default=0)
     parser.add_argument("--only", choices=["ours", "trl"])
+    parser.add_argument("--more", nargs="*", default=[], help="keys for our side")
     parser.add_argument("--side", type=Path)
     parser.add_argument("--out", type=Path, default=Path("grpo_step.json"))
     given = parser.parse_args()
@@ -165,7 +167,7 @@ def main() -> None:
         sides: dict[str, list[dict[str, float]]] = {}
         print(f"{'':6}" + "".join(f"{name:>10}" for name in (*PHASES, "GiB")))
         for name in ("ours", "trl") if given.only is None else (given.only,):
-            made = ours(folder) if name == "ours" else trl(folder, given.trl_python, model, given.updates)
+            made = ours(folder, given.more) if name == "ours" else trl(folder, given.trl_python, model, given.updates)
             middle = {key: statistics.median(one[key] for one in made[WARM:]) for key in (*PHASES, "memory_gib")}
             print(f"{name:6}" + "".join(f"{value:10.3f}" for value in middle.values()), flush=True)
             sides[name] = made

@@ -77,7 +77,7 @@ class Engine:
         assert not self.asleep
         name, (ids, params) = self.waiting.popitem()
         self.temperatures.append(params.temperature)
-        new, told, reason = list[int](), list[Any](), "length"
+        new, told, reason = list[int](), list[float](), "length"
         while len(new) < params.max_tokens:
             chances = self.model(torch.tensor([ids + new])).logits[0, -1].log_softmax(-1)
             chosen = chances.argmax()
@@ -85,12 +85,14 @@ class Engine:
                 chosen = torch.multinomial(chances.exp(), 1, generator=self.random)
             token = int(chosen)
             new.append(token)
-            told.append({token: types.SimpleNamespace(logprob=float(chances[token]))})
+            told.append(float(chances[token]))
             if token in params.stop_token_ids:
                 reason = "stop"
                 break
         assert not params.detokenize  # nothing looks for a stop string
-        one = types.SimpleNamespace(token_ids=new, text="", logprobs=told, finish_reason=reason)
+        assert params.flat_logprobs
+        flat = types.SimpleNamespace(token_ids=list(new), logprobs=told)
+        one = types.SimpleNamespace(token_ids=new, text="", logprobs=flat, finish_reason=reason)
         return [types.SimpleNamespace(request_id=name, finished=True, outputs=[one])]
 
 
@@ -122,12 +124,12 @@ class Client:
     def generate(self, prompts: list[list[int]], **keys: Any) -> dict[str, Any]:
         time.sleep(self.delay)
         told = {name: keys[name] for name in ("max_tokens", "temperature")}
-        params = types.SimpleNamespace(**told, **keys["generation_kwargs"], detokenize=False)
+        params = types.SimpleNamespace(**told, **keys["generation_kwargs"], detokenize=False, flat_logprobs=True)
         answers = []
         for ids in prompts:
             self.engine.add_request("only", {"prompt_token_ids": ids}, params)
             answers.append(self.engine.step()[0].outputs[0])
-        told = [[[next(iter(held.values())).logprob] for held in one.logprobs] for one in answers]
+        told = [[[value] for value in one.logprobs.logprobs] for one in answers]
         return {"completion_ids": [one.token_ids for one in answers], "logprobs": told}
 
     def close_communicator(self) -> None:
