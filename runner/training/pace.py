@@ -94,12 +94,26 @@ def _samples(measure: Measure, mode: Checkpointing, gib: float, longest: int, up
         third = measure(mode, tokens)
         if third is None or third.gib > gib / FILL:
             continue
-        # small passes may take more for a token than large ones: what two large ones say is nearer to the truth
-        room = _room(second, third, gib, useful) if share == 1.0 else 0
-        fourth = measure(mode, room) if room > 1.05 * third.tokens else None
-        more = [fourth] if fourth is not None and fourth.gib <= gib / FILL else []
-        return [first, second, third, *more]
+        more = _larger(measure, mode, gib, useful, second, third) if share == 1.0 else None
+        return [first, second, third, *([more] if more else [])]
     return [first, second]
+
+
+def _larger(
+    measure: Measure, mode: Checkpointing, gib: float, useful: int, small: Sample, large: Sample
+) -> Sample | None:
+    """A pass that is larger still, where small ones took more for a token than large ones do: what the line through two
+    large ones says is nearer to the truth. A pass that was too large tells how far back to go.
+    """
+    for _ in range(3):
+        tokens = _room(small, large, gib, useful)
+        if tokens <= 1.05 * large.tokens:
+            return None
+        made = measure(mode, tokens)
+        if made is not None and made.gib <= gib / FILL:
+            return made
+        useful = (large.tokens + tokens) // 2 if made is None else _room(large, made, gib, useful)
+    return None
 
 
 def _room(small: Sample, large: Sample, gib: float, useful: int) -> int:
