@@ -4,6 +4,7 @@ Writes the run folder's own files (config.yaml, plan.json, provenance.json), eac
 A batch stage's output goes to its log and to the terminal; an interactive stage owns the terminal.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -14,11 +15,12 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner import folder, worker
+from runner import folder, nodes, worker
 from runner.core import artifact
 from runner.core.errors import Interrupted, RunnerError, StageError
 from runner.core.job import JOB_FILE
 from runner.engines import launch
+from runner.lock import FILE as LOCK
 from runner.lock import locked, unlocked
 from runner.plan import Plan, Step, refuse_changes, work_order
 from runner.process import Process, calm
@@ -53,7 +55,10 @@ def execute(plan: Plan, in_process: bool = False) -> list[Done]:
         return _join(plan, node)
     refuse_changes(plan)
     batch = any(step.stage.reuse != "never" for step in plan.steps)
-    with locked(plan.run) if batch else unlocked() as lock:
+    with (
+        locked(plan.run) if batch else unlocked() as lock,
+        nodes.first(plan.run, plan.recipe.parallelism.nodes) as told,
+    ):
         if batch:
             folder.describe(plan)
         terminal = Terminal()
@@ -63,20 +68,28 @@ def execute(plan: Plan, in_process: bool = False) -> list[Done]:
             if step.state == "reuse":
                 ended.append(Done(step, "reused", 0.0, artifact.read(step.folder)))
                 terminal.stage(step, f"reused, {step.reason}")
+                told.leave(step.name)
                 continue
             if not step.stage.interactive:  # what owns the terminal says what it likes: a pipe gets its answers alone
                 terminal.stage(step, step.reason)
-            _run(plan, step, terminal, in_process, lock)
+            _order(plan, step)
+            told.at(step.name)
+            _run(step, terminal, in_process, lock)
+            told.leave(step.name)
             ended.append(Done(step, "done", time.monotonic() - start, artifact.read(step.folder)))
         terminal.table(plan, ended)
     return ended
 
 
-def _run(plan: Plan, step: Step, terminal: Terminal, in_process: bool, lock: int | None) -> None:
+def _order(plan: Plan, step: Step) -> None:
+    """Write what the worker is to do."""
     if step.state == "changed" or _anew(plan, step):  # on_change=replace
         shutil.rmtree(step.folder, ignore_errors=not step.folder.exists())
     step.folder.mkdir(parents=True, exist_ok=True)
     artifact.write_whole(step.folder / JOB_FILE, work_order(plan, step))
+
+
+def _run(step: Step, terminal: Terminal, in_process: bool, lock: int | None) -> None:
     if in_process:
         worker.run(step.folder.resolve())
         return
@@ -118,38 +131,41 @@ def _join(plan: Plan, node: int) -> list[Done]:
 
     The first node, by the same command in the same (shared) folder, holds the lock, writes orders and does the rest.
     """
+    refuse_changes(plan)
     os.environ[launch.NODE] = str(node)
     terminal, ended = Terminal(), list[Done]()
-    for step in plan.steps:
-        spread = getattr(step.stage, "parallelism", None)
-        if step.state == "reuse" or spread is None or spread.nodes == 1:
-            continue
-        terminal.stage(step, f"node {node}: waits for the first node's order in {step.folder}")
-        start = time.monotonic()
-        while not _ordered(plan, step):
-            time.sleep(1.0)
-        code, last, stopped = _batch(step, terminal, None, f"log.node{node}.txt")
-        if code in STOPPED or (code < 0 and stopped):
-            raise Interrupted(f"{step.name}: stopped. The same command on all nodes goes on from the last checkpoint.")
-        if code:
-            raise _failure(step, code, last)
-        ended.append(Done(step, "done", time.monotonic() - start, None))
+    own = plan.run / f".node{node}"
+    with locked(own):
+        other = nodes.Other(plan.run, plan.recipe.parallelism.timeout, own / LOCK)
+        for step in plan.steps:
+            spread = getattr(step.stage, "parallelism", None)
+            if step.state == "reuse" or spread is None or spread.nodes == 1:
+                continue
+            terminal.stage(step, f"node {node}: waits for the first node's order in {step.folder}")
+            start = time.monotonic()
+            if not other.ordered(step.name):
+                continue
+            name = f"log.node{node}.txt"
+            code, last, stopped = _batch(step, terminal, None, name, other)
+            if code in STOPPED or (code < 0 and stopped):
+                raise Interrupted(
+                    f"{step.name}: stopped. The same command on all nodes goes on from the last checkpoint."
+                )
+            if code:
+                raise _failure(step, code, last, name)
+            ended.append(Done(step, "done", time.monotonic() - start, None))
     return ended
 
 
-def _ordered(plan: Plan, step: Step) -> bool:
-    """Whether the first node has done what this stage needs and wrote its order."""
-    file = step.folder / JOB_FILE
-    needed = [(plan.step(name).fingerprint, artifact.read(plan.step(name).folder)) for name in step.needs]
-    done = all(made is not None and made.fingerprint == wanted for wanted, made in needed)
-    return done and file.is_file() and worker.read_order(step.folder).get("fingerprint") == step.fingerprint
-
-
 def _batch(
-    step: Step, terminal: Terminal, lock: int | None, name: str = "log.txt"
+    step: Step, terminal: Terminal, lock: int | None, name: str = "log.txt", other: nodes.Other | None = None
 ) -> tuple[int, list[str], bool]:  # fmt: skip
     last: deque[str] = deque(maxlen=TAIL)
-    with open(step.folder / name, "a", encoding="utf-8") as log, Process(command(step.folder), lock) as process:
+    with (
+        open(step.folder / name, "a", encoding="utf-8") as log,
+        Process(command(step.folder), lock) as process,
+        other.watching(step.name, process.end) if other else contextlib.nullcontext(),
+    ):
         log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(command(step.folder))}\n")
         for line in process.lines(terminal.progress):
             log.write(line)
@@ -160,14 +176,14 @@ def _batch(
     return process.code, list(last), process.asked_to_stop
 
 
-def _failure(step: Step, code: int, last: list[str]) -> RunnerError:
+def _failure(step: Step, code: int, last: list[str], name: str = "log.txt") -> RunnerError:
     """The worker's own sentence where it gave one, else that stage's last lines; what owns the terminal has told it."""
     if step.stage.interactive:
         ended = RunnerError if code == RunnerError.exit_code else StageError
         return ended(f"{step.name}: ended with exit code {code}, see above.")
     if code == RunnerError.exit_code and last:
         return RunnerError(last[-1])
-    log = step.folder / "log.txt"
+    log = step.folder / name
     if code == StageError.exit_code and last and not any(line.lstrip().startswith(TRACED) for line in last):
         return StageError(f"stages.{step.name}: failed. {last[-1].strip()} Its log: {log}")
     how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from runner.core.errors import PlanError
 
+FILE = ".lock"
+
 
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[int]:
@@ -23,7 +25,7 @@ def locked(run: Path) -> Iterator[int]:
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
-        handle = os.open(run / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        handle = os.open(run / FILE, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise PlanError(f"{run}: cannot be written ({error.strerror}). Choose another output_dir.") from None
     try:

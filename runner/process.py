@@ -59,19 +59,20 @@ class Process:
             signal.signal(number, handler)
         os.close(self._alive)  # the worker sees it and ends, if it still runs
         self.code = self._popen.wait()
-        self._end_group()  # what the worker started and left behind
+        self.end()  # what the worker started and left behind
         os.close(self._progress)
         if self._popen.stdout:
             self._popen.stdout.close()
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
         if self.asked_to_stop:
-            self._end_group()
+            self.end()
         elif self._popen.poll() is None:
             self._popen.send_signal(number)
         self.asked_to_stop = True
 
-    def _end_group(self) -> None:
+    def end(self) -> None:
+        """End the worker and all that it started, at once."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
 

@@ -22,7 +22,7 @@ LAYERS = (
     {"training", "scoring", "backends", "engines"},
     {"algorithms", "rollouts"},
     {"stages", "report"},
-    {"plan", "execute", "worker", "folder", "lock", "process", "reuse", "sources", "terminal"},
+    {"plan", "execute", "worker", "folder", "lock", "nodes", "process", "reuse", "sources", "terminal"},
     {"cli", "__main__"},
 )
 HEAVY = {"torch", "transformers", "trl", "vllm", "peft", "datasets", "accelerate", "matplotlib", "deepspeed", "gguf"}

@@ -176,6 +176,19 @@ def test_two_nodes_meet_in_one_folder(run: Path):
     assert artifact.read(run / "meet").metrics == {"rank": 0, "total": 4}  # type: ignore[union-attr]
 
 
+def test_a_second_node_ends_when_the_first_fails_before_its_order(run: Path):
+    """It waited for ever."""
+    alone = "+stages.early={kind: meet, parallelism: {preset: single, gpus: 1, nodes: 1}}"
+    needs = "stages.meet.model=stage:early"
+    two = ["parallelism.gpus=1", "parallelism.nodes=2", "parallelism.master=127.0.0.1", alone, needs]
+    second = start(*two, "parallelism.node_rank=1")
+    first = start(*two, "parallelism.node_rank=0")
+    told = [process.communicate(timeout=120)[0] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [1, 1], told
+    assert "meet: the first node ended: stages.early: failed (exit code 1)." in told[1]
+    assert not (run / "meet").exists()
+
+
 def test_nodes_that_do_not_know_where_to_meet_are_one_sentence(run: Path, capfd: pytest.CaptureFixture[str]):
     assert main(["+recipe=met", "parallelism.nodes=2"]) == 2
     assert "parallelism.nodes: 2 nodes, and nothing says which of them this is." in capfd.readouterr().err
