@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from runner.core.errors import Interrupted, RunnerError
+from runner.core.errors import Interrupted, RunnerError, StageError
 from runner.core.job import PARENT_FD, PROGRESS_FD
 from runner.engines.launch import LOCAL_RANK, LOCAL_WORLD, RANK
 
@@ -27,6 +27,7 @@ KEPT = 200  # last lines of a rank that are looked at
 TAIL = 12  # lines of a failed rank's log that are shown
 GRACE = 60.0  # seconds that the other ranks have once one has ended as it should
 TIMED_OUT = re.compile(r"timed out (waiting|after)|timeout\(ms\)|operation timeout|wait timeout", re.IGNORECASE)
+TRACED = re.compile(r"\s*(Traceback |File )")  # Python's own words: there is no sentence
 OUR_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -177,7 +178,8 @@ def _tell(group: Ranks, folder: Path, rank: str, code: int, timeout: int) -> int
         print(f"rank {rank} failed first ({how}). Its last lines, more in {log}:", flush=True)
         print("\n".join(f"    {line}" for line in lines[-TAIL:]), flush=True)
     else:
-        print(f"rank {rank} failed first ({how}).", flush=True)
+        told = bool(lines) and code == StageError.exit_code and not any(TRACED.match(line) for line in lines[-TAIL:])
+        print(f"rank {rank} failed first ({how}){': ' + lines[-1] if told else '.'}", flush=True)
     if any(TIMED_OUT.search(line) for line in lines):
         print(f"rank {rank} waited {timeout} s for the others in vain: {_hanging(folder, group)}", flush=True)
     return 1 if code < 0 else code

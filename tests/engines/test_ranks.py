@@ -22,7 +22,7 @@ from datetime import timedelta
 from typing import ClassVar
 
 from runner.core.artifact import Artifact
-from runner.core.errors import DataError, Interrupted
+from runner.core.errors import DataError, Interrupted, StageError
 from runner.core.schema import component
 from runner.core.specs import Model, Parallelism
 
@@ -50,9 +50,11 @@ class Meet:
         if self.does == "mistake":
             time.sleep(0 if rank else 5)
             raise DataError("rows.jsonl:3: is not JSON. Mend the line.")
+        if self.does == "break" and rank == 0:
+            raise StageError("meet: update 3 had no finite loss. Lower optim.lr.")
         if self.does == "fail" and rank == 1:
             raise ValueError("one alone")
-        while self.does in ("work", "fail"):
+        while self.does in ("work", "fail", "break"):
             time.sleep(0.05)
             if rank == 0:
                 job.progress.update(1, 2, "ticks")
@@ -117,6 +119,14 @@ def test_the_log_of_the_rank_that_failed_is_shown(run: Path, capfd: pytest.Captu
     assert told.startswith("stages.meet: failed (exit code 1).") and "ValueError: one alone" in told
     assert "rank 1 failed first (exit code 1). Its last lines, more in " in told
     assert not workers_of(run)
+
+
+def test_the_sentence_of_a_first_rank_that_failed_is_what_the_command_ends_with(
+    run: Path, capfd: pytest.CaptureFixture[str]
+):
+    assert main(["+recipe=met", "stages.meet.does=break"]) == 1
+    told = capfd.readouterr().err
+    assert "failed first (exit code 1): meet: update 3 had no finite loss. Lower optim.lr. Its log: " in told
 
 
 def test_a_mistake_that_all_find_is_told_once(run: Path, capfd: pytest.CaptureFixture[str]):
