@@ -143,9 +143,9 @@ class UpdateTrainer(Trainer):
                     share = self._share(model, micro, item.totals)
                     # devices average their gradients: times their number makes it a sum
                     self.accelerator.backward(share["loss"] * self.args.world_size)
-            except torch.OutOfMemoryError:
+            except torch.OutOfMemoryError as error:
                 if not alone:
-                    raise
+                    raise self._too_large(item) from error
                 return None
             shares.append({name: value.detach() for name, value in share.items()})
         return shares
@@ -173,17 +173,9 @@ class UpdateTrainer(Trainer):
         """
         model.zero_grad(set_to_none=True)
         gc.collect()
-        largest = max(item.micros, key=lambda micro: micro.slots)
-        together = 2 if self.algorithm.whole_rows else 1  # the two of a pair are never cut apart
-        found = pace.reduced(self._pace, largest.slots, alone=len(largest.sequences) <= together)
-        if found is None:
-            what = "sequence" if together == 1 else "pair"
-            raise StageError(
-                f"{self.job.name}: update {item.number + 1} ran out of memory on one {what} of {largest.tokens:,} "
-                "tokens, with all activations recomputed. Lower max_length, or take train_type=lora or more devices."
-            )
+        found, slots = self._less(item)
         print(
-            f"update {item.number + 1}: out of memory with micro-batches of {largest.slots:,} tokens; again with "
+            f"update {item.number + 1}: out of memory with micro-batches of {slots:,} tokens; again with "
             f"{found.budget:,} and {found.checkpointing} activation checkpointing",
             flush=True,
         )
@@ -196,6 +188,36 @@ class UpdateTrainer(Trainer):
         if isinstance(self.updates, LiveUpdates):
             return self._made(item.number, model)
         return self._cut_now(item)
+
+    def _less(self, item: UpdateBatch) -> tuple[pace.Pace, int]:
+        """The next smaller pace for an update, and the size of the micro-batch that was too large.
+
+        Raises:
+            StageError: nothing smaller is left.
+        """
+        largest = max(item.micros, key=lambda micro: micro.slots)
+        together = 2 if self.algorithm.whole_rows else 1  # the two of a pair are never cut apart
+        found = pace.reduced(self._pace, largest.slots, alone=len(largest.sequences) <= together)
+        if found is None:
+            what = "sequence" if together == 1 else "pair"
+            raise StageError(
+                f"{self.job.name}: update {item.number + 1} ran out of memory on one {what} of {largest.tokens:,} "
+                "tokens, with all activations recomputed. Lower max_length, or take train_type=lora or more devices."
+            )
+        return found, largest.slots
+
+    def _too_large(self, item: UpdateBatch) -> StageError:
+        """Of several devices one alone ran out of memory, and the others wait for it: the next start takes less."""
+        found, slots = self._less(item)
+        told = f"{self.job.name}: update {item.number + 1} ran out of memory on device {self.args.process_index}"
+        given = self.settings.batch.tokens_per_device
+        if given != "auto":
+            return StageError(f"{told}, with batch.tokens_per_device={given}. Lower it, or take auto.")
+        pace.write(self.job.folder / pace.FILE, found)
+        return StageError(
+            f"{told}, with micro-batches of {slots:,} tokens. The same command goes on from the last checkpoint, with "
+            f"{found.budget:,} and {found.checkpointing} activation checkpointing."
+        )
 
     def _made(self, number: int, model: Any) -> UpdateBatch:
         """An update that depends on the weights of this moment."""

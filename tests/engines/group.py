@@ -91,6 +91,23 @@ def full_disk() -> None:
     torch.save = fails  # type: ignore[method-assign,assignment]
 
 
+def no_memory() -> None:
+    """This device has none left for the second update's micro-batches, which are of any size."""
+    import torch
+
+    from runner.algorithms.sft import Sft
+
+    plain, seen = Sft.loss, list[int]()
+
+    def loss(self: Any, predictions: Any, micro: Any, totals: Any) -> Any:
+        seen.append(micro.slots)
+        if len(seen) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, predictions, micro, totals)
+
+    Sft.loss = loss  # type: ignore[method-assign]
+
+
 def main(folder: Path, preset: str, kind: str, stop: int, rank: int, world: int, port: int, shim: bool) -> None:
     """Train; the exit code is that of the error, whose sentence goes to FOLDER/error.RANK."""
     import torch
@@ -114,6 +131,8 @@ def main(folder: Path, preset: str, kind: str, stop: int, rank: int, world: int,
         slow_disk(trap)
     if kind == "full disk" and rank == 1:
         full_disk()
+    if kind == "no memory" and rank == 1:
+        no_memory()
     job = Job(name="train", folder=folder, run=folder, progress=trap, stopping=lambda: trap.reached)
     if kind == "hangs" and rank == 1:
         job = dataclasses.replace(job, stopping=lambda: bool(time.sleep(8)))

@@ -246,3 +246,12 @@ def test_weights_in_4_bits_are_not_split():
     ):
         presets.check(Parallelism(preset="zero3", gpus=2), TrainType(kind="qlora"), "stages.train.parallelism")
     presets.check(Parallelism(preset="ddp", gpus=2), TrainType(kind="qlora"), "stages.train.parallelism")
+
+
+def test_a_device_that_runs_out_of_memory_is_told_and_the_next_start_takes_less(tmp_path: Path):
+    """It was a traceback, and the next start ran out of memory again."""
+    assert run(tmp_path, "ddp", "no memory")[1] == 1
+    told = (tmp_path / "error.1").read_text()
+    assert "ran out of memory on device 1, with micro-batches of " in told
+    assert "The same command goes on from the last checkpoint, with " in told
+    assert 0 < json.loads((tmp_path / "pace.json").read_text())["budget"] < 80
