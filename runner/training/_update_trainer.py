@@ -104,7 +104,7 @@ class UpdateTrainer(Trainer):
     def training_step(  # type: ignore[override]
         self, model: Any, inputs: UpdateBatch | int, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """Forward and backward of an update's micro-batches; gradients are exchanged with the last one."""
+        """Forward and backward of an update's micro-batches; gradients are exchanged with the last, or each."""
         self._profile.begin(self.state.global_step + 1)
         alone = self.args.world_size == 1
         self.begin = RandomState() if alone else None
@@ -132,6 +132,7 @@ class UpdateTrainer(Trainer):
     def _passes(self, model: Any, item: UpdateBatch) -> list[dict[str, torch.Tensor]] | None:
         """What each micro-batch adds to the loss and the figures; None when a device alone ran out of memory."""
         alone = self.args.world_size == 1
+        each = self.accelerator.is_fsdp2  # else all gradients would lie on every device, in bfloat16, until the last
         shares: list[dict[str, torch.Tensor]] = []
         for number, micro in enumerate(item.micros):
             if alone and self.job.stopping():
@@ -139,7 +140,7 @@ class UpdateTrainer(Trainer):
             last = number == len(item.micros) - 1
             self.accelerator.gradient_state._set_sync_gradients(last)
             try:
-                with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+                with contextlib.nullcontext() if last or each else self.accelerator.no_sync(model):
                     share = self._share(model, micro, item.totals)
                     # devices average their gradients: times their number makes it a sum
                     self.accelerator.backward(share["loss"] * self.args.world_size)

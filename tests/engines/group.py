@@ -108,6 +108,16 @@ def no_memory() -> None:
     Sft.loss = loss  # type: ignore[method-assign]
 
 
+def told_of_whole_gradients() -> None:
+    """FSDP2 says when every device is to keep the gradients of all weights."""
+    from torch.distributed.fsdp import FSDPModule
+
+    def told(self: Any, exchange: bool, *more: Any, **keys: Any) -> None:
+        print("gradients are exchanged" if exchange else "gradients are kept whole", flush=True)
+
+    FSDPModule.set_requires_gradient_sync = told  # type: ignore[method-assign]
+
+
 def main(folder: Path, preset: str, kind: str, stop: int, rank: int, world: int, port: int, shim: bool) -> None:
     """Train; the exit code is that of the error, whose sentence goes to FOLDER/error.RANK."""
     import torch
@@ -129,6 +139,8 @@ def main(folder: Path, preset: str, kind: str, stop: int, rank: int, world: int,
     trap = StopAt(stop)
     if kind == "slow disk":
         slow_disk(trap)
+    if kind == "whole gradients":
+        told_of_whole_gradients()
     if kind == "full disk" and rank == 1:
         full_disk()
     if kind == "no memory" and rank == 1:

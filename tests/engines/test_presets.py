@@ -255,3 +255,9 @@ def test_a_device_that_runs_out_of_memory_is_told_and_the_next_start_takes_less(
     assert "ran out of memory on device 1, with micro-batches of " in told
     assert "The same command goes on from the last checkpoint, with " in told
     assert 0 < json.loads((tmp_path / "pace.json").read_text())["budget"] < 80
+
+
+def test_under_fsdp2_no_device_keeps_the_gradients_of_all_weights(tmp_path: Path):
+    """They were kept until an update's last micro-batch: as much memory again as the weights take, and in bfloat16."""
+    assert run(tmp_path, "fsdp2", "whole gradients") == [0, 0], (tmp_path / "log.0").read_text()[-3000:]
+    assert "kept whole" not in (tmp_path / "log.0").read_text()
