@@ -1,9 +1,11 @@
 """Peaks of known GPUs and the share of it that a training reaches (MFU), where the peak is known.
 
 Operations of a token: 2 for each weight in the forward pass, 2 in the backward pass to the activations, 2 for the
-gradient of each weight that learns (Kaplan et al. 2020, arXiv 2001.08361); embeddings are looked up and not counted.
+gradient of each weight that learns (Kaplan et al. 2020, arXiv 2001.08361); embeddings are looked up and not counted; of
+a mixture's experts count those that a token goes through.
 """
 
+import math
 import resource
 import sys
 from typing import Any
@@ -19,8 +21,28 @@ def operations(model: Any) -> float:
     embedding = model.get_input_embeddings()
     head = model.get_output_embeddings()
     looked_up = {id(p) for p in embedding.parameters()} - {id(p) for p in head.parameters()} if embedding else set()
-    weights = {id(p): p for p in model.parameters() if id(p) not in looked_up}.values()
-    return float(sum((6.0 if p.requires_grad else 4.0) * p.numel() for p in weights))
+    weights = {id(p): (name, p) for name, p in model.named_parameters() if id(p) not in looked_up}.values()
+    share = _active(model.config)
+    return float(
+        sum(
+            (6.0 if p.requires_grad else 4.0) * _numel(p) * (share if ".experts." in name else 1.0)
+            for name, p in weights
+        )
+    )
+
+
+def _numel(weight: Any) -> int:
+    """Of a weight in 4 bits (bitsandbytes) as many as it stands for: two lie in each of its bytes."""
+    state = getattr(weight, "quant_state", None)
+    return int(weight.numel() if state is None else math.prod(state.shape))
+
+
+def _active(config: Any) -> float:
+    """The share of a mixture's experts that a token goes through."""
+    text = getattr(config, "text_config", None) or config
+    experts = getattr(text, "num_experts", None) or getattr(text, "num_local_experts", None) or 0
+    taken = getattr(text, "num_experts_per_tok", None)
+    return float(taken / experts) if experts and taken else 1.0
 
 
 def peak(name: str) -> float | None:
