@@ -182,6 +182,19 @@ def test_lora_learns_beside_every_linear_layer(base: Path) -> None:
     assert model.active_peft_config.base_model_name_or_path == str(base)
 
 
+def test_a_base_in_four_bits_keeps_its_embeddings_as_they_are(base: Path) -> None:
+    """peft's preparation made float32 of embeddings and head: 5 GB of an 8B model, whose base takes 4."""
+    import torch
+
+    located = locate(Model(id=str(base)), "modelscope")
+    loaded = load_model(located, Model(id=str(base), dtype="bfloat16"))
+    loaded.is_loaded_in_4bit = True
+    made = tune(loaded, TrainType(kind="qlora"))
+    assert made.get_input_embeddings().weight.dtype == torch.bfloat16
+    assert {name.split(".")[-2] for name, weight in made.named_parameters() if weight.requires_grad} == {"default"}
+    assert all(weight.dtype == torch.float32 for weight in made.parameters() if weight.requires_grad)
+
+
 def test_full_and_freeze(base: Path) -> None:
     model = tune(load(base), TrainType(kind="full"))
     assert len(learning(model)) == len(list(model.parameters()))
