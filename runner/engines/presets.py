@@ -47,8 +47,8 @@ def check(parallelism: Parallelism, train_type: TrainType, key: str) -> None:
         )  # fmt: skip
 
 
-def keywords(parallelism: Parallelism, gpu: bool, max_grad_norm: float) -> dict[str, Any]:
-    """TrainingArguments' keywords for a preset."""
+def keywords(parallelism: Parallelism, gpu: bool, max_grad_norm: float, bf16: bool) -> dict[str, Any]:
+    """TrainingArguments' keywords for a preset. bf16: whether products run in bfloat16."""
     made: dict[str, Any] = {"ddp_timeout": parallelism.timeout}
     if launch.spread(parallelism):
         for old in OLD_NAMES:
@@ -59,8 +59,7 @@ def keywords(parallelism: Parallelism, gpu: bool, max_grad_norm: float) -> dict[
     if parallelism.preset in zero.STAGES:
         if not gpu:
             os.environ["DS_ACCELERATOR"] = "cpu"  # it would look for GPUs otherwise, and is read at import
-        made["deepspeed"] = zero.config(parallelism.preset, gpu, max_grad_norm)
-        made |= {"bf16": True} if gpu else {}
+        made["deepspeed"] = zero.config(parallelism.preset, gpu, max_grad_norm, bf16)
     if parallelism.preset == "fsdp2":
         made |= {"fsdp": True, "fsdp_config": dict(FSDP2)}
     return made

@@ -24,8 +24,8 @@ def need(preset: str) -> None:
         )
 
 
-def config(preset: str, gpu: bool, max_grad_norm: float) -> dict[str, Any]:
-    """DeepSpeed's config. On a GPU weights are bfloat16 and the optimizer keeps them in float32."""
+def config(preset: str, gpu: bool, max_grad_norm: float, bf16: bool) -> dict[str, Any]:
+    """DeepSpeed's config. bf16: weights are bfloat16, and the optimizer keeps them in float32."""
     need(preset)
     split: dict[str, Any] = {"stage": STAGES[preset], "overlap_comm": gpu, "contiguous_gradients": True}
     if STAGES[preset] == 3:
@@ -37,7 +37,7 @@ def config(preset: str, gpu: bool, max_grad_norm: float) -> dict[str, Any]:
         "gradient_accumulation_steps": 1,
         "gradient_clipping": max_grad_norm,
         "zero_optimization": split,
-        "bf16": {"enabled": gpu},
+        "bf16": {"enabled": bf16},
         "zero_allow_untested_optimizer": True,  # the trainer brings its own
         "zero_force_ds_cpu_optimizer": False,  # PyTorch's AdamW steps on the CPU too
         "steps_per_print": 2**31,

@@ -30,16 +30,20 @@ class Attention:
         return self.name in PACKED
 
 
-def choose(wanted: str, device: str) -> Attention:
+def choose(wanted: str, device: str, dtype: str = "auto") -> Attention:
     """Resolve `model.attention`.
 
     Args:
-        wanted: "auto" or a name. device: "cuda" or "cpu".
+        wanted: "auto" or a name. device: "cuda" or "cpu". dtype: of products; float32 is for PyTorch's attention alone.
 
     Raises:
         ModelError: a kernel was asked for by name that is not installed or does not run on the device.
     """
+    if dtype == "float32" and wanted in PACKED:
+        raise ModelError(f"model.attention: {wanted} takes no float32, which is model.dtype. Take sdpa or auto.")
     if wanted == "auto":
+        if dtype == "float32" and device == "cuda":
+            return Attention("sdpa", "float32: padded batches with PyTorch's attention")
         if device != "cuda":
             return Attention("sdpa", "no GPU: padded batches with PyTorch's attention")
         best = next((name for name in FLASH if _installed(name)), "varlen")

@@ -65,12 +65,14 @@ class Learning:
         from runner.models.locate import check as check_model
         from runner.training.precision import check as check_precision
         from runner.training.settings import check as check_optim
+        from runner.training.settings import check_pace
 
         check_model(self.model, f"{key}.model")
         check_precision(self.model, f"{key}.model")
         check_mix(self.mix, roots, self.hub, f"{key}.mix")
         check_optim(self.optim, f"{key}.optim")
         check_parallelism(self.parallelism, self.train_type, f"{key}.parallelism")
+        check_pace(self._batch(), self.model.compile, self.parallelism.preset, key)
 
     def _begin(self, job: Job, aside: bool) -> None:
         """Once the data is read. aside: whether some of it is kept aside for evaluation.

@@ -276,7 +276,7 @@ class Sampled(Learning):
         from runner.training.budget import tokens_per_device
         from runner.training.planned import Cutting
 
-        packed = choose(self.model.attention, "cuda" if gpu else "cpu").packed
+        packed = choose(self.model.attention, "cuda" if gpu else "cpu", self.model.dtype).packed
         return Cutting(tokens_per_device(self.batch, gpu), packed)
 
     def _extent(self, prompts: "Sequence[Prompt]", updates: int) -> "Extent":

@@ -135,7 +135,7 @@ class Training(Learning):
             lengths, train.rows, self.batch, job.seed, self.epochs, self.max_updates, self.max_length, prepared.folder
         )
         budget = tokens_per_device(self.batch, gpu)
-        attention = choose(self.model.attention, "cuda" if gpu else "cpu")
+        attention = choose(self.model.attention, "cuda" if gpu else "cpu", self.model.dtype)
         if first():
             print(_told(plan.total, len(set(train.rows)), lengths), flush=True)
             print(f"attention: {attention.name} ({attention.reason})", flush=True)

@@ -113,6 +113,8 @@ class Pacing(TrainerCallback):
         trainer, asked = self.trainer, self.trainer.settings.compile
         if asked != "auto":
             return asked
+        if trainer.settings.batch.checkpointing == "selective":  # nothing but compiled layers can do it
+            return True
         able = whole and repeated(self.model) and not getattr(self.model, "is_loaded_in_4bit", False)
         work = trainer._operations * self.extent.tokens / trainer.args.world_size
         return bool(able) and work / (USUAL * (trainer._peak or PLAIN_PEAK)) > WORTH

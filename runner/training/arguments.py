@@ -28,7 +28,9 @@ def arguments(settings: Settings, job: Job, updates: int, keep_cache: bool) -> "
     optim = settings.optim
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(job.folder / "tensorboard")
     gpu = _gpu()
-    over_devices = {"bf16": settings.autocast} | presets.keywords(settings.parallelism, gpu, optim.max_grad_norm)
+    over_devices = {"bf16": settings.autocast} | presets.keywords(
+        settings.parallelism, gpu, optim.max_grad_norm, bf16=settings.autocast
+    )
     made = TrainingArguments(
         output_dir=str(job.folder), seed=job.seed, num_train_epochs=1, max_steps=updates,
         per_device_train_batch_size=1, gradient_accumulation_steps=1,

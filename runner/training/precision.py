@@ -26,8 +26,10 @@ class Precision:
 
 def precision(model: Model, train_type: TrainType, gpu: bool) -> Precision:
     """How to load, train and write a model."""
-    if not gpu or model.dtype == "float32":
+    if not gpu:
         return Precision(model)
+    if model.dtype == "float32":
+        return Precision(replace(model, attention="sdpa") if model.attention == "auto" else model)  # see attention.py
     if train_type.kind in ADAPTERS:
         return Precision(model, autocast=True)
     return Precision(replace(model, dtype="float32"), autocast=True, written="bfloat16")

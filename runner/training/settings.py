@@ -6,6 +6,7 @@ from typing import Literal
 
 from runner.core.errors import ConfigError
 from runner.core.specs import Batch, Data, Eval, Log, Optim, Parallelism, Save
+from runner.engines import presets
 
 CHECKPOINTS = 10  # a training without `save.every` and `eval.every` writes about so many
 
@@ -39,6 +40,21 @@ def check(optim: Optim, key: str) -> None:
         )
     if optim.lr is not None and optim.min_lr > optim.lr:
         raise ConfigError(f"{key}.min_lr", f"{optim.min_lr:g} is above optim.lr, {optim.lr:g}")
+
+
+def check_pace(batch: Batch, compiled: bool | Literal["auto"], preset: str, key: str) -> None:
+    """Refuse what no layer would do, at plan time: only compiled ones keep some of their activations, and those of a
+    model that is split over devices are not compiled.
+
+    Raises:
+        ConfigError: with the key under `key`.
+    """
+    split = preset not in presets.WHOLE
+    if compiled is True and split:
+        raise ConfigError(f"{key}.model.compile", f"true, and {preset} compiles no layers", "Take auto or false.")
+    if batch.checkpointing == "selective" and (split or compiled is False):
+        why = f"{preset} compiles none" if split else "model.compile is false"
+        raise ConfigError(f"{key}.batch.checkpointing", f"selective needs compiled layers, and {why}", "Take full.")
 
 
 @dataclass(frozen=True)

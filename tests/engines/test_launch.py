@@ -8,7 +8,7 @@ import pytest
 from runner.core import schema
 from runner.core.errors import ConfigError
 from runner.core.specs import Parallelism
-from runner.engines import launch
+from runner.engines import launch, presets, zero
 
 TWO = {"preset": "ddp", "gpus": 4, "nodes": 2}
 
@@ -73,3 +73,11 @@ def test_processes_of_their_own_only_where_there_is_something_to_share():
     wanted = {preset: launch.spread(Parallelism(preset=preset)) for preset in ("single", "ddp", "zero1", "fsdp2")}
     assert wanted == {"single": False, "ddp": False, "zero1": True, "fsdp2": True}
     assert launch.spread(Parallelism(preset="ddp", nodes=2))
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_float32_stays_float32_under_zero(monkeypatch: pytest.MonkeyPatch, bf16: bool):
+    """model.dtype=float32 on a GPU was bfloat16 without a word."""
+    monkeypatch.setattr(zero, "need", lambda preset: None)
+    made = presets.keywords(Parallelism(preset="zero2"), gpu=True, max_grad_norm=1.0, bf16=bf16)
+    assert made["deepspeed"]["bf16"] == {"enabled": bf16}

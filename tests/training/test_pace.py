@@ -4,9 +4,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from runner.core.errors import ConfigError, ModelError
+from runner.core.specs import Batch, Model, TrainType
+from runner.models.attention import choose
 from runner.training import pace
 from runner.training.layers import Checkpointing
 from runner.training.pace import Pace, Sample, find
+from runner.training.precision import precision
+from runner.training.settings import check_pace
 
 # seconds to start a micro-batch, seconds a token, GiB to start with, GiB a token
 LINES: dict[Checkpointing, tuple[float, float, float, float]] = {
@@ -142,3 +147,37 @@ def test_after_memory_ran_out_micro_batches_shrink_then_less_is_kept():
     assert pace.reduced(Pace(1000), 800, alone=False) == Pace(560)
     assert pace.reduced(Pace(1000, "off"), 900, alone=True) == Pace(1000, "full")
     assert pace.reduced(Pace(1000, "full"), 900, alone=True) is None
+
+
+@pytest.mark.parametrize(
+    ("batch", "compiled", "preset", "told"),
+    [
+        (Batch(), True, "zero3", "x.model.compile: true, and zero3 compiles no layers. Take auto or false."),
+        (
+            Batch(checkpointing="selective"),
+            "auto",
+            "fsdp2",
+            "selective needs compiled layers, and fsdp2 compiles none.",
+        ),
+        (Batch(checkpointing="selective"), False, "single", "selective needs compiled layers, and model.compile is f"),
+        (Batch(checkpointing="selective"), "auto", "ddp", None),
+        (Batch(checkpointing="full"), True, "single", None),
+    ],
+)
+def test_what_no_layer_would_do_is_refused(batch, compiled, preset, told):
+    """It was passed over, and told as if it were done."""
+    if told is None:
+        return check_pace(batch, compiled, preset, "x")
+    with pytest.raises(ConfigError) as error:
+        check_pace(batch, compiled, preset, "x")
+    assert told in str(error.value)
+
+
+@pytest.mark.parametrize(("kind", "asked"), [("full", "auto"), ("lora", "sdpa")])
+def test_float32_on_a_gpu_takes_no_kernel_for_packed_batches(kind, asked):
+    """They take bfloat16 alone, and failed at the first update."""
+    model = Model(id="m", dtype="float32", attention=asked)
+    assert precision(model, TrainType(kind=kind), gpu=True).model.attention == "sdpa"
+    assert not choose(asked, "cuda", "float32").packed
+    with pytest.raises(ModelError, match="varlen takes no float32, which is model.dtype"):
+        choose("varlen", "cuda", "float32")
