@@ -13,7 +13,7 @@ from runner.core.specs import STAGE, Batch
 from runner.data import counted
 from runner.data.size import Size, size_of_mix
 from runner.data.updates import ROWS
-from runner.models.memory import Memory, estimate
+from runner.models.memory import WHOLE, Memory, estimate
 from runner.models.shape import Shape, shape_of
 
 LARGE = 75  # GiB
@@ -142,11 +142,16 @@ def lines(stage: Any, known: Figures) -> Iterator[str]:
 
 def _memory(stage: Any, memory: Memory) -> Iterator[str]:
     """Of a micro-batch."""
-    tokens = _micro(stage)
-    asked = stage.batch.checkpointing if stage.batch.checkpointing != "auto" else "off"
-    less = ", ".join(f"{memory.at(tokens, mode):.1f} {mode}" for mode in ("selective", "full"))
+    tokens, asked = _micro(stage), stage.batch.checkpointing
+    if stage.parallelism.preset in WHOLE:
+        asked = "off" if asked == "auto" else asked
+        less = "checkpointing: " + ", ".join(f"{memory.at(tokens, mode):.1f} {mode}" for mode in ("selective", "full"))
+    else:  # what is split is not tried: all activations are computed again, unless the recipe says no
+        asked = "full" if asked == "auto" else asked
+        other = "off" if asked == "full" else "full"
+        less = f"checkpointing {asked}; {memory.at(tokens, other):.1f} {other}"
     yield (
-        f"memory   ~{memory.at(tokens, asked):.1f} GiB a device with {tokens} tokens (checkpointing: {less}): "
+        f"memory   ~{memory.at(tokens, asked):.1f} GiB a device with {tokens} tokens ({less}): "
         f"{memory.fixed:.1f} for weights and optimizer ({short(memory.learning)} learn), "
         f"{memory.per_token[asked] * 1024:.2f} MiB a token"
     )

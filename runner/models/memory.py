@@ -1,14 +1,16 @@
 """How much memory training needs on one device, estimated from the model's shape before anything is loaded.
 
-Bytes: a frozen weight takes 2 (bfloat16; 4 as float32; about 0.55 in 4 bits); a weight that learns takes 16 (weight,
-gradient and Adam's two moments in float32; under ZeRO a bfloat16 weight and gradient, and in float32 a copy and the
-moments). ZeRO and FSDP divide their part of these by the devices: reckoned, not measured. Activations are those that
+Bytes: a frozen weight takes 2 (bfloat16; 4 as float32, as under freeze; about 0.55 in 4 bits, where embeddings and head
+are not). One that learns takes 16 (weight, gradient and Adam's two moments in float32; under ZeRO a bfloat16 weight and
+gradient, and in float32 a copy and the moments), and 4 more where DDP sends its gradient. ZeRO and FSDP divide their
+part of these by the devices, and ZeRO has buffers beside them: reckoned, not measured. Activations are those that
 compiled layers keep for the backward pass, in 2 bytes, by factors measured on an H100 (README); logits in float32 with
 their gradient come on top where the head is not fused with the loss.
 """
 
 import importlib.util
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from runner.core.specs import Parallelism, TrainType
@@ -17,11 +19,14 @@ from runner.models.shape import Shape
 GIB = 1024**3
 FROZEN = {"auto": 2.0, "bfloat16": 2.0, "float16": 2.0, "float32": 4.0}
 FOUR_BITS = 0.55
+WHOLE = ("single", "ddp")  # where head and loss are one kernel, if it is there, and layers are compiled
 LEARNING = {  # preset -> bytes of a learning weight that each device has, and those that are divided over them
-    "single": (16, 0), "ddp": (16, 0), "zero1": (2 + 2, 12), "zero2": (2, 2 + 12), "zero3": (0, 16), "fsdp2": (0, 16),
-    "zero3_offload": (0, 0),
+    "single": (16, 0), "ddp": (16 + 4, 0), "fsdp2": (0, 16),
+    "zero1": (2 + 2, 12), "zero2": (2, 2 + 12), "zero3": (0, 16), "zero3_offload": (0, 0),
 }  # fmt: skip
 GATHERED = 10**9  # weights that stage 3 has put together at a time, its own limit
+SENT = 5 * 10**8  # gradients that ZeRO sends at a time, its own limit: a buffer, two where it sends beside the work
+BUFFERS = {"zero1": 2, "zero2": 2, "zero3": 1, "zero3_offload": 1}
 
 ACTIVE = 8  # experts that a token goes through
 HIDDEN, INNER, HEADS = 6.9, 5.0, 2.7  # times the widths of a layer: what a token keeps of it
@@ -46,25 +51,35 @@ class Memory:
 def estimate(shape: Shape, train_type: TrainType, parallelism: Parallelism, dtype: str = "auto") -> Memory:
     """The memory of training a model of that shape."""
     learning = learning_weights(shape, train_type)
-    full = train_type.kind == "full"
-    frozen = 0 if full else shape.parameters
+    frozen = shape.parameters if train_type.kind in ("lora", "qlora") else shape.parameters - learning
     devices, preset = parallelism.gpus * parallelism.nodes, parallelism.preset
-    own, divided = LEARNING[preset]
+    own, divided = LEARNING[preset if devices > 1 or preset != "ddp" else "single"]
     fixed = learning * (own + divided / devices)
     if preset != "zero3_offload":  # which holds all in the host's memory
-        size = FOUR_BITS if train_type.kind == "qlora" else FROZEN[dtype]
-        fixed += frozen * size / (devices if preset in ("zero3", "fsdp2") else 1)
+        split = devices if preset in ("zero3", "fsdp2") else 1
+        fixed += _frozen(shape, train_type, preset, dtype, frozen) / split
     if preset in ("zero3", "zero3_offload"):
         fixed += 2 * min(shape.parameters, GATHERED)
-    return Memory(learning, fixed / GIB, {mode: size / GIB for mode, size in _activations(shape).items()})
+    fixed += 2 * SENT * BUFFERS.get(preset, 0)
+    kept = _activations(shape, fused=preset in WHOLE and importlib.util.find_spec("liger_kernel") is not None)
+    return Memory(learning, fixed / GIB, {mode: size / GIB for mode, size in kept.items()})
 
 
-def _activations(shape: Shape) -> dict[str, float]:
-    """Bytes that a token keeps, by what of the activations is kept."""
+def _frozen(shape: Shape, train_type: TrainType, preset: str, dtype: str, frozen: int) -> float:
+    """Bytes of the weights that do not learn."""
+    if train_type.kind == "freeze":  # loaded as those that learn; ZeRO holds all of them in bfloat16
+        return frozen * (2.0 if preset in BUFFERS and dtype != "float32" else 4.0)
+    if train_type.kind == "qlora":
+        return FOUR_BITS * shape.in_layers + 2.0 * (shape.parameters - shape.in_layers)
+    return frozen * FROZEN[dtype]
+
+
+def _activations(shape: Shape, fused: bool) -> dict[str, float]:
+    """Bytes that a token keeps, by what of the activations is kept. fused: whether the head is, with the loss."""
     attention = (shape.heads + 2 * shape.kv_heads) * shape.head_dim
     inner = shape.intermediate * (ACTIVE if shape.experts else 1)
     layer = 2 * (HIDDEN * shape.hidden + INNER * inner + HEADS * attention)
-    logits = 0 if importlib.util.find_spec("liger_kernel") else 8 * shape.vocabulary
+    logits = 0 if fused else 8 * shape.vocabulary
     return {
         "off": shape.layers * layer + logits,
         "selective": SELECTIVE * shape.layers * layer + logits,
@@ -73,10 +88,20 @@ def _activations(shape: Shape) -> dict[str, float]:
 
 
 def learning_weights(shape: Shape, train_type: TrainType) -> int:
-    """How many weights learn; under `freeze` unknown before loading, so all of them are counted."""
-    if train_type.kind in ("full", "freeze"):
+    """How many weights learn; under `freeze` those that the patterns name in a model of the Llama kind, else all."""
+    if train_type.kind == "full":
         return shape.parameters
+    if train_type.kind == "freeze":
+        return _named(shape, train_type.patterns) or shape.parameters
     wanted, lora = train_type.lora.targets, train_type.lora
     names = shape.linear if wanted == "all-linear" else [wanted] if isinstance(wanted, str) else wanted
     sizes = [shape.linear[name] for name in names if name in shape.linear]
     return shape.layers * lora.rank * sum(rows + columns for rows, columns in sizes)
+
+
+def _named(shape: Shape, patterns: Sequence[str]) -> int:
+    try:
+        wanted = [re.compile(pattern) for pattern in patterns]
+    except re.error:  # which is told when the model is loaded
+        return 0
+    return sum(size for name, size in shape.named() if any(pattern.search(name) for pattern in wanted))

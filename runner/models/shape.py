@@ -1,7 +1,7 @@
 """The shape of a model, read from its config.json without loading it, or known by name; and how many weights it has."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,31 @@ class Shape:
         }  # fmt: skip
 
     @property
+    def in_layers(self) -> int:
+        """Weights of all linear layers of all blocks, every expert's too."""
+        return sum(size for name, size in self.named() if "_proj." in name)
+
+    @property
     def parameters(self) -> int:
         """All weights, embeddings included."""
-        attention = sum(rows * columns for name, (rows, columns) in self.linear.items() if name[0] in "qkvo")
-        block = sum(rows * columns for name, (rows, columns) in self.linear.items() if name[0] in "gud")
-        router = self.hidden * self.experts
-        embedding = self.vocabulary * self.hidden * (1 if self.tied else 2)
-        per_layer = attention + block * max(1, self.experts) + router + 2 * self.hidden
-        return embedding + self.layers * per_layer + self.hidden
+        return sum(size for _, size in self.named())
+
+    def named(self) -> Iterator[tuple[str, int]]:
+        """Each weight by its name in a model of the Llama kind, the experts of a layer as one: name, numbers in it."""
+        yield "model.embed_tokens.weight", self.vocabulary * self.hidden
+        for place in range(self.layers):
+            layer = f"model.layers.{place}"
+            for name, (rows, columns) in self.linear.items():
+                inner = name[0] in "gud"
+                part = ("mlp.experts" if self.experts else "mlp") if inner else "self_attn"
+                yield f"{layer}.{part}.{name}.weight", rows * columns * (max(1, self.experts) if inner else 1)
+            if self.experts:
+                yield f"{layer}.mlp.gate.weight", self.hidden * self.experts
+            yield f"{layer}.input_layernorm.weight", self.hidden
+            yield f"{layer}.post_attention_layernorm.weight", self.hidden
+        yield "model.norm.weight", self.hidden
+        if not self.tied:
+            yield "lm_head.weight", self.vocabulary * self.hidden
 
 
 def _dense(hidden: int, intermediate: int, layers: int, heads: int, kv_heads: int, tied: bool) -> Shape:
