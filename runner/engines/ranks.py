@@ -28,6 +28,7 @@ TAIL = 12  # lines of a failed rank's log that are shown
 GRACE = 60.0  # seconds that the other ranks have once one has ended as it should
 TIMED_OUT = re.compile(r"timed out (waiting|after)|timeout\(ms\)|operation timeout|wait timeout", re.IGNORECASE)
 TRACED = re.compile(r"\s*(Traceback |File )")  # Python's own words: there is no sentence
+ASKED = "stopping: devices stop together, after the update that is running; asked once more, all ends at once\n"
 OUR_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -99,6 +100,7 @@ class Ranks:
             self._send(signal.SIGKILL)
         else:
             self._send(signal.SIGTERM)
+            os.write(sys.stdout.fileno(), ASKED.encode())  # nothing that the interrupted code may be in the middle of
         self._asked = True
 
     def _send(self, number: int) -> None:

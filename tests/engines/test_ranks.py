@@ -151,6 +151,7 @@ def test_a_signal_reaches_all_ranks_once(run: Path, number: signal.Signals):
     process.send_signal(number)
     told, _ = process.communicate(timeout=60)
     assert process.returncode == 130, told
+    assert told.count("stopping: devices stop together, after the update that is running") == 1  # an update may be long
     assert told.count("meet: stopped\n") == 1 and "meet: stopped\n" in text(run / "meet" / "log.rank1.txt")
     assert not workers_of(run)
 
