@@ -21,12 +21,13 @@ from types import FrameType
 
 from runner.core.errors import Interrupted, RunnerError, StageError
 from runner.core.job import PARENT_FD, PROGRESS_FD
-from runner.engines.launch import LOCAL_RANK, LOCAL_WORLD, RANK
+from runner.engines.launch import LOCAL_RANK, LOCAL_WORLD, RANK, WORLD
 
 KEPT = 200  # last lines of a rank that are looked at
 TAIL = 12  # lines of a failed rank's log that are shown
 GRACE = 60.0  # seconds that the other ranks have once one has ended as it should
 TIMED_OUT = re.compile(r"timed out (waiting|after)|timeout\(ms\)|operation timeout|wait timeout", re.IGNORECASE)
+LOST = re.compile(r"connection (closed|reset) by peer|remote process (has )?exited", re.IGNORECASE)
 TRACED = re.compile(r"\s*(Traceback |File )")  # Python's own words: there is no sentence
 ASKED = "stopping: devices stop together, after the update that is running; asked once more, all ends at once\n"
 OUR_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -53,7 +54,7 @@ def run(command: Sequence[str], ranks: Sequence[Mapping[str, str]], folder: Path
 
 
 class Ranks:
-    """The processes of this node. alive_at_failure: those that still ran when the first one failed.
+    """The processes of this node. alive_at_failure: those that still ran when the first one failed. nodes: how many.
 
     said: the last lines of the rank that speaks.
     """
@@ -63,6 +64,7 @@ class Ranks:
         self._asked = self._mistaken = False
         self.said: deque[str] = deque(maxlen=KEPT)
         self.alive_at_failure: list[str] = []
+        self.nodes = max((int(told[WORLD]) // int(told[LOCAL_WORLD]) for told in ranks), default=1)
         self._alive, self._hold = os.pipe()  # closes with this process, however it ends: the ranks watch it
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._before = {number: signal.signal(number, self._forward) for number in OUR_SIGNALS}
@@ -184,6 +186,8 @@ def _tell(group: Ranks, folder: Path, rank: str, code: int, timeout: int) -> int
         print(f"rank {rank} failed first ({how}){': ' + lines[-1] if told else '.'}", flush=True)
     if any(TIMED_OUT.search(line) for line in lines):
         print(f"rank {rank} waited {timeout} s for the others in vain: {_hanging(folder, group)}", flush=True)
+    elif group.nodes > 1 and any(LOST.search(line) for line in lines):
+        print(f"rank {rank} lost its connection to a device of another node, which has ended: look there.", flush=True)
     return 1 if code < 0 else code
 
 

@@ -67,6 +67,8 @@ class Meet:
         torch.distributed.all_reduce(total)
         if self.does == "hang" and rank == 1:
             time.sleep(600)
+        if self.does == "die" and rank == 0:
+            os._exit(9)
         torch.distributed.all_reduce(total)
         return Artifact("model", str(job.folder), metrics={"rank": rank, "total": int(total)})
 '''
@@ -198,6 +200,17 @@ def test_a_second_node_ends_when_the_first_fails_before_its_order(run: Path):
     assert [first.returncode, second.returncode] == [1, 1], told
     assert "meet: the first node ended: stages.early: failed (exit code 1)." in told[1]
     assert not (run / "meet").exists()
+
+
+def test_a_node_whose_peer_died_says_so(run: Path):
+    """It was a traceback of the library that sends, with no word of another node."""
+    two = ["parallelism.gpus=1", "parallelism.nodes=2", "parallelism.master=127.0.0.1", "stages.meet.does=die"]
+    two.append(f"parallelism.port={free_port()}")
+    second = start(*two, "parallelism.node_rank=1")
+    first = start(*two, "parallelism.node_rank=0")
+    told = [process.communicate(timeout=120)[0] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [1, 1], told
+    assert "rank 1 lost its connection to a device of another node, which has ended: look there." in told[1]
 
 
 def test_nodes_that_do_not_know_where_to_meet_are_one_sentence(run: Path, capfd: pytest.CaptureFixture[str]):
