@@ -5,6 +5,7 @@ is written by the model's own chat template and read at the answer's last token,
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -40,12 +41,17 @@ def _loaded(name: str, device: str) -> tuple[Any, Any]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     place = _folder(name)
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    chosen = _device(torch.cuda.device_count()) if device == "auto" else device
     scorer = AutoModelForSequenceClassification.from_pretrained(place, dtype="auto", use_safetensors=True)
     scorer = scorer.to(chosen).eval()
     if scorer.config.num_labels != 1:
         raise ConfigError("reward.reward_model.params.model", f"{name} has {scorer.config.num_labels} labels, not one")
     return scorer, AutoTokenizer.from_pretrained(place)
+
+
+def _device(gpus: int) -> str:
+    """The GPU of the process that trains, which starts this one: else all of a host's would share the first."""
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % gpus}" if gpus else "cpu"
 
 
 def _folder(name: str) -> str:

@@ -79,3 +79,11 @@ def test_format(text: str, tagged: float, untagged: float) -> None:
     """The think/answer form, nothing before, between or after it."""
     assert reward("format")([text]) == [tagged]
     assert reward("format")([text], answer_tags=False) == [untagged]
+
+
+def test_reward_models_of_several_devices_do_not_share_the_first_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reward's process starts with the environment of the rank, not with its current device."""
+    device = reward("reward_model").__globals__["_device"]
+    assert device(0) == "cpu" and device(8) == "cuda:0"
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert (device(8), device(1), device(0)) == ("cuda:3", "cuda:0", "cpu")
