@@ -44,6 +44,7 @@ def reward(composer: Composer, output: Path | None, names: Sequence[str]) -> int
     Raises:
         RunnerError: no such file, a row without an answer, a reward that is not there or lacks a column.
     """
+    from runner.data.carried import LEFT_OUT
     from runner.scoring.arguments import check
     from runner.scoring.rewards import Rewards
     from runner.stages import _scores
@@ -54,7 +55,7 @@ def reward(composer: Composer, output: Path | None, names: Sequence[str]) -> int
         what = "no file to score" if not names else f"one file, not {len(names)}: {' '.join(names)}"
         raise ConfigError("reward", what, "Write: runner reward completions.jsonl reward=[contains].")
     rows = answers(names[0])
-    check(rewards, composer.places, "reward", {name for row in rows for name in row})
+    check(rewards, composer.places, "reward", {name for row in rows for name in (*row, *row.get(LEFT_OUT, ()))})
     with Rewards(rewards, composer.places) as ready:
         found = score(ready, rows)
         failed = {name: tally.failed for name, tally in ready.tallies.items()}

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.artifact import write_whole
+from runner.data.carried import LEFT_OUT, carried
 from runner.rollouts.answers import Answer, Prompt, Rollout, from_plain
 from runner.rollouts.figures import Facts
 
 FILE, FOLDER = "completions.jsonl", "rollouts"
+WIDEST = 32 * 1024  # characters of a column, as JSON, that each answer's line still carries
 FACTS = "facts.jsonl"  # in FOLDER: of each rollout what alerts look at, so that they know the start after any stop
 
 
@@ -103,9 +105,13 @@ def _whole(stream: Any) -> Iterator[tuple[int, int]]:
 
 
 def line(update: int, answer: Answer, prompt: Prompt) -> dict[str, Any]:
-    """A line of completions.jsonl; update counts from 1 and is the first one that learns from the answer."""
+    """A line of completions.jsonl; update counts from 1 and is the first one that learns from the answer.
+
+    It ends with the row's columns, so that answers can be scored again. One that is wider than WIDEST is only named: it
+    would be written again with each answer of each update.
+    """
     made = answer.completion
-    return {
+    row = {
         "update": update,
         "id": prompt.id,
         "sample": answer.sample,
@@ -122,3 +128,9 @@ def line(update: int, answer: Answer, prompt: Prompt) -> dict[str, Any]:
         "completion_tokens": made.completion_tokens,
         "seconds": answer.seconds,
     }
+    return {**row, **carried(prompt.columns, row, WIDEST)}
+
+
+def left_out(prompt: Prompt) -> list[str]:
+    """The columns of a prompt that lines do not carry."""
+    return list(carried(prompt.columns, (), WIDEST).get(LEFT_OUT, ()))

@@ -12,8 +12,11 @@ from runner.core import registry
 from runner.core.errors import ConfigError, PluginError, near_miss
 from runner.core.registry import Signature
 from runner.core.specs import Reward
+from runner.data.carried import LEFT_OUT
 
 RESERVED = ("prompts", "messages", "completion_ids", "finish_reason")
+GIVEN = ("id", "reference")  # of every row: its id and its own last answer, if it has one
+RESPONSE = "response"  # the model's answer, in a line of answers
 
 
 def check(
@@ -25,13 +28,19 @@ def check(
         columns: the columns of the data, where they are known.
 
     Raises:
-        ConfigError: an unknown reward, an unknown parameter, a missing column. PluginError: a file that is not Python.
+        ConfigError: an unknown reward, an unknown parameter, a missing column, or one that is no column of the data's.
+        PluginError: a file that is not Python.
     """
     for name, reward in rewards.items():
         wanted = registry.signature("rewards", name, roots, f"{key}.{name}")
         registry.check_params("rewards", name, dict(reward.params), roots, f"{key}.{name}.params")
         for column in wanted.columns:
-            if columns is not None and column not in RESERVED and column not in columns:
+            if column == RESPONSE:  # an answer compared with itself is always right
+                raise ConfigError(
+                    f"{key}.{name}", "asks for 'response', which is the answer that the model gave",
+                    "Ask for 'reference', the row's own last answer.",
+                )  # fmt: skip
+            if columns is not None and column not in (*RESERVED, *GIVEN) and column not in columns:
                 hint = near_miss(column, columns)
                 raise ConfigError(f"{key}.{name}", f"needs the column {column!r}, which the data does not have", hint)
 
@@ -55,6 +64,11 @@ def scorable(wanted: Signature, given: Mapping[str, Sequence[Any]], count: int) 
     for name in wanted.columns:
         if not any(value is not None for value in given.get(name, ())):
             known = sorted(set(given) - {*RESERVED, name})  # all of its values may be null
+            if any(name in (names or ()) for names in given.get(LEFT_OUT, ())):
+                raise PluginError(
+                    f"reward {wanted.name}: needs the column {name!r}, which these answers do not carry, as it was too "
+                    f"wide or no JSON (see {LEFT_OUT}). Write it into their lines."
+                )
             raise PluginError(
                 f"reward {wanted.name}: needs the column {name!r}, which no row has. "
                 f"{near_miss(name, known) or 'Columns: ' + ', '.join(known) + '.'}"

@@ -15,6 +15,7 @@ from runner.core.errors import DataError, Interrupted, StageError
 from runner.core.job import Job
 from runner.core.specs import Sampling, Template
 from runner.core.types import Completion
+from runner.data.carried import carried
 from runner.data.render import without_modes
 from runner.stages._at_once import at_once
 from runner.stages._questions import Question, as_row
@@ -177,7 +178,7 @@ def rows(question: Question, completions: Sequence[Completion]) -> list[dict[str
             **({"error": completion.error} if completion.error else {}),
             **tokens(completion),
         }
-        made.append({**row, **{name: value for name, value in question.columns.items() if name not in row}})
+        made.append({**row, **carried(question.columns, row)})
     return made
 
 

@@ -20,7 +20,7 @@ from runner.data.pieces import Reading
 from runner.data.render import Refused
 from runner.models.locate import CONFIG
 from runner.rollouts.answers import Prompt
-from runner.stages._questions import as_row, asked, named
+from runner.stages._questions import Question, as_row, asked, named
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,15 @@ def _rendered(
             lost.append(answer)
             continue
         rows = tuple(as_row(message) for message in question.messages)
-        known = (question.id, example.source, example.row, rows, question.columns)
+        known = (question.id, example.source, example.row, rows, _columns(question))
         made.append(Prompt(*known, found.text, found.ids, found.head, found.prefix, answer))
     return made
+
+
+def _columns(question: Question) -> dict[str, Any]:
+    """What rewards get of a row: by the names that a line of answers has."""
+    own = {} if question.reference is None else {"reference": question.reference}
+    return {**question.columns, **own, "id": question.id}
 
 
 def room(located: Any, new: int) -> int:

@@ -1,7 +1,8 @@
 """The questions of a stage: prompts from datasets, and plain questions from the recipe itself.
 
-The last turn of a row, where it is the assistant's, is taken away and kept as the reference. Every question has an id
-that stays the same from run to run: the row's own `id` where all differ, else its source and row number.
+The last turn of a row, where it is the assistant's, is taken away and kept as the reference, unless a column of that
+name holds one. Every question has an id that stays the same from run to run: the row's own `id` where all differ, else
+its source and row number.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from runner.core.errors import ConfigError, DataError
 from runner.core.specs import STAGE, Dataset, Mix, Variables
 from runner.core.types import Example, Message
 from runner.data import dropped, mix
+from runner.data.carried import spelled
 from runner.data.read import rows
 from runner.data.sources import parse
 
@@ -29,12 +31,15 @@ WRITTEN = (
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked. reference: the answer that the row had. columns: all else that the row holds."""
+    """What is asked. reference: the row's column of that name, else the answer that it ends with.
+
+    columns: all else that the row holds.
+    """
 
     id: str
     messages: tuple[Message, ...]
     source: str
-    reference: str | None = None
+    reference: Any = None
     tools: tuple[Mapping[str, Any], ...] = ()
     columns: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -117,10 +122,11 @@ def gather(
 
 def asked(example: Example) -> Question:
     """The question of a row."""
-    messages, reference = example.messages, None
+    messages, reference = example.messages, spelled(example.columns.get("reference"))
     if messages and messages[-1].role == "assistant":
-        messages, reference = messages[:-1], messages[-1].content
-    columns = {name: value for name, value in example.columns.items() if name not in WRITTEN}
+        messages, ended = messages[:-1], messages[-1].content
+        reference = ended if reference is None else reference
+    columns = {name: spelled(value) for name, value in example.columns.items() if name not in WRITTEN}
     return Question(f"{example.source}:{example.row}", messages, example.source, reference, example.tools, columns)
 
 

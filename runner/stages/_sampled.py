@@ -172,14 +172,15 @@ class Sampled(Learning):
 
     def _check_rewards(self, roots: Sequence[Path], key: str) -> None:
         from runner.scoring.arguments import check as check_rewards
-        from runner.stages._questions import columns_of
+        from runner.stages._questions import WRITTEN, columns_of
 
         if self.compares and not self.reward:
             raise ConfigError(f"{key}.reward", "none, and nothing says which answers are good", "reward=[accuracy].")
         aside = self.mix.validation.datasets
         for entries, where in ((self.mix.datasets, "datasets"), (aside, "validation.datasets")):
             if entries:
-                columns = columns_of(entries, roots, self.hub, f"{key}.mix.{where}")
+                held = columns_of(entries, roots, self.hub, f"{key}.mix.{where}")
+                columns = None if held is None else held - ({*WRITTEN} - {"messages"})
                 check_rewards(self.reward, roots, f"{key}.reward", columns)
 
     def run(self, job: Job) -> Artifact:
@@ -236,6 +237,7 @@ class Sampled(Learning):
         return Artifact(self.produces(), str(folder), base=located.name, metrics=metrics)
 
     def _prompts(self, tokenizer: Any, located: Any, job: Job) -> "tuple[list[Prompt], list[Prompt]]":
+        from runner.rollouts.store import FILE, left_out
         from runner.stages._prompts import prompts, room
 
         made, aside = prompts(
@@ -245,6 +247,10 @@ class Sampled(Learning):
             answered=self.own_share < 1.0,
         )  # fmt: skip
         self._begin(job, bool(aside))
+        wide = dict.fromkeys(name for one in (*made, *aside) for name in left_out(one)) if first() else ()
+        if wide:
+            told = ", ".join(map(repr, wide))
+            print(f"{FILE} does not carry {told}: too wide, or no JSON; rewards get it all the same", flush=True)
         return made, aside[: self.eval.max_rows]
 
     def _schedule(self, count: int, job: Job) -> "Schedule":

@@ -41,6 +41,11 @@ CASES = {
         words=EVALUATE,
         files=plugin("def mine(completions, *, solution): ...\n"),
     ),
+    "a reward that compares answers with themselves": Case(
+        "stages.ask.reward.mine: asks for 'response', which is the answer that the model gave. Ask for 'reference'",
+        words=EVALUATE,
+        files=plugin("def mine(completions, *, response): ...\n"),
+    ),
     "a reward that returns nothing": Case(
         ("reward mine: returned None instead of a list. Return one number, or None for no score, a completion."),
         words=EVALUATE,

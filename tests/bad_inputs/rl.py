@@ -33,6 +33,10 @@ CASES = {
         "reward.mine (stage train): needs the column 'solution', which the data does not have. Choices: messages.",
         reward="def mine(completions, *, solution): ...\n",
     ),
+    "rl: a reward that compares answers with themselves": case(
+        "reward.mine (stage train): asks for 'response', which is the answer that the model gave. Ask for 'reference'",
+        reward="def mine(completions, *, response): ...\n",
+    ),
     "rl: too few scores": case(
         "reward mine: returned 1 scores for 8 completions. Return one number, or None for no score, a completion.",
         reward="def mine(completions): return [1.0]\n",

@@ -61,6 +61,14 @@ def test_a_run_means_the_answers_that_it_wrote_last(user: Any) -> None:
         assert (code, told) == (0, "") and f"5 answers of {place}" in out
 
 
+def test_columns_that_the_answers_of_a_training_do_not_carry_are_told(user: Any) -> None:
+    lines = (user.root / "rows.jsonl").read_text().splitlines()
+    user.write("wide.jsonl", "".join(json.dumps({**json.loads(line), "left_out": ["tests"]}) + "\n" for line in lines))
+    code, _, told = user.call("reward", "wide.jsonl", "reward=[code_execution]")
+    assert code == 2
+    assert told.startswith("reward code_execution: needs the column 'tests', which these answers do not carry, as it")
+
+
 def test_answers_of_any_rows(tmp_path: Path) -> None:
     """A stage's folder, messages that end with the answer, or a response of its own beside a prompt."""
     said = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]

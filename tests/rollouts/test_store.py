@@ -1,11 +1,13 @@
 """Rollouts on the disk: whole or absent, and completions.jsonl without a line twice or half."""
 
+import dataclasses
+import datetime
 import json
 from pathlib import Path
 
 from runner.core.types import Completion
 from runner.rollouts.answers import Answer, Prompt, Rollout
-from runner.rollouts.store import FILE, Store
+from runner.rollouts.store import FILE, WIDEST, Store, left_out, line
 
 PROMPT = Prompt("a:0", "a", 0, ({"role": "user", "content": "hi"},), {}, "hi", (5, 6), 2)
 
@@ -49,3 +51,14 @@ def test_answers_after_an_update_and_half_lines_are_cut_off(tmp_path: Path) -> N
     lines = [json.loads(line) for line in (tmp_path / FILE).read_text().splitlines()]
     assert [line["update"] for line in lines] == [1, 1, 3, 3]
     assert lines[0]["messages"][-1]["content"] == "é" and lines[0]["advantage"] == 0.25
+
+
+def test_a_line_carries_the_columns_of_its_row_but_for_those_that_are_too_wide() -> None:
+    """Its own keys win; what JSON does not hold is named like what is too wide."""
+    day = datetime.date(2020, 1, 2)
+    held = {"solution": "4", "id": "mine", "reward": 9, "days": [day], "tests": "x" * WIDEST, "blob": b"x"}
+    prompt = dataclasses.replace(PROMPT, columns=held)
+    made = line(1, rollout(0).groups[0][0], prompt)
+    assert made["solution"] == "4" and made["id"] == "a:0" and made["reward"] is None and made["days"] == ["2020-01-02"]
+    assert made["left_out"] == ["tests", "blob"] == left_out(prompt) and not {"tests", "blob"} & set(made)
+    assert "left_out" not in line(1, rollout(0).groups[0][0], PROMPT)

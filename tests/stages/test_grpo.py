@@ -197,6 +197,24 @@ def test_the_divergence_from_the_start_is_none_at_first_and_then_grows(base: Pat
     assert lines[0]["kl"] == pytest.approx(0.0, abs=1e-6) and lines[-1]["kl"] > 1e-3
 
 
+def test_rewards_get_the_own_answer_of_a_row_and_answers_can_be_scored_again(
+    base: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A column of its name wins over the last turn; lines carry columns, but for one that is too wide."""
+    said = [{"role": "user", "content": "say"}, {"role": "assistant", "content": "own"}]
+    held = [{"messages": said, "wide": "x" * 40_000}, {"messages": said, "reference": "column", "number": 1}]
+    (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in held))
+    text = "def letters(completions, *, reference, id, **columns):\n    assert 'wide' in columns, columns\n"
+    text += "    return [float(len(r) * 100 + i) for i, r in enumerate(reference)]\n"
+    plugin(place, text)
+    one = stage(place, base, **{**LEARN, "max_updates": 1, "num_generations": 2, "reward": {"letters": {}}})
+    one.check([place], "stages.train")
+    _, _, answers = done(one, place)
+    assert {(line["reference"], line["reward"] // 100) for line in answers} == {("own", 3), ("column", 6)}
+    assert {line.get("number") for line in answers} == {None, 1} and not any("wide" in line for line in answers)
+    assert "completions.jsonl does not carry 'wide'" in capsys.readouterr().out
+
+
 def test_nothing_to_learn_for_long_ends_the_training(base: Path, place: Path) -> None:
     plugin(place, "def letters(completions, *, place=''): return [0.5] * len(completions)\n")
     keys = {**LEARN, "max_idle": 3, "prompts_per_update": 6}
