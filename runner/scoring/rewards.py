@@ -35,12 +35,14 @@ class Tally:
 class Rewards:
     """The rewards of a recipe, ready to be called. Use as a context manager: it ends their processes.
 
-    max_failed: share of completions on which a reward may fail.
+    max_failed: share of completions on which a reward may fail, of `few` at least: a training begins with few of them
+    on each device, and again after each stop.
     """
 
     specs: Mapping[str, Reward]
     places: Sequence[Path] = ()
     max_failed: float = MAX_FAILED
+    few: int = 0
     tallies: dict[str, Tally] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -153,7 +155,7 @@ class Rewards:
         if tally.failed == 1:
             tally.first = failure
             print(f"reward {name} failed on a completion, which gets no score:\n{failure}", flush=True)
-        if tally.failed > self.max_failed * tally.asked:
+        if tally.failed > self.max_failed * max(tally.asked, self.few):
             raise StageError(
                 f"reward {name}: failed on {tally.failed} of {tally.asked} completions, more than "
                 f"{self.max_failed:.0%}. Its first failure: {failure_line(tally.first)}."

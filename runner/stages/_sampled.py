@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from runner.training.pace import Extent
     from runner.training.planned import Cutting
 
+FEW = 30  # completions of which a share that failed means something
 ASLEEP = 4.0  # GiB that vLLM keeps on a GPU while it sleeps, and its start needs beside it
 
 
@@ -215,7 +216,7 @@ class Sampled(Learning):
         prepared = self.prepare(model)
         algorithm = self.algorithm(tokenizer, job.hub, prepared)
         sampler = self._sampler(tokenizer, located, longest, job)
-        with Rewards(self.reward, job.roots) as rewards:
+        with Rewards(self.reward, job.roots, few=FEW) as rewards:
             rules = self.rules(sampler, self.reference(located), tokenizer)
             drawing = Drawing(prompts, sampler, rewards, self.num_generations, job.seed, self.own_share)
             updates = self._updates(drawing, schedule, algorithm, rules, job)

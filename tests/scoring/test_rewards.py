@@ -217,6 +217,16 @@ def test_too_many_failures_end_the_run(tmp_path: Path, write: Write) -> None:
         score(tmp_path, ["x"] * 20, 0.1, frail=Reward())
 
 
+def test_one_failure_among_the_first_few_does_not_end_a_training(tmp_path: Path, write: Write) -> None:
+    """Of two answers a device one time-out was half of all, and the end; after each resume too."""
+    write("frail", "def frail(completions):\n    return [1 / (c != 'bad') for c in completions]\n")
+    with Rewards({"frail": Reward()}, [tmp_path], few=30) as rewards:
+        for _ in range(3):
+            assert rewards.score(["bad", "good"], {}) == {"frail": [None, 1.0]}
+        with pytest.raises(StageError, match=r"failed on 4 of 8 completions, more than 10%"):
+            rewards.score(["bad", "good"], {})
+
+
 @pytest.mark.parametrize(
     ("returned", "sentence"),
     [
