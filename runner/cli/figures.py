@@ -5,7 +5,7 @@ Exact where it was counted, else marked with ~; what nobody can know yet is left
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from runner.core.specs import STAGE, Batch
 from runner.data import counted
 from runner.data.size import Size, size_of_mix
 from runner.data.updates import ROWS
-from runner.models.memory import WHOLE, Memory, estimate
+from runner.models.memory import FROZEN, GIB, WHOLE, Memory, estimate
 from runner.models.shape import Shape, shape_of
 
 LARGE = 75  # GiB
@@ -23,13 +23,17 @@ NEEDED = ("model", "mix", "batch", "epochs", "max_updates", "max_length", "train
 
 @dataclass(frozen=True)
 class Figures:
-    """What is known of a training: its size, its number of updates (None: unknown), its memory."""
+    """What is known of a training: its size, its number of updates (None: unknown), its memory.
+
+    beside: GiB of each model that stands beside the one that learns, on each device.
+    """
 
     size: Size
     updates: int | None
     memory: Memory | None
     tokens: int | None  # of the whole training, all epochs
     fitting: str | None = None  # what would fit, where this does not
+    beside: Mapping[str, float] = field(default_factory=dict)
 
 
 def figures(
@@ -51,23 +55,34 @@ def figures(
     share = 1.0 if stage.max_updates is None or not updates else stage.max_updates / updates
     samples = hasattr(stage, "prompts_per_update")  # its own answers, of lengths that nobody knows yet
     tokens = None if size.tokens is None or samples else round(size.tokens * stage.epochs * share)
-    fitting = _fitting(stage, shape) if memory and shape and memory.at(_micro(stage), "full") > LARGE else None
-    return Figures(size, stage.max_updates or updates, memory, tokens, fitting)
+    beside = _beside(stage, bases)
+    more = sum(beside.values())
+    over = memory is not None and memory.at(_micro(stage), "full") + more > LARGE
+    fitting = _fitting(stage, shape, more) if shape and over else None
+    return Figures(size, stage.max_updates or updates, memory, tokens, fitting, beside)
+
+
+def _beside(stage: Any, bases: Mapping[str, str]) -> dict[str, float]:
+    """GiB of the models that stand whole beside the one that learns, as far as their shapes are known."""
+    named = stage.companions() if hasattr(stage, "companions") else {}
+    shapes = {what: shape_of(bases.get(one.id.removeprefix(STAGE), one.id)) for what, one in named.items()}
+    return {what: found.parameters * FROZEN[named[what].dtype] / GIB for what, found in shapes.items() if found}
 
 
 def _micro(stage: Any) -> int:
-    """Tokens of a micro-batch, or of the longest sequence where the size is to be found."""
+    """Tokens of a micro-batch, or of the longest sequence where the size is to be found: a prompt and its answer."""
     given = stage.batch.tokens_per_device
-    return int(given if given != "auto" else stage.max_length or 2048)
+    answer = stage.sampling.max_new_tokens if hasattr(stage, "prompts_per_update") else 0
+    return int(given if given != "auto" else (stage.max_length or 2048) + answer)
 
 
-def _fitting(stage: Any, shape: Shape) -> str:
+def _fitting(stage: Any, shape: Shape, more: float) -> str:
     """The fewest devices on which it would fit."""
     too_much = f"more than the {LARGE} GiB that a device of 80 GB leaves"
     for devices in DEVICES:
         for preset in ("zero2", "zero3"):
             spread = replace(stage.parallelism, preset=preset, gpus=min(devices, 8), nodes=max(1, devices // 8))
-            each = estimate(shape, stage.train_type, spread, stage.model.dtype).at(_micro(stage), "full")
+            each = estimate(shape, stage.train_type, spread, stage.model.dtype).at(_micro(stage), "full") + more
             if each <= LARGE:
                 return f"{too_much}; parallelism={preset} on {devices} devices would take ~{each:.0f} GiB of each"
     return f"{too_much}; take an adapter (train_type=lora or qlora), or a shorter max_length"
@@ -121,7 +136,8 @@ def lines(stage: Any, known: Figures) -> Iterator[str]:
         else f"{_each(stage)} {_what(stage)}"
     )
     amount = batch.packs or batch.tokens or _each(stage)
-    shared = f" over {devices} devices ({amount / devices:g} on each)" if devices > 1 else ""
+    each = "" if hasattr(stage, "prompts_per_update") else f" ({amount / devices:g} on each)"  # spread by answers
+    shared = f" over {devices} devices{each}" if devices > 1 else ""
     cut = "measured" if batch.tokens_per_device == "auto" else f"{batch.tokens_per_device}"
     yield f"batch    {what} an update{shared}, cut into micro-batches by tokens per device ({cut})"
     if known.updates is not None:
@@ -136,6 +152,8 @@ def lines(stage: Any, known: Figures) -> Iterator[str]:
         yield f"updates  {'' if exact else '~'}{known.updates} in {epochs}{most}{', by max_updates' if over else ''}"
     if known.memory is not None:
         yield from _memory(stage, known.memory)
+    for what, size_of in known.beside.items():
+        yield f"beside   {what}: {size_of:.1f} GiB more on each device"
     if known.fitting is not None:
         yield f"         {known.fitting}"
 

@@ -101,14 +101,25 @@ class Sampled(Learning):
         raise NotImplementedError
 
     def reference(self, located: Any) -> Any:
-        """The model that the divergence is measured from: loaded, "base" for the one under the adapter, or none."""
-        return None
+        """The model that the divergence is measured from: loaded, "base" for the one under the adapter, or none.
 
-    def start(self, located: Any) -> Any:
-        """The model as it is before the first update; under a new adapter that is the base, which is there already."""
+        Under a new adapter the model as it starts is the base, which is there already.
+        """
+        if not self.measured:
+            return None
         if self.produces() == "adapter" and located.adapter is None:
             return "base"
         return beside(located, self.model)
+
+    def companions(self) -> dict[str, Model]:
+        """For `plan`: the models that stand beside the one that learns, each with what it is there for."""
+        again = self.measured and (self.produces() != "adapter" or self.model.adapter is not None)
+        return {"the reference, the model as it starts": self.model} if again else {}
+
+    @property
+    def measured(self) -> bool:
+        """Whether a divergence from the model as it starts counts."""
+        return False
 
     def summary(self) -> Iterator[str]:
         """Lines of `plan`: prompts and answers of an update."""

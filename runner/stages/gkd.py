@@ -78,6 +78,10 @@ class Gkd(Sampled):
         where = f" at {self.teacher_server.base_url}" if self.teacher_server else ""
         yield f"teacher  {self.teacher.id}{where}; {self.lmbda:.0%} of the prompts answered by the student itself"
 
+    def companions(self) -> dict[str, Model]:
+        """See `Sampled.companions`."""
+        return {} if self.teacher_server else {"the teacher": self.teacher}
+
     @property
     def own_share(self) -> float:
         """Share of prompts that the model answers itself."""

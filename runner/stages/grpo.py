@@ -52,9 +52,10 @@ class Grpo(Sampled, GrpoKeys):
             correction="sequence_mask" if self.correction == "auto" else self.correction,
         )  # fmt: skip
 
-    def reference(self, located: Any) -> Any:
-        """The model as it starts."""
-        return self.start(located) if self.beta else None
+    @property
+    def measured(self) -> bool:
+        """See `Sampled.measured`."""
+        return self.beta > 0
 
     def rules(self, sampler: "Sampler", reference: Any, tokenizer: Any) -> "Rules":
         """Advantages, masks, correction, reference."""

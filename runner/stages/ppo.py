@@ -66,9 +66,10 @@ class Ppo(Sampled):
             temperature=self.sampling.temperature or 1.0,
         )  # fmt: skip
 
-    def reference(self, located: Any) -> Any:
-        """The model as it starts."""
-        return self.start(located) if self.kl_coef else None
+    @property
+    def measured(self) -> bool:
+        """See `Sampled.measured`."""
+        return self.kl_coef > 0
 
     def rules(self, sampler: "Sampler", reference: Any, tokenizer: Any) -> "Rules":
         """Gains of each token."""

@@ -36,9 +36,10 @@ class Rloo(Sampled):
         temperature = self.sampling.temperature or 1.0
         return Loss(epsilon=self.epsilon, epsilon_high=self.epsilon_high, temperature=temperature)
 
-    def reference(self, located: Any) -> Any:
-        """The model as it starts."""
-        return self.start(located) if self.beta else None
+    @property
+    def measured(self) -> bool:
+        """See `Sampled.measured`."""
+        return self.beta > 0
 
     def rules(self, sampler: "Sampler", reference: Any, tokenizer: Any) -> "Rules":
         """Leave one out; the divergence in the reward."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Project
 from tests.user import User, tiny_folder, user_at_work  # noqa: F401 - fixtures
 
 SMALL = [
@@ -58,6 +59,23 @@ def test_it_runs_in_miniature(user: User, name: str) -> None:
     else:
         assert lines[0]["reward_std"] > 0 and lines[0]["grad_norm"] > 0
     assert user.tell(*words)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens", "beside"),
+    [
+        ("qwen3_grpo", 4096 + 4096, "the reference, the model as it starts: 15.3 GiB more on each device"),
+        ("qwen3_gkd", 2048 + 2048, "the teacher: 15.3 GiB more on each device"),
+        ("qwen3_ppo", 512 + 1024, "the reference, the model as it starts: 1.1 GiB more on each device"),
+        ("qwen3_dapo", 2048 + 8192, ""),
+        ("grpo_gsm8k", 512 + 1024, ""),
+    ],
+)
+def test_the_plan_counts_answers_and_the_models_beside(project: Project, name: str, tokens: int, beside: str) -> None:
+    """The memory was that of a prompt alone, and of a student without its teacher."""
+    _, told, _ = project.call("plan", f"recipe={name}")
+    assert f"GiB a device with {tokens} tokens" in told and "0.125 on each" not in told
+    assert (f"beside   {beside}" in told) if beside else ("beside " not in told)
 
 
 def test_vllm_of_a_release_that_is_not_known_is_refused(
