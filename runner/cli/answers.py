@@ -8,6 +8,7 @@ import argparse
 import heapq
 import json
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,15 @@ from runner.rollouts.held_out import FILE as EVALUATIONS
 from runner.stages._completions import FILE, located, question_of
 
 FLAGS = (
-    "--best", "--worst", "--longest", "--shortest", "--count N", "--update N", "--id TEXT", "--contains TEXT",
-    "--whole", "--evaluation",
+    "--best", "--worst", "--longest", "--shortest", "--count N", "--skip N", "--update N", "--id TEXT",
+    "--contains TEXT", "--whole", "--evaluation",
 )  # fmt: skip
 WIDTH = 800  # characters of an answer that are shown without --whole
 
 Row = dict[str, Any]
 ORDERS: dict[str, Callable[[Row], float]] = {
-    "best": lambda row: -_reward(row), "worst": lambda row: _reward(row),
-    "longest": lambda row: -row.get("completion_tokens", 0), "shortest": lambda row: row.get("completion_tokens", 0),
+    "best": lambda row: -float(row["reward"]), "worst": lambda row: float(row["reward"]),
+    "longest": lambda row: -row["completion_tokens"], "shortest": lambda row: row["completion_tokens"],
 }  # fmt: skip
 
 
@@ -39,9 +40,14 @@ def main(words: Sequence[str], places: Sequence[Path] = ()) -> int:
     file = find(Path(given.place).expanduser(), EVALUATIONS if given.evaluation else FILE)
     order = next((name for name in ORDERS if getattr(given, name)), None)
     kept = (row for row in rows(file) if _fits(row, given))
-    if order in ("best", "worst"):
-        kept = (row for row in kept if row.get("reward") is not None)
-    chosen = heapq.nsmallest(given.count, kept, key=ORDERS[order]) if order else _last(kept, given.count)
+    most = given.skip + given.count
+    if order:
+        what = "reward" if order in ("best", "worst") else "completion_tokens"
+        kept = (row for row in kept if isinstance(row.get(what), int | float))
+        chosen = heapq.nsmallest(most, kept, key=ORDERS[order])[given.skip :]
+    else:
+        last = list(deque(kept, maxlen=most))
+        chosen = last[: max(len(last) - given.skip, 0)]
     for row in chosen:
         _show(row, given.whole)
     print(f"{len(chosen)} answers of {file}" + (f", {order} first" if order else ", the last ones"))
@@ -54,6 +60,7 @@ def _given(words: Sequence[str]) -> argparse.Namespace:
     for flag in (*ORDERS, "whole", "evaluation"):
         parser.add_argument(f"--{flag}", action="store_true")
     parser.add_argument("--count", type=int, default=5)
+    parser.add_argument("--skip", type=int, default=0)
     parser.add_argument("--update", type=int)
     parser.add_argument("--id")
     parser.add_argument("--contains")
@@ -65,6 +72,11 @@ def _given(words: Sequence[str]) -> argparse.Namespace:
         raise ConfigError("answers", "nothing to page through", _usage())
     if rest:
         raise ConfigError("answers", f"no such flag: {' '.join(rest)}", _usage())
+    orders = [f"--{name}" for name in ORDERS if getattr(found, name)]
+    if len(orders) > 1:
+        raise ConfigError("answers", f"{' and '.join(orders)} are two orders", "Take one of them.")
+    if found.count < 1 or found.skip < 0:
+        raise ConfigError("answers", f"no answers are --count {found.count} --skip {found.skip}", "Count from 1.")
     return found
 
 
@@ -96,9 +108,14 @@ def rows(file: Path) -> Iterator[Row]:
             if not line.endswith("\n"):
                 return
             try:
-                yield json.loads(line)
+                row = json.loads(line)
             except ValueError:
                 raise DataError(f"{file}:{number}: is not JSON. Mend or remove the line.") from None
+            if not isinstance(row, dict) or not isinstance(row.get("messages"), list) or "response" not in row:
+                raise DataError(
+                    f"{file}:{number}: holds no answer with `messages` and `response`. Give the answers of a run."
+                )
+            yield row
 
 
 def _fits(row: Row, given: argparse.Namespace) -> bool:
@@ -107,16 +124,6 @@ def _fits(row: Row, given: argparse.Namespace) -> bool:
         and (given.id is None or given.id in str(row.get("id")))
         and (given.contains is None or given.contains in str(row.get("response")))
     )
-
-
-def _last(kept: Iterator[Row], count: int) -> list[Row]:
-    from collections import deque
-
-    return list(deque(kept, maxlen=max(count, 0)))
-
-
-def _reward(row: Row) -> float:
-    return float(row["reward"])
 
 
 def _show(row: Row, whole: bool) -> None:

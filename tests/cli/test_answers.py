@@ -34,6 +34,10 @@ def run(project) -> Path:
         (["--id", "rows:3"], [3]),
         (["--contains", "answer 6"], [6]),
         (["--count", "2"], [8, 9]),
+        (["--count", "2", "--skip", "2"], [6, 7]),
+        (["--count", "4", "--skip", "8"], [0, 1]),
+        (["--best", "--count", "2", "--skip", "2"], [6, 5]),
+        (["--worst", "--skip", "20"], []),
     ],
 )
 def test_answers_are_chosen_and_ordered(project, run: Path, words: list[str], shown: list[int]) -> None:
@@ -57,11 +61,15 @@ def test_answers_to_prompts_kept_aside(project, run: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        (["outputs/mine", "--best", "--longest"], "answers: --best and --longest are two orders. Take one of them."),
+        (["outputs/mine", "--count", "-3"], "answers: no answers are --count -3 --skip 0. Count from 1."),
+        (["plain.jsonl"], "plain.jsonl:1: holds no answer with `messages` and `response`. Give the answers of a run."),
         (["nowhere"], "nowhere: not found. Give a run, a stage or a file of answers, such as outputs/my_run."),
         ([], "answers: nothing to page through. Write: answers outputs/my_run [--best]"),
         (["outputs", "--bst"], "answers: no such flag: --bst. Write: answers outputs/my_run [--best]"),
     ],
 )
 def test_mistakes(project, run: Path, words: list[str], sentence: str) -> None:
+    project.write("plain.jsonl", '{"prompt": "q"}\n')
     code, _, told = project.call("answers", *words)
     assert code == 2 and sentence in told
