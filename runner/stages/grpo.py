@@ -39,6 +39,11 @@ class Grpo(Sampled, GrpoKeys):
         super().check(roots, key)
         if self.epsilon >= 1:
             raise ConfigError(f"{key}.epsilon", f"{self.epsilon:g} does not bound a ratio from below", "Take 0.2.")
+        low, high = self.correction_min or 0.0, self.correction_max
+        if high is not None and low >= high:
+            raise ConfigError(
+                f"{key}.correction_min", f"{low:g} leaves nothing below correction_max, {high:g}", "Take null, or 0.3."
+            )
         if self.beta and self.train_type.kind not in ("lora", "qlora") and self.model.adapter:
             raise ConfigError(f"{key}.beta", "a reference for full weights cannot be an adapter", "Merge it first.")
 

@@ -269,6 +269,7 @@ def test_answers_without_a_score_teach_nothing(base: Path, place: Path) -> None:
         ),
         ({"num_generations_eval": 4}, r"num_generations_eval: 4 greedy answers are all the same. Say .*_temperature"),
         ({"epsilon": 1.5}, r"stages.train.epsilon: 1.5 does not bound"),
+        ({"correction_min": 5.0}, r"stages.train.correction_min: 5 leaves nothing below correction_max, 3. Take null"),
         ({"reward": {"lettres": {}}}, r"no reward named 'lettres'. Did you mean letters"),
     ],
 )
