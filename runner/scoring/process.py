@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.core import registry
-from runner.core.errors import PluginError, RunnerError
+from runner.core.errors import ConfigError, PluginError, RunnerError
 from runner.core.orphans import end_with_parent
 
 START = 120.0  # seconds that importing a plugin may take
@@ -168,6 +168,8 @@ def _called(function: Callable[..., Any], completions: list[str], keywords: dict
         if inspect.isawaitable(made):
             made = asyncio.run(_awaited(made))
         return _checked(made, count)
+    except ConfigError as error:  # about its parameters: no other answer will do
+        return "wrong", str(error)
     except BaseException:  # noqa: BLE001 - whatever a plugin raises is told to the parent
         return "failed", traceback.format_exc().rstrip()
 

@@ -50,6 +50,13 @@ CASES = {
         reward="def mine(completions): raise KeyError('x')\n",
         code=1,
     ),
+    "rl: a reward without its parameters": case(
+        "reward soft_overlong: reward.soft_overlong.params: max_length 0 and cache 0 do not fit. Say both, in tokens:",
+        "reward=[soft_overlong]",
+    ),
+    "rl: a part of a generation": case(
+        "stages.train.num_generations: should be a whole number, not 2.5.", "stages.train.num_generations=2.5"
+    ),
     "rl: prompts over the limit": case(
         "rows.jsonl: row 0: longer than max_length (42 > 5 tokens). None of the 20 rows can be trained on.",
         "max_length=5",
