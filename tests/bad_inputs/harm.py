@@ -39,6 +39,16 @@ def cut(file: str, size: int = 1000):
     return harm
 
 
+def another_vocabulary(user: User) -> None:
+    """A model `other` beside `tiny`, of whose words two have changed places."""
+    shutil.copytree(user.root / "tiny", user.root / "other")
+    file = user.root / "other" / "tokenizer.json"
+    held = json.loads(file.read_text(encoding="utf-8"))
+    words = held["model"]["vocab"]
+    words["a"], words["b"] = words["b"], words["a"]
+    file.write_text(json.dumps(held), encoding="utf-8")
+
+
 def other_weights(user: User) -> None:
     """Weights without one of their tensors."""
     from safetensors.torch import load_file, save_file

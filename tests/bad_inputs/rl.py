@@ -1,5 +1,8 @@
 """Mistakes of a training on sampled answers: rewards, columns, prompts, groups, engines."""
 
+from dataclasses import replace
+
+from tests.bad_inputs import harm
 from tests.bad_inputs.case import Case
 
 RECIPE = """\
@@ -101,6 +104,13 @@ CASES = {
         "stages.train.beta: 1 needs what the teacher gives to every word that the student may say",
         "stages.train.kind=gkd +stages.train.teacher=master +stages.train.beta=1.0",
         "'+stages.train.teacher_server={base_url: http://127.0.0.1:9/v1}'",
+    ),
+    "rl: a teacher with another vocabulary": replace(
+        case(
+            "teacher: other has another vocabulary than tiny",
+            "stages.train.kind=gkd +stages.train.teacher=other +stages.train.lmbda=1.0",
+        ),
+        harm=harm.another_vocabulary,
     ),
     "rl: a password in the address of a teacher": case(
         "teacher_server.base_url: holds a name or a password.",
