@@ -1,6 +1,7 @@
 """Says in plain words, with the number and a remedy, when a training on its own answers goes wrong.
 
-Nothing that tells good from bad, answers cut off, entropy gone, sampler or model drifting away, a reward that fails.
+Nothing that tells good from bad, answers cut off or without a score, entropy gone, sampler or model drifting away, a
+reward that fails.
 """
 
 from collections import deque
@@ -12,7 +13,7 @@ from runner.scoring.rewards import Tally
 
 WINDOW, AT_LEAST = 20, 16  # rollouts looked at together; groups from which on a share means something
 AGAIN = 50  # rollouts until the same is said again
-SAME, CUT_OFF, FAILING = 0.7, 0.3, 0.02  # shares of groups, of answers, of a reward's calls
+SAME, CUT_OFF, UNSCORED, FAILING = 0.7, 0.3, 0.2, 0.02  # shares of groups, of answers twice, of a reward's calls
 COLLAPSE, DRIFT = 0.25, 3.0  # of the entropy at the start; times the mismatch or divergence at the start
 APART, FAR = 0.05, 0.5  # nats a token below which a mismatch or a divergence is none
 
@@ -22,6 +23,8 @@ SENTENCES = {
     "dynamic_sample=true.",
     "cut off": "{share:.0%} of the last answers were cut off at {limit} tokens. Raise sampling.max_new_tokens, or take "
     "mask_truncated_completions=true, so that they carry no loss.",
+    "unscored": "{share:.0%} of the last answers have no score, so nothing is learned from them: the rewards gave None "
+    "or failed. completions.jsonl shows which (reward null); take prompts whose answers can be scored.",
     "entropy": "the entropy of a token fell from {before:.3f} to {now:.3f} nats: answers become all alike. Lower "
     "optim.lr, raise sampling.temperature or epsilon_high (0.28), or hold the model by beta.",
     "mismatch": "the engine's log-probabilities differ by {now:.3f} nats a token from the model's, {before:.3f} at the "
@@ -70,7 +73,11 @@ class Alerts:
             reward = _mean(self._seen, "reward")
             told = "unknown" if reward is None else f"{reward:.3g}"
             yield "same", SENTENCES["same"].format(share=same, groups=groups, reward=told)
-        cut_off = sum(one.truncated for one in self._seen) / max(1, sum(one.answers for one in self._seen))
+        answers = max(1, sum(one.answers for one in self._seen))
+        cut_off, unscored = (sum(getattr(one, name) for one in self._seen) for name in ("truncated", "unscored"))
+        if unscored >= UNSCORED * answers:
+            yield "unscored", SENTENCES["unscored"].format(share=unscored / answers)
+        cut_off /= answers
         if cut_off >= CUT_OFF:
             yield "cut off", SENTENCES["cut off"].format(share=cut_off, limit=self.limit)
         if len(self._seen) > len(self._begin):

@@ -13,7 +13,8 @@ from runner.rollouts.correction import mismatch
 class Facts:
     """What alerts look at. groups: of the rollout; same: those whose answers were all worth the same; entropy: the mean
     surprise of a sampled token, an estimate, in nats; mismatch: mean difference of sampler and model; kl: to the
-    reference, as it stood when the rollout was made. None: not known.
+    reference, as it stood when the rollout was made; unscored: answers that rewards looked at and none has scored.
+    None: not known.
     """
 
     groups: int
@@ -24,6 +25,7 @@ class Facts:
     entropy: float | None
     mismatch: float | None = None
     kl: float | None = None
+    unscored: int = 0
 
 
 def facts(groups: Sequence[Group]) -> Facts:
@@ -41,6 +43,7 @@ def facts(groups: Sequence[Group]) -> Facts:
         entropy=mean(surprise),
         mismatch=mean(gaps),
         kl=mean([kl for answer in answers for kl in _divergence(answer)]),
+        unscored=sum(bool(answer.scores) and answer.total is None for answer in answers),
     )
 
 
