@@ -41,8 +41,8 @@ def check(
                     "Ask for 'reference', the row's own last answer.",
                 )  # fmt: skip
             if columns is not None and column not in (*RESERVED, *GIVEN) and column not in columns:
-                hint = near_miss(column, columns)
-                raise ConfigError(f"{key}.{name}", f"needs the column {column!r}, which the data does not have", hint)
+                fix = f"{near_miss(column, columns)} In a dataset, columns: {{NAME: {column}}} renames one.".strip()
+                raise ConfigError(f"{key}.{name}", f"needs the column {column!r}, which the data does not have", fix)
 
 
 def keywords(rows: Sequence[Mapping[str, Any]], **reserved: Sequence[Any]) -> dict[str, list[Any]]:

@@ -33,7 +33,8 @@ CASES = {
         "reward=[]",
     ),
     "rl: a column that the data lacks": case(
-        "reward.mine (stage train): needs the column 'solution', which the data does not have. Choices: messages.",
+        "reward.mine (stage train): needs the column 'solution', which the data does not have. Choices: messages. "
+        "In a dataset, columns: {NAME: solution} renames one.",
         reward="def mine(completions, *, solution): ...\n",
     ),
     "rl: a reward that compares answers with themselves": case(
