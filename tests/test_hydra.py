@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -92,7 +93,7 @@ def test_07_help_version(user) -> None:
     with pytest.raises(SystemExit) as ended:  # argparse ends the process itself
         user.call("--version")
     assert ended.value.code == 0
-    assert "Hydra 1.3" in user.capture.readouterr().out
+    assert re.fullmatch(r"recipe-runner [\d.]+\nHydra 1\.3\.\d+\n", user.capture.readouterr().out)
 
 
 def test_08_nested_values_and_typed_errors(user) -> None:

@@ -19,7 +19,7 @@ from hydra.core.utils import JobStatus, run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
-from runner import execute, plan
+from runner import __version__, execute, plan
 from runner.cli import sweep
 from runner.cli.compose import Composer, resolved
 from runner.core.errors import ConfigError
@@ -30,6 +30,8 @@ SHOWN = ("cfg", "info", "hydra_help", "shell_completion")
 def run(composer: Composer) -> int:
     """Do what the flags ask for; return the exit code."""
     parser = get_args_parser()
+    if "--version" in composer.flags:
+        print(f"recipe-runner {__version__}")  # and Hydra's own, which argparse tells and leaves
     arguments = parser.parse_args([*composer.flags, *composer.overrides])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and the sentence is ours
     if arguments.experimental_rerun:

@@ -1,6 +1,6 @@
 """Makes the command line kind before Hydra reads it, and touches nothing that Hydra understands already.
 
-- `recipe=x` becomes `+recipe=x`.
+- `recipe=x` becomes `+recipe=x`; a recipe named by its file, `recipes/x.yaml`, is x.
 - Flags may stand anywhere: they go in front, `-m` in the middle included.
 - Values with `#`, `<`, `=`, spaces and the like are quoted; a backslash-n in a prefix becomes a newline.
 - `model=X` where X is no option of the group means `model.id=X`; likewise `against` and `teacher`. Beside
@@ -18,6 +18,7 @@ VERBS = ("plan", "inspect", "explain", "list", "cache", "schema", "diff", "rerun
 VALUE_FLAGS = {"--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--package", "-p"}
 VALUE_FLAGS |= {"--cfg", "-c", "--experimental-rerun"}
 OPTIONAL_VALUE_FLAGS = {"--info", "-i"}
+JOBS = ("run", "train", "sft", "pt", "rlhf", "export", "eval", "predict", "deploy", "fine-tune")  # other tools' verbs
 MODEL_KEYS = ("model", "against", "teacher")
 SERVED = {"backend=openai", "backend.name=openai"}
 _KEY = re.compile(r"^(?P<sign>\+\+|\+|~)?(?P<key>[^=\s'\"]+?)=(?P<value>.*)$", re.DOTALL)
@@ -89,7 +90,7 @@ def option(arguments: Sequence[str], *names: str) -> str | None:
     return None
 
 
-def refuse_words(overrides: Sequence[str]) -> None:
+def refuse_words(overrides: Sequence[str], recipes: Collection[str] = ()) -> None:
     """Refuse what is neither key=value nor ~key.
 
     Raises:
@@ -99,6 +100,10 @@ def refuse_words(overrides: Sequence[str]) -> None:
         if not _KEY.match(word) and not (word.startswith("~") and len(word) > 1):
             hint = near_miss(word, VERBS)
             fix = hint if hint.startswith("Did") else f"Write key=value; the verb comes first ({', '.join(VERBS)})."
+            if word in recipes:
+                fix = f"A recipe is named by +recipe={word}."
+            elif word in JOBS or word.endswith((".yaml", ".yml")):
+                fix = "What to do is said by a recipe, +recipe=NAME; --help lists them, and yours lie in ./recipes."
             raise ConfigError("command line", f"{word!r} is no key=value", fix)
 
 
@@ -109,8 +114,9 @@ def _override(text: str, models: Collection[str], free: Collection[str], served:
     sign, key, value = match["sign"] or "", match["key"], match["value"]
     if sign == "~":
         return text
-    if key == "recipe" and not sign:
-        sign = "+"
+    if key == "recipe":
+        sign = sign or "+"
+        value = re.sub(r"^(\./)?recipes/", "", value).removesuffix(".yaml")
     if key in MODEL_KEYS and _is_model_id(value, models, served and key == "model"):
         key = f"{key}.id"
         value = _quote(value) if "," in value else value  # a folder of that name, and no list

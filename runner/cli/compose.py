@@ -31,10 +31,10 @@ from omegaconf.errors import OmegaConfBaseException
 from runner.cli import argv
 from runner.cli.config_source import RootSource
 from runner.cli.job_folder import register
-from runner.cli.mistakes import told, unresolved
+from runner.cli.mistakes import key_hint, told, unresolved
 from runner.core.errors import ConfigError, near_miss
 from runner.core.places import roots
-from runner.core.schema import open_keys
+from runner.core.schema import key_paths, open_keys
 from runner.core.specs import Recipe
 
 
@@ -113,20 +113,27 @@ def composer(arguments: Sequence[str]) -> Composer:
         raise ConfigError("--config-dir", f"no folder {config_dir!r}", "Give the folder that holds conf/ or recipes/.")
     places = tuple(roots(config_dir, argv.option(arguments, "plugins_path")))
     ready(places)
-    models = {name for place in places for name in RootSource("", f"runner://{place}").list("model", ObjectType.CONFIG)}
+    models, recipes = _options("model", places), _options("recipe", places)
     flags, overrides = argv.split(argv.kind(arguments, models, tuple(open_keys(Recipe))))
     _refuse_flags(flags)
-    argv.refuse_words(overrides)
+    argv.refuse_words(overrides, recipes)
     RootSource.chosen = _chosen(overrides, places)
     return Composer(tuple(flags), tuple(overrides), places)
+
+
+def _options(group: str, places: Sequence[Path]) -> set[str]:
+    return {name for place in places for name in RootSource("", f"runner://{place}").list(group, ObjectType.CONFIG)}
 
 
 def _refuse_flags(flags: Sequence[str]) -> None:
     known = [name for name in get_args_parser()._option_string_actions if name not in ("-h", "--help")]
     for word in (word.split("=")[0] for word in flags if word.startswith("-")):
         if word not in known:
-            hint = near_miss(word, [name for name in known if name.startswith("--")])
-            raise ConfigError("command line", f"no flag {word}", hint if hint.startswith("Did") else "")
+            name = word.lstrip("-")
+            key = f"Keys have no dashes: {name}=..." if name in key_paths(Recipe) else key_hint(name)
+            near = near_miss(word, [name for name in known if name.startswith("--")])
+            fix = near if near.startswith("Did") else ""
+            raise ConfigError("command line", f"no flag {word}", fix if key.startswith("Did") else key or fix)
 
 
 def _chosen(overrides: Sequence[str], places: Sequence[Path]) -> dict[str, list[str]]:

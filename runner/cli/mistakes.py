@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.cli.origins import COMMAND_LINE, option_origin, origins, said
 from runner.cli.yaml_lines import shown
+from runner.core import elsewhere
 from runner.core.errors import ConfigError, RunnerError, near_miss
 from runner.core.schema import key_paths
 from runner.core.specs import Recipe
@@ -52,7 +53,10 @@ def _no_such_option(error: MissingConfigException, composer: "Composer") -> Conf
         known = {name for source in sources for name in source.list("", ObjectType.CONFIG) if not name.startswith("_")}
         return ConfigError("--config-name", f"no config named {name!r}", near_miss(name, known))
     options = composer.loader.get_group_options(group, ObjectType.CONFIG)  # Hydra tells none for an item of a list
-    made = ConfigError(group, f"no {group.replace('_', ' ')} named {name!r}", near_miss(name, options) or _all(options))
+    fix = near_miss(name, options) or _all(options)
+    if group == "model" and not fix.startswith("Did"):
+        fix += " Else a folder that is there, or a hub id (org/name)."
+    made = ConfigError(group, f"no {group.replace('_', ' ')} named {name!r}", fix)
     return made.at(option_origin(composer, group, name))
 
 
@@ -134,11 +138,14 @@ def unresolved(error: OmegaConfBaseException, key: str) -> ConfigError:
 
 
 def key_hint(key: str) -> str:
-    """The key that was probably meant, by its full path or by its last word."""
+    """The key that was probably meant: by another tool's name, by its last word, or by its full path."""
     known: list[Any] = list(key_paths(Recipe))
-    hint = near_miss(key, known)
-    if hint.startswith("Did"):
-        return hint
+    other = elsewhere.told(key, known)
+    if other:
+        return other
     last = key.rsplit(".", 1)[-1]
-    elsewhere = [path for path in known if path.rsplit(".", 1)[-1] == last]
-    return f"It exists as {elsewhere[0]}." if elsewhere else ""
+    exact = [path for path in known if path.rsplit(".", 1)[-1] == last]
+    hint = near_miss(key, known)
+    if hint.startswith("Did") and (not exact or hint.endswith(f"{last}?")):
+        return hint
+    return f"It exists as {exact[0]}." if exact else ""

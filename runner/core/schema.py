@@ -11,6 +11,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar, dataclass_transform, get_args, get_origin
 
+from runner.core import elsewhere
 from runner.core.errors import ConfigError, near_miss
 
 T = TypeVar("T")
@@ -150,19 +151,23 @@ def _value_hint(errors: list[Any], value: Any) -> str:
 
 
 def _key_hint(cls: type, key: str, steps: list[str]) -> str:
-    """A near miss among the keys beside the wrong one, else the place where a key of that name does exist."""
+    """Another tool's name for a key, the place where a key of that name exists, or a near miss beside the wrong one."""
     wrong, parents = steps[-1], steps[:-1]
     beside = [
         field.name for part in _at(cls, parents) if dataclasses.is_dataclass(part) for field in dataclasses.fields(part)
     ]
     prefix = ".".join(([key] if key else []) + parents)
+    paths = list(key_paths(cls))
+    other = elsewhere.told(wrong, paths, key)
+    if other:
+        return other
+    exact = next((path for path in paths if path.rsplit(".", 1)[-1] == wrong), None)
+    if exact:
+        return f"It exists as {key + '.' if key else ''}{exact}."
     hint = near_miss(wrong, beside)
     if hint.startswith("Did you mean"):
         name = hint.removeprefix("Did you mean ").rstrip("?")
         return f"Did you mean {prefix}.{name}?" if prefix else hint
-    elsewhere = [path for path in key_paths(cls) if path.rsplit(".", 1)[-1] == wrong]
-    if elsewhere:
-        return f"It exists as {(key + '.' if key else '') + elsewhere[0]}."
     return hint
 
 

@@ -10,6 +10,18 @@ WORDS = [
     ("recipe=tow", "command line: recipe: no recipe named 'tow'. Did you mean two?"),
     ("recipe=two optim.lrr=1", "command line: optim.lrr: no such key (value '1'). Did you mean optim.lr?"),
     ("recipe=two lr=1", "command line: lr: no such key (value '1'). It exists as optim.lr."),
+    ("recipe=two learning_rate=1e-4", "command line: learning_rate: no such key (value '1e-4'). It is optim.lr here."),
+    ("recipe=two stages.first.lora_rank=4", "command line: stages.first.lora_rank: no such key (value 4)."),
+    ("recipe=two deepspeed=zero3", "command line: deepspeed: no such key (value 'zero3'). parallelism=zero3 is it here "
+                                   "(zero1, zero2, zero3_offload)."),
+    ("recipe=two temperature=0", "command line: temperature: no such key (value '0'). It exists as "
+                                 "sampling.temperature."),
+    ("recipe=two --learning_rate 1e-4", "command line: no flag --learning_rate. It is optim.lr here."),
+    ("recipe=two --model=x", "command line: no flag --model. Keys have no dashes: model=..."),
+    ("two", "command line: 'two' is no key=value. A recipe is named by +recipe=two."),
+    ("sft", "command line: 'sft' is no key=value. What to do is said by a recipe, +recipe=NAME"),
+    ("recipe=recipes/tow.yaml", "command line: recipe: no recipe named 'tow'. Did you mean two?"),
+    ("recipe=two model=nope", "command line: model: no model named 'nope'."),
     ("recipe=two optim.lr=abc", "command line: optim.lr: should be a number, not 'abc'."),
     ("recipe=two optim.lr=", "command line: optim.lr: empty. Give it a value, or leave the key out."),
     ("recipe=two name=", "command line: name: empty. Give it a value, or leave the key out."),

@@ -1,0 +1,40 @@
+"""Other tools' names for keys lead to keys that are there."""
+
+import re
+
+import pytest
+
+from runner.core import elsewhere
+from runner.core.places import package_root
+from runner.core.registry import load
+from runner.core.schema import hints, key_paths, open_keys
+from runner.core.specs import Recipe
+
+KNOWN = set(key_paths(Recipe))
+KINDS = {"train": "grpo", "infer": "infer", "push": "push"}
+
+
+def there(key: str) -> bool:
+    head, _, last = key.rpartition(".")
+    if head.startswith("stages."):
+        kind = KINDS[head.removeprefix("stages.")]
+        return last in hints(load("stages", kind, [package_root()], "kind")) or last == "kind"
+    return key in KNOWN or head in open_keys(Recipe) or key in ("recipe", "reward.NAME.weight")
+
+
+@pytest.mark.parametrize("name", elsewhere.NAMES)
+def test_leads_to_a_key_that_is_there(name: str) -> None:
+    said = elsewhere.told(name, KNOWN)
+    keys = re.findall(r"([\w.]+)=", said) or re.findall(r"^(?:It is )?([\w.]+)(?: here| is|,)", said)
+    assert all(there(key) for key in keys), said
+    assert name not in hints(Recipe)
+
+
+def test_a_stage_is_told_its_own_copy_and_no_layer_that_it_lacks() -> None:
+    assert elsewhere.told("learning_rate", ["optim.lr"], "stages.a") == "It is stages.a.optim.lr here."
+    assert elsewhere.told("lora_rank", ["optim.lr"], "stages.a") == ""
+    assert elsewhere.told("nothing", KNOWN) == ""
+
+
+def test_words_of_a_file_with_dashes_are_the_same_words() -> None:
+    assert elsewhere.told("optim.Learning-Rate", KNOWN) == "It is optim.lr here."
