@@ -15,7 +15,10 @@ Form: ``<file or key path>: <what is wrong with which value>. <choices or fix>.`
 import difflib
 import errno
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
+
+from runner.core.places import cache_folder
 
 
 class RunnerError(Exception):
@@ -85,6 +88,7 @@ DISK = {
     errno.EACCES: "must not be written. Choose another output_dir or change its permissions",
     errno.ENOENT: "is gone: was the folder removed?",
     errno.EEXIST: "is there and is no folder. Choose another output_dir",
+    errno.ENAMETOOLONG: "the name is too long. Choose a shorter name or output_dir",
     errno.ENOTDIR: "lies below something that is no folder. Choose another output_dir",
 }
 
@@ -98,6 +102,10 @@ def disk_error(error: OSError, where: str = "output") -> StageError | None:
     if error.errno not in DISK:
         return None
     told = DISK[error.errno] + ("" if DISK[error.errno].endswith("?") else ".")
+    named, cache = Path(str(error.filename or where)), cache_folder()
+    if named.is_absolute() and (named.is_relative_to(cache) or cache.is_relative_to(named)):
+        reason = "nothing can be kept there" if error.errno == errno.ENOENT else told.partition(".")[0]
+        told = f"{reason}. Name a folder for what may be kept: RUNNER_CACHE=/path/to/folder."
     return StageError(f"{error.filename or where}: {told} What was complete stays; the same command goes on.")
 
 

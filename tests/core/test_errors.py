@@ -65,5 +65,16 @@ def test_a_full_disk_is_a_sentence_and_another_error_is_none() -> None:
         str(full) == "out/file: the disk is full. Free some space. What was complete stays; the same command goes on."
     )
     assert str(disk_error(OSError(errno.ENOSPC, "no space"), "out/train")).startswith("out/train: the disk is full.")
+    assert "shorter name" in str(disk_error(OSError(errno.ENAMETOOLONG, "too long", "outputs/xxx")))
     assert "(ulimit -f)" in str(disk_error(OSError(errno.EFBIG, "too large")))
     assert disk_error(OSError(errno.EINTR, "interrupted")) is None
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOENT, errno.ENOSPC])
+def test_a_home_that_cannot_be_written_is_not_called_an_output_folder(number: int, monkeypatch) -> None:
+    """The cache's own folder, and one above it that cannot be made: another output_dir would not help."""
+    monkeypatch.setenv("RUNNER_CACHE", "/home/me/.cache/runner")
+    for file in ("/home/me/.cache/runner/encoded/x", "/home/me/.cache"):
+        said = str(disk_error(OSError(number, "no", file)))
+        assert said.startswith(f"{file}: ") and "RUNNER_CACHE=/" in said and "output_dir" not in said
+    assert "RUNNER_CACHE" not in str(disk_error(OSError(number, "no", "/data/outputs/x")))
