@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from runner.core.errors import Interrupted, RunnerError, disk_error
+from runner.core.errors import Interrupted, RunnerError, disk_error, missing_extra
 
 ALONE = ("list", "schema", "diff", "rerun", "cache", "answers")  # verbs that compose nothing: cli/VERB.py does it
 
@@ -25,6 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `runner plan ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        print(missing, file=sys.stderr)
+        return missing.exit_code
     except OSError as error:
         sentence = disk_error(error)
         if sentence is None:

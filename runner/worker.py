@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import yaml
 
 from runner.core import artifact, registry, schema
-from runner.core.errors import DataError, Interrupted, RunnerError, disk_error
+from runner.core.errors import DataError, Interrupted, RunnerError, disk_error, missing_extra
 from runner.core.job import JOB_FILE, PARENT_FD, Job
 from runner.engines import launch, ranks
 from runner.lock import locked, unlocked
@@ -81,6 +81,12 @@ def main(arguments: list[str]) -> int:
     except RunnerError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        print(missing, file=sys.stderr)
+        return missing.exit_code
     except OSError as error:
         sentence = disk_error(error, arguments[0])
         if sentence is None:

@@ -14,6 +14,7 @@ Form: ``<file or key path>: <what is wrong with which value>. <choices or fix>.`
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,20 @@ def disk_error(error: OSError, where: str = "output") -> StageError | None:
         reason = "nothing can be kept there" if error.errno == errno.ENOENT else told.partition(".")[0]
         told = f"{reason}. Name a folder for what may be kept: RUNNER_CACHE=/path/to/folder."
     return StageError(f"{error.filename or where}: {told} What was complete stays; the same command goes on.")
+
+
+def missing_extra(error: ModuleNotFoundError) -> RunnerError | None:
+    """The sentence for a module that comes with an extra of this package, or None for other modules."""
+    from importlib import metadata
+
+    module = error.name or ""
+    try:
+        wanted = metadata.requires("recipe-runner") or []
+    except metadata.PackageNotFoundError:
+        return None
+    told = [re.match(r"([\w-]+).*extra == .(\w+)", line) for line in wanted]
+    extras = {match[1].replace("-", "_"): match[2] for match in told if match}
+    return RunnerError(f"{module} is not installed. Install the extra: {extras[module]}.") if module in extras else None
 
 
 def first_line(error: Any) -> str:
