@@ -1,5 +1,6 @@
 """The command line: `python -m runner`, also installed as `runner`. A verb is the first word, and only if it is one."""
 
+import io
 import os
 import signal
 import sys
@@ -15,6 +16,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 2 the user's mistake, 1 a stage failed, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, _stop)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
+        lossless = sys.stdout.errors == "surrogateescape" and sys.stdout.encoding.lower() == "utf-8"
+        sys.stdout.reconfigure(errors=None if lossless else "backslashreplace")  # a letter it lacks ends nothing
     try:
         return _dispatch(words)
     except RunnerError as error:

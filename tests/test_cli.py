@@ -1,10 +1,12 @@
 """The command as a person uses it: help, list, plan, run, sweeps, the user's own folder."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -33,6 +35,39 @@ def test_list_tells_where_a_choice_comes_from(project) -> None:
     )
     assert "hides" not in lines["full"]
     assert "Short answers." in lines["short"] and "Says words" in lines["echo"] and "Two echoes" in lines["two"]
+
+
+def test_a_letter_that_the_terminal_lacks_ends_nothing(tmp_path) -> None:
+    """An arrow in a recipe's first line, and a folder's name, where the locale knows ASCII alone."""
+    place = tmp_path / "f\u00fcr mich"
+    (place / "recipes").mkdir(parents=True)
+    (place / "rows.jsonl").write_text('{"query": "a", "response": "b"}\n' * 3)
+    recipe = "# mine \u2190 first\nname: mine\nmodel: a/b\nmix: {datasets: [rows.jsonl]}\nstages: {a: {kind: sft}}\n"
+    (place / "recipes" / "mine.yaml").write_text(recipe, encoding="utf-8")
+    ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ascii_only["PYTHONPATH"] = str(Path(__file__).parent.parent)
+    for words, sign in ((["list", "recipes"], "mine \\u2190 first"), (["plan", "+recipe=mine"], "3 rows")):
+        command = [sys.executable, "-m", "runner", *words]
+        done = subprocess.run(command, cwd=place, env=ascii_only, capture_output=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert sign in done.stdout.decode("ascii")
+
+
+def test_what_an_extra_brings_is_named_by_one_sentence(project) -> None:
+    """A stage that imports torch where the core alone is installed: exit 2, no traceback, from the worker too."""
+    project.write("sitecustomize.py", "import sys\nsys.modules['torch'] = None\n")
+    project.write("rows.jsonl", '{"query": "a", "response": "b"}\n' * 3)
+    project.write(
+        "recipes/mine.yaml",
+        "# mine\nname: mine\nmodel: {id: tiny}\nmix: {datasets: [rows.jsonl]}\nstages: {a: {kind: sft}}\n",
+    )
+    project.write("tiny/config.json", "{}")
+    where = os.pathsep.join([str(project.root), str(Path(__file__).parent.parent)])
+    command = [sys.executable, "-m", "runner", "+recipe=mine"]
+    environment = {**os.environ, "PYTHONPATH": where}
+    done = subprocess.run(command, cwd=project.root, env=environment, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, b"Traceback" in done.stderr) == (2, False)
+    assert b"torch is not installed. Install the extra: train." in done.stderr
 
 
 def test_list_refuses_what_it_does_not_know(project) -> None:

@@ -44,7 +44,7 @@ def _description(kind: str, name: str, file: Path, places: Sequence[Path]) -> st
         return first_comment(file)
     if kind in ("rewards", "loss_scales"):
         try:
-            return registry.signature(kind, name, places).description
+            return registry.signature(kind, name, places).description or first_comment(file)
         except PluginError as error:  # the others are there all the same
             return f"({error})"
     text = file.read_text(encoding="utf-8", errors="replace").lstrip()
@@ -52,7 +52,7 @@ def _description(kind: str, name: str, file: Path, places: Sequence[Path]) -> st
 
 
 def first_comment(file: Path) -> str:
-    """The first comment line of a YAML file that is not a directive; of a broken one what can be read of it."""
+    """The first comment line of a file that is not a directive; of a broken one what can be read of it."""
     try:
         lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError as error:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,7 +30,7 @@ def file_digest(file: Path) -> str:
         OSError: it cannot be read.
     """
     path, stat = file.resolve(), file.stat()
-    note = cache_folder() / "content" / f"{digest(str(path).encode())}.json"
+    note = cache_folder() / "content" / f"{digest(os.fsencode(path))}.json"
     mark: list[str | int] = [str(path), stat.st_size, stat.st_mtime_ns]
     try:
         known = json.loads(note.read_text(encoding="utf-8"))
