@@ -47,6 +47,9 @@ def connect(keys: Endpoint, name: str, at: str, needs: str, named: str) -> Conne
         raise StageError(f"{at}.base_url: no server answers at {keys.base_url} ({reason}).") from None
     except openai.APIStatusError:
         return Connection(client, openai, 1 << 30)  # a server without a list of models
+    except (ValueError, AttributeError, TypeError):  # what the package makes of a page, or of half a reply
+        fix = "Is it the address of the interface, up to and with /v1?"
+        raise ConfigError(f"{at}.base_url", f"{keys.base_url}/models gives no list of models", fix) from None
     known = {model.id: model for model in models}
     if known and name not in known:
         raise ConfigError(named, f"the server has no model {name!r}", f"It has: {', '.join(sorted(known))}.")

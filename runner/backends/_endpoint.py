@@ -18,6 +18,7 @@ from runner.core.types import Completion, Message
 from runner.data.chat import chat
 from runner.data.render import THINKING, with_system
 
+SAID = 200  # characters of a server's refusal
 READS_ALL = "reasoning_content tool_calls arguments is string"  # a server takes thoughts and calls under their own keys
 
 
@@ -93,17 +94,46 @@ def chat_keys(prompt: str, prefix: str) -> dict[str, Any]:
     return {"messages": held["messages"], **({"tools": tools} if tools else {}), "extra_body": body}
 
 
-def said(message: Any) -> str:
-    """The whole text of a chat reply: thoughts that the server set apart, the answer, calls of tools."""
+class Unreadable(Exception):
+    """A reply that is no answer, in words for the row."""
+
+
+def choice_of(reply: Any, chat: bool) -> Any:
+    """The answer in a reply, which may be anything that a server, a proxy or a login page says with status 200.
+
+    Raises:
+        Unreadable: there is none.
+    """
+    choices = getattr(reply, "choices", None)
+    if isinstance(choices, list) and choices and getattr(choices[0], "message" if chat else "text", None) is not None:
+        return choices[0]
+    error = getattr(reply, "error", None)
+    held = reply.to_dict() if hasattr(reply, "to_dict") else reply
+    raise Unreadable(f"the server's reply is no completion: {str(error or held or 'empty')[:SAID]!r}")
+
+
+def said(message: Any, finish_reason: str | None = None) -> str:
+    """The whole text of a chat reply: thoughts that the server set apart, the answer, calls of tools. Thoughts that were
+    cut off stay open, as they are where nobody sets them apart.
+    """
     thoughts = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
     calls = [
         {"name": call.function.name, "arguments": _parsed(call.function.arguments)}
         for call in getattr(message, "tool_calls", None) or []
     ]
-    parts = [f"<think>\n{thoughts}\n</think>\n\n"] if thoughts else []
-    parts.append(message.content or "")
+    content = _words(message.content)
+    end = "" if finish_reason == "length" and not content and not calls else "\n</think>\n\n"
+    parts = [f"<think>\n{thoughts}{end}"] if thoughts else []
+    parts.append(content)
     parts += [f"\n<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>" for call in calls]
     return "".join(parts)
+
+
+def _words(content: Any) -> str:
+    """Some servers give a text in pieces."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+    return content or ""
 
 
 def _parsed(arguments: str) -> Any:
@@ -120,9 +150,9 @@ def completion(
     if finish_reason == "content_filter":
         return _completion.failure(prompt, "the server's filter held the answer back", sample)
     reason = "length" if finish_reason == "length" else "stop"
-    made = usage.completion_tokens if usage is not None else 0
-    if not prompt.ids and usage is not None:
-        prompt = _completion.Prompt((), usage.prompt_tokens, prompt.prefix)
+    made = getattr(usage, "completion_tokens", None) or 0
+    if not prompt.ids:
+        prompt = _completion.Prompt((), getattr(usage, "prompt_tokens", None) or 0, prompt.prefix)
     return _completion.counted(prompt, text, made, reason, sample, logprobs)
 
 
@@ -134,11 +164,14 @@ class Pieces:
 
     def add(self, delta: Any) -> str:
         """What an event adds to the text."""
+        if delta is None:
+            return ""
         thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None) or ""
         made = "<think>\n" if thought and not self.thinking else ""
         self.thinking = self.thinking or bool(thought)
         made += thought
-        if delta.content:
+        content = _words(delta.content)
+        if content:
             made += "\n</think>\n\n" if self.thinking else ""
             self.thinking = False
-        return made + (delta.content or "")
+        return made + content

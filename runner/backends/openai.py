@@ -21,7 +21,7 @@ from runner.core.types import Completion, Message
 from runner.models.load import tokenizer_of
 
 _OPEN = Sampling()
-SAID = 200  # characters of a server's refusal
+NOT_JSON = "the server's reply is not JSON"
 PATIENCE = 0.2  # seconds between looks at whether the user wants to stop
 
 
@@ -32,7 +32,7 @@ class Openai(Engine):
         self.keys = self.check(backend)
         met = connect(self.keys, model.id, "backend.engine", "backend.name", "model.id")
         self.client, self.errors, self.context, self.name = met.client, met.errors, met.context, model.id
-        self.tokenizer, self._told = None, threading.Event()
+        self.tokenizer, self._told = None, set[str]()
         if self.keys.sends_ids:
             self.tokenizer = tokenizer_of(self.keys.tokenizer or model.id, hub, "backend.engine.tokenizer")
 
@@ -104,15 +104,30 @@ class Openai(Engine):
                         f"{self.keys.retries} retries. The same command goes on."
                     ) from None
                 made.append(_completion.failure(ask.prompt, _reason(error), sample))
-                continue
-            choice = reply.choices[0]
-            text = _endpoint.said(choice.message) if self.tokenizer is None else choice.text
-            logprobs = _logprobs(choice) if sampling.logprobs else None
-            if sampling.logprobs and logprobs is None and not self._told.is_set():
-                self._told.set()
-                print("sampling.logprobs: the server gives none, and rows are written without them", flush=True)
-            made.append(_endpoint.completion(ask.prompt, text, choice.finish_reason, reply.usage, sample, logprobs))
+            except ValueError:
+                made.append(_completion.failure(ask.prompt, NOT_JSON, sample))
+            else:
+                made.append(self._read(reply, ask.prompt, sampling, sample))
         return made
+
+    def _read(self, reply: Any, prompt: Prompt, sampling: Sampling, sample: int) -> Completion:
+        try:
+            choice = _endpoint.choice_of(reply, self.tokenizer is None)
+        except _endpoint.Unreadable as error:
+            return _completion.failure(prompt, str(error), sample)
+        reason, usage = choice.finish_reason, getattr(reply, "usage", None)
+        text = _endpoint.said(choice.message, reason) if self.tokenizer is None else choice.text
+        logprobs = _logprobs(choice) if sampling.logprobs else None
+        if sampling.logprobs and logprobs is None:
+            self._once("sampling.logprobs: the server gives none, and rows are written without them")
+        if usage is None:
+            self._once("the server counts no tokens: rows and figures tell 0 of them")
+        return _endpoint.completion(prompt, text, reason, usage, sample, logprobs)
+
+    def _once(self, told: str) -> None:
+        if told not in self._told:
+            self._told.add(told)
+            print(told, flush=True)
 
     def _send(self, prompt: Prompt, sampling: Sampling, seed: int, stream: bool = False) -> Any:
         keys = _endpoint.sampling_keys(sampling, seed, self.keys.extra)
@@ -135,13 +150,16 @@ class Openai(Engine):
             with self._send(prompt, sampling, seed, stream=True) as reply:
                 for event in reply:
                     usage = event.usage or usage
-                    for choice in event.choices:
-                        piece = pieces.add(choice.delta) if self.tokenizer is None else choice.text
+                    for choice in event.choices or ():
+                        piece = pieces.add(choice.delta) if self.tokenizer is None else choice.text or ""
                         reason, text = choice.finish_reason or reason, text + piece
                         if piece:
                             yield piece
         except self.errors.APIError as error:
             yield _completion.failure(prompt, _reason(error))
+            return
+        except ValueError:
+            yield _completion.failure(prompt, NOT_JSON)
             return
         yield _endpoint.completion(prompt, text, reason, usage, 0, None)
 
@@ -159,7 +177,7 @@ def _reason(error: Any) -> str:
     """What a server says of a request that it refuses, where it does not say it as OpenAI does too."""
     body = getattr(error, "body", None)
     said = body.get("detail", body.get("message", "")) if isinstance(body, Mapping) else body
-    more = str(said or "").strip()[:SAID]
+    more = str(said or "").strip()[:_endpoint.SAID]
     return str(error) if more in str(error) else f"{error} - {more}"
 
 

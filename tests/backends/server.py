@@ -1,7 +1,8 @@
 """A small server that speaks the parts of OpenAI's interface that the client uses, over a real socket.
 
 It answers with what it was asked, refuses prompts with the id 7 or the word "refuse", fails the first `failing`
-requests with status 503, and takes the key `secret` when it is told to want one.
+requests with status 503, and takes the key `secret` when it is told to want one. What `says` holds it says to every
+request of that method, whatever was asked.
 """
 
 import json
@@ -20,6 +21,7 @@ class Server:
     failing: int = 0
     key: str | None = None
     delay: float = 0.0
+    says: dict[str, str] = field(default_factory=dict)
     asked: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
     now: int = 0
@@ -44,9 +46,12 @@ class Json(BaseHTTPRequestHandler):
         return False
 
     def _reply(self, status: int, body: dict[str, Any]) -> None:
-        text = json.dumps(body).encode()
+        self._say(status, json.dumps(body), "application/json")
+
+    def _say(self, status: int, words: str, kind: str) -> None:
+        text = words.encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
@@ -58,6 +63,8 @@ class Handler(Json):
     def do_GET(self) -> None:
         if self._refused():
             return
+        if "GET" in self.state.says:
+            return self._say(200, self.state.says["GET"], kind_of(self.state.says["GET"]))
         self._reply(200, {"object": "list", "data": [{"id": "robin", "object": "model", "max_model_len": 100}]})
 
     def do_POST(self) -> None:
@@ -72,6 +79,8 @@ class Handler(Json):
         threading.Event().wait(self.state.delay)
         with self.state.lock:
             self.state.now -= 1
+        if "POST" in self.state.says:
+            return self._say(200, self.state.says["POST"], kind_of(self.state.says["POST"]))
         if failing:
             return self._reply(503, {"error": {"message": "busy"}})
         if "detail" in json.dumps(body.get("messages", "")):  # as FastAPI says it
@@ -89,6 +98,11 @@ class Handler(Json):
         for event in events(self.path, body):
             self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
         self.wfile.write(b"data: [DONE]\n\n")
+
+
+def kind_of(words: str) -> str:
+    """The content type of what is said whatever was asked."""
+    return "text/html" if words.startswith("<") else "text/event-stream" if words[:5] == "data:" else "application/json"
 
 
 @contextmanager

@@ -1,0 +1,83 @@
+"""Servers, proxies and login pages that say something else than a completion: errors of rows, not tracebacks."""
+
+import json
+from typing import Any
+
+import pytest
+
+from runner.core.errors import ConfigError
+from runner.core.specs import Sampling, Template
+from runner.core.types import Completion, Message
+from tests.backends.server import serving
+from tests.backends.test_openai import HELLO, client
+
+pytest.importorskip("openai")
+USAGE = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+
+
+def reply(message: Any, finish_reason: str = "stop", **keys: Any) -> str:
+    """A chat completion."""
+    choice = {"index": 0, "message": message, "finish_reason": finish_reason}
+    return json.dumps({"id": "1", "object": "x", "created": 0, "model": "robin", "choices": [choice], **keys})
+
+
+def asked(says: str) -> Completion:
+    """What the backend makes of a reply."""
+    with serving(says={"POST": says}) as server:
+        engine = client(server, retries=0)
+        ((made,),) = engine.generate([engine.prompt(HELLO, Template())], Sampling())
+        engine.close()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        (reply({"content": "hi"}, usage=USAGE)[:60], "the server's reply is not JSON"),
+        ("", "the server's reply is not JSON"),
+        ("<html>log in</html>", "the server's reply is no completion: '<html>log in</html>'"),
+        ("[1]", "the server's reply is no completion: '[1]'"),
+        ('{"choices": []}', "the server's reply is no completion: "),
+        ('{"choices": null}', "the server's reply is no completion: "),
+        ('{"error": {"message": "overloaded"}}', "overloaded"),
+        (reply(None), "the server's reply is no completion: "),
+    ],
+)
+def test_a_reply_that_is_no_completion_is_an_error_of_its_row(says: str, told: str) -> None:
+    """It was a traceback, which the next run met again."""
+    made = asked(says)
+    assert made.finish_reason == "error" and told in str(made.error)
+
+
+@pytest.mark.parametrize("usage", [None, {"prompt_tokens": None, "completion_tokens": None}])
+def test_tokens_that_a_server_does_not_count(usage: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    made = asked(reply({"role": "assistant", "content": [{"type": "text", "text": "hi"}]}, usage=usage))
+    assert (made.text, made.finish_reason, made.prompt_tokens, made.completion_tokens) == ("hi", "stop", 0, 0)
+    assert ("the server counts no tokens" in capsys.readouterr().out) == (usage is None)
+
+
+def test_a_thought_that_was_cut_off_is_not_closed() -> None:
+    """Otherwise an answer of nothing but half a thought looked whole."""
+    message = {"role": "assistant", "content": None, "reasoning_content": "hm, so"}
+    assert asked(reply(message, "length", usage=USAGE)).text == "<think>\nhm, so"
+    assert asked(reply(message, "stop", usage=USAGE)).text == "<think>\nhm, so\n</think>\n\n"
+
+
+@pytest.mark.parametrize("page", ["<html>log in</html>", '{"data": [{"id"', "[]"])
+def test_an_address_that_is_no_interface_is_told(page: str) -> None:
+    with serving(says={"GET": page}) as server, pytest.raises(ConfigError) as error:
+        client(server)
+    assert f"backend.engine.base_url: {server.url}/models gives no list of models. Is it the" in str(error.value)
+
+
+def test_a_stream_that_breaks_is_an_error_of_its_answer() -> None:
+    """Events without choices or words are passed over."""
+    with serving() as server:
+        engine = client(server)
+        for event, told in (('{"id": "1", "choi', "the server's reply is not JSON"), ('{"choices": null}', None)):
+            server.says = {"POST": f"data: {event}\n\ndata: [DONE]\n\n"}
+            *_, made = engine.stream(engine.prompt([Message("user", "hi")], Template()), Sampling())
+            assert made.error == told
+        server.says = {"POST": 'data: {"choices": [{"index": 0, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'}
+        *_, made = engine.stream(engine.prompt(HELLO, Template()), Sampling())
+        assert made.error is None and made.text == ""
