@@ -66,7 +66,7 @@ def reward(composer: Composer, output: Path | None, names: Sequence[str]) -> int
     columns: dict[str, list[float | None]] = {name: [line["scores"].get(name) for line in lines] for name in rewards}
     if len(rewards) > 1 or any(one.weight != 1 for one in rewards.values()):
         columns["weighted sum"] = [line["total"] for line in lines]
-    show(columns, failed)
+    show(columns, failed, [place if line["id"] is None else str(line["id"]) for place, line in enumerate(lines)])
     print(f"{len(lines)} answers of {names[0]}" + (f", scores in {output}" if output else ""))
     return 0
 
@@ -108,8 +108,11 @@ def _answer(row: dict[str, Any], place: str) -> dict[str, Any]:
     return {"finish_reason": "stop", **row, "messages": whole, "response": response}
 
 
-def show(columns: Mapping[str, Sequence[float | None]], failed: Mapping[str, int]) -> None:
-    """A line a reward: mean with its interval, spread, how many have no score, and how the scores are distributed."""
+def show(columns: Mapping[str, Sequence[float | None]], failed: Mapping[str, int], ids: Sequence[object]) -> None:
+    """A line a reward: mean with its interval, spread, how many have no score, and how the scores are distributed.
+
+    ids: the question of each answer.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -120,17 +123,25 @@ def show(columns: Mapping[str, Sequence[float | None]], failed: Mapping[str, int
     for name, scores in columns.items():
         known = [value for value in scores if value is not None]
         none, bad = len(scores) - len(known), failed.get(name, 0)
-        cells = [name, *_figures(known), str(len(known)), str(none), str(bad) if name in failed else "", spread(known)]
+        cells = [
+            name,
+            *_figures(scores, ids),
+            str(len(known)),
+            str(none),
+            str(bad) if name in failed else "",
+            spread(known),
+        ]
         table.add_row(*map(Text, cells))
     Console(width=max(100, Console().width)).print(table)
 
 
-def _figures(known: Sequence[float]) -> list[str]:
+def _figures(scores: Sequence[float | None], ids: Sequence[object]) -> list[str]:
     from runner.scoring.intervals import summary
 
+    known = [score for score in scores if score is not None]
     if not known:
         return ["-", "-", "-"]
-    interval: Any = summary(known)["interval"]
+    interval: Any = summary(scores, ids)["interval"]
     return [
         f"{statistics.fmean(known):.3f}",
         f"{interval[0]:.3f} to {interval[1]:.3f}",

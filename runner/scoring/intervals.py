@@ -36,15 +36,38 @@ def pass_at(k: int, samples: int, right: int) -> float:
     return 1.0 - math.prod(1.0 - k / number for number in range(samples - right + 1, samples + 1))
 
 
-def summary(scores: Sequence[float | None]) -> dict[str, float | int | str | list[float]]:
-    """Figures of one reward: mean and its interval over the scored answers, "18/20" where all scores are 0 or 1."""
+def summary(
+    scores: Sequence[float | None], questions: Sequence[object] | None = None
+) -> dict[str, float | int | str | list[float]]:
+    """Figures of one reward: mean and its interval over the scored answers, "18/20" where all scores are 0 or 1.
+
+    Args:
+        questions: which question each answer is to. Answers to one question are no independent draws: where there are
+            several to one, the interval is that of the questions' means, and `questions` tells how many these are.
+    """
     known = [score for score in scores if score is not None]
     if not known:
         return {"scored": 0, "unscored": len(scores)}
     made: dict[str, float | int | str | list[float]] = {"mean": sum(known) / len(known)}
+    means = _means(scores, questions) if questions is not None else known
     if all(score in (0.0, 1.0) for score in known):
         made["right"] = f"{int(sum(known))}/{len(known)}"
-        made["interval"] = list(wilson(int(sum(known)), len(known)))
-    else:
-        made["interval"] = list(mean_interval(known))
+    made["interval"] = list(_interval(means))
+    if len(means) < len(known):
+        made["questions"] = len(means)
     return {**made, "scored": len(known), "unscored": len(scores) - len(known)}
+
+
+def _means(scores: Sequence[float | None], questions: Sequence[object]) -> list[float]:
+    """The mean of each question's scored answers."""
+    held: dict[object, list[float]] = {}
+    for score, question in zip(scores, questions, strict=True):
+        if score is not None:
+            held.setdefault(question, []).append(score)
+    return [sum(values) / len(values) for values in held.values()]
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float]:
+    if all(value in (0.0, 1.0) for value in values):
+        return wilson(int(sum(values)), len(values))
+    return mean_interval(values)

@@ -54,19 +54,20 @@ def rewards(found: Sequence[Pair]) -> list[str]:
     return sorted(names[0] & names[1])
 
 
+def _summary(held: Sequence[Pair], name: str, side: str) -> dict[str, Any]:
+    return summary([pair["scores"][side].get(name) for pair in held], [pair["id"] for pair in held])
+
+
 def figures(found: Sequence[Pair]) -> dict[str, Any]:
     """For each reward its mean before and after, then counts and intervals by source."""
     made: dict[str, Any] = {}
     for name in rewards(found):
         for side in SIDES:
-            mean = summary([pair["scores"][side].get(name) for pair in found]).get("mean")
+            mean = _summary(found, name, side).get("mean")
             if mean is not None:
                 made[f"{name}_{side}"] = mean
     made["sources"] = {
-        source: {
-            name: {side: summary([pair["scores"][side].get(name) for pair in held]) for side in SIDES}
-            for name in rewards(held)
-        }
+        source: {name: {side: _summary(held, name, side) for side in SIDES} for name in rewards(held)}
         for source, held in by_source(found).items()
     }
     return made
@@ -76,7 +77,7 @@ def score_lines(found: Sequence[Pair]) -> Iterator[tuple[str, str, str, str]]:
     """Rows (source, reward, before, after) of the table of scores."""
     for source, held in by_source(found).items():
         for name in rewards(held):
-            told = [_told(summary([pair["scores"][side].get(name) for pair in held])) for side in SIDES]
+            told = [_told(_summary(held, name, side)) for side in SIDES]
             yield Path(source).name, name, told[0], told[1]
 
 

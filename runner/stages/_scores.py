@@ -43,14 +43,16 @@ def figures(lines: Sequence[Mapping[str, Any]], rewards: Sequence[str], ks: Sequ
 
 
 def _by_reward(lines: Sequence[Mapping[str, Any]], rewards: Sequence[str]) -> dict[str, dict[str, Any]]:
-    return {name: summary([row["scores"].get(name) for row in lines]) for name in rewards}
+    questions = [row["id"] for row in lines]
+    return {name: summary([row["scores"].get(name) for row in lines], questions) for name in rewards}
 
 
 def _pass_at(lines: Sequence[Mapping[str, Any]], name: str, k: int) -> float | None:
-    """Mean over the questions; None where scores are not 0 or 1."""
+    """Mean over the questions; None where scores are not 0 or 1. Answers without a score do not count."""
     by_question: dict[str, list[float]] = {}
     for row in lines:
-        by_question.setdefault(str(row["id"]), []).append(row["scores"].get(name) or 0.0)
+        score = row["scores"].get(name)
+        by_question.setdefault(str(row["id"]), []).extend([] if score is None else [score])
     values = [value for scores in by_question.values() for value in scores]
     if not values or any(value not in (0.0, 1.0) for value in values):
         return None
@@ -74,5 +76,6 @@ def _told(details: Mapping[str, Any]) -> str:
         return "nothing scored"
     low, high = details["interval"]
     counted = f"{details['right']} = " if "right" in details else ""
+    over = f" over {details['questions']} questions" if "questions" in details else ""
     without = f", {details['unscored']} without a score" if details["unscored"] else ""
-    return f"{counted}{details['mean']:.3f} (95%: {low:.3f} to {high:.3f}{without})"
+    return f"{counted}{details['mean']:.3f} (95%: {low:.3f} to {high:.3f}{over}{without})"

@@ -31,3 +31,13 @@ def test_summary() -> None:
     assert made["interval"] == list(wilson(2, 3))
     assert summary([0.5, 1.5])["interval"] == list(mean_interval([0.5, 1.5])) and "right" not in summary([0.5, 1.5])
     assert summary([None]) == {"scored": 0, "unscored": 1}
+
+
+def test_samples_of_one_question_do_not_make_the_interval_narrow() -> None:
+    """Eight answers to each of four questions told the interval of 32 questions."""
+    scores, questions = [1.0] * 16 + [0.0] * 16, [place // 8 for place in range(32)]
+    made = summary(scores, questions)
+    assert made["mean"] == 0.5 and made["right"] == "16/32" and made["questions"] == 4
+    assert made["interval"] == list(wilson(2, 4)) and summary(scores)["interval"] == list(wilson(16, 32))
+    assert summary([1.0, 0.0, 1.0, None, 1.0], [0, 0, 1, 1, 2])["interval"] == list(mean_interval([0.5, 1.0, 1.0]))
+    assert "questions" not in summary([1.0, 0.0], [0, 1])

@@ -10,6 +10,7 @@ from runner.core import artifact, schema
 from runner.core.artifact import Artifact
 from runner.core.errors import ConfigError
 from runner.core.job import Job
+from runner.stages._scores import figures
 from runner.stages.evaluate import Evaluate
 from tests.tiny import tiny_model
 
@@ -76,7 +77,15 @@ def test_pass_at_k(folder: Path, tmp_path: Path) -> None:
     stage = evaluate(folder, prompts=prompts, reward={"known": {}}, sampling=sampling, pass_at=[1, 3])
     made = stage.run(job(tmp_path))
     assert made.metrics["known_pass_at_1"] == pytest.approx(0.5) and made.metrics["known_pass_at_3"] == 0.5
-    assert made.metrics["rows"] == 6
+    assert made.metrics["rows"] == 6 and made.metrics["rewards"]["known"]["questions"] == 2
+
+
+def test_an_answer_without_a_score_is_not_a_wrong_one() -> None:
+    """pass@1 told another number than the mean, which leaves it out."""
+    rows = [{"id": name, "source": "a", "finish_reason": "stop"} for name in "aabb"]
+    lines = [{**row, "scores": {"known": score}} for row, score in zip(rows, (1.0, None, 0.0, 0.0), strict=True)]
+    made = figures(lines, ["known"], [1, 2])
+    assert made["known_pass_at_1"] == 0.5 and made["known_pass_at_2"] == 0.0
 
 
 def test_answers_that_are_there_are_scored_as_they_are(tmp_path: Path) -> None:
