@@ -113,8 +113,9 @@ def choice_of(reply: Any, chat: bool) -> Any:
 
 
 def said(message: Any, finish_reason: str | None = None) -> str:
-    """The whole text of a chat reply: thoughts that the server set apart, the answer, calls of tools. Thoughts that were
-    cut off stay open, as they are where nobody sets them apart.
+    """The whole text of a chat reply: thoughts that the server set apart, the answer, calls of tools.
+
+    Thoughts that were cut off stay open, as they are where nobody sets them apart.
     """
     thoughts = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
     calls = [

@@ -177,7 +177,7 @@ def _reason(error: Any) -> str:
     """What a server says of a request that it refuses, where it does not say it as OpenAI does too."""
     body = getattr(error, "body", None)
     said = body.get("detail", body.get("message", "")) if isinstance(body, Mapping) else body
-    more = str(said or "").strip()[:_endpoint.SAID]
+    more = str(said or "").strip()[: _endpoint.SAID]
     return str(error) if more in str(error) else f"{error} - {more}"
 
 
