@@ -1,13 +1,14 @@
 """A conversation with a model: its history, its settings, and what is done when it outgrows the context."""
 
 import dataclasses
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import yaml
 
 from runner.backends import Engine, Prompt
 from runner.core import schema
+from runner.core.errors import ConfigError
 from runner.core.specs import Sampling, Template
 from runner.core.types import Completion, Message
 
@@ -16,10 +17,14 @@ class Conversation:
     """messages: what was said so far, without a system prompt of the template's.
 
     A thought stays in the history as it was said; the chat template decides what the model sees of it later.
+    seed: where `sampling` says none. judge: refuses sampling that the engine cannot do.
     """
 
-    def __init__(self, engine: Engine, template: Template, sampling: Sampling, seed: int = 0) -> None:
-        self.engine, self.template, self.sampling, self.seed = engine, template, sampling, seed
+    def __init__(
+        self, engine: Engine, template: Template, sampling: Sampling, seed: int = 0,
+        judge: Callable[[Sampling], object] = lambda sampling: None,
+    ) -> None:  # fmt: skip
+        self.engine, self.template, self.sampling, self.seed, self.judge = engine, template, sampling, seed, judge
         self.messages: list[Message] = []
         self.forgotten = 0  # messages that the last question pushed out of the context
 
@@ -30,7 +35,9 @@ class Conversation:
         completion: Completion | None = None
         try:
             prompt = self._fitting()
-            for piece in self.engine.stream(prompt, self.sampling, self.seed + len(self.messages)):
+            alone = dataclasses.replace(self.sampling, n=1)  # a conversation goes on from one answer
+            seed = self.seed if self.sampling.seed is None else self.sampling.seed
+            for piece in self.engine.stream(prompt, alone, seed + len(self.messages)):
                 if isinstance(piece, Completion):
                     completion = piece
                 else:
@@ -65,7 +72,13 @@ class Conversation:
         """Change a key of `sampling`; the value is read as YAML.
 
         Raises:
-            ConfigError: no such key, or a value that it does not take.
+            ConfigError: no such key, or a value that it or the engine does not take.
         """
-        keys = {**schema.plain(self.sampling), name: yaml.safe_load(value)}
-        self.sampling = schema.build(Sampling, keys, "sampling")
+        try:
+            read = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"sampling.{name}", f"{value!r} is no value of YAML", 'Such as 0.2 or ["a"].') from None
+        keys = {**schema.plain(self.sampling), name: read}
+        wanted = schema.build(Sampling, keys, "sampling")
+        self.judge(wanted)
+        self.sampling = wanted

@@ -5,6 +5,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -39,7 +40,8 @@ class Chat:
 
     def run(self, job: Job) -> Artifact:
         """Load the model and talk until the input ends."""
-        from runner.backends import start
+        from runner.backends import choose, start
+        from runner.core import registry
         from runner.stages._at_once import at_once
         from runner.stages._conversation import Conversation
         from runner.stages._dialogue import Dialogue
@@ -50,8 +52,9 @@ class Chat:
         screen.note(f"loading {self.model.id} ...")
         with at_once(job, "loading the model", told=False):  # who has the terminal next says so
             engine = start(self.backend, self.model, job.hub)
+        judge = partial(registry.load("backends", choose(self.backend.name)).check, self.backend)
         try:
-            dialogue = Dialogue(Conversation(engine, self.template, self.sampling, job.seed), screen)
+            dialogue = Dialogue(Conversation(engine, self.template, self.sampling, job.seed, judge), screen)
             with alone(sys.stdin), screen.listening():
                 dialogue.talk()
         finally:

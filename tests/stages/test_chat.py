@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.tiny import tiny_model
 ROOT = Path(__file__).parents[2]
 TALK = """
 import sys
+from functools import partial
 from pathlib import Path
 from runner.core import schema
 from runner.core.job import Job
@@ -97,6 +99,7 @@ def test_commands_change_the_conversation(engine: Any) -> None:
     [
         ("/set temperatur 1", "Did you mean sampling.temperature?"),
         ("/set top_p 7", "sampling.top_p"),
+        ("/set stop [a", "sampling.stop: '[a' is no value of YAML"),
         ("/think perhaps", "on, off or auto"),
         ("/sytem x", "no command /sytem"),
     ],
@@ -105,6 +108,24 @@ def test_wrong_commands_are_told(engine: Any, line: str, sentence: str) -> None:
     """Nothing is asked."""
     conversation, out, errors = talk(engine, line + "\n")
     assert sentence in errors and not out and not conversation.messages
+
+
+def test_the_chats_own_seed_decides_and_one_answer_is_given(engine: Any) -> None:
+    """sampling.seed was not heard, and sampling.n stopped every answer of a greedy model."""
+    hot = "/set temperature 3\n/set max_new_tokens 12\n"
+    said = [talk(engine, f"{hot}/set seed {seed}\nhello\n")[1] for seed in (1, 2, 1)]
+    assert said[0] == said[2] != said[1]
+    _, out, errors = talk(engine, "/set n 3\nhello\n")
+    assert out and not errors
+
+
+def test_what_the_engine_cannot_do_is_told_when_it_is_set(engine: Any) -> None:
+    """It was taken, and changed nothing."""
+    judge = partial(type(engine).check, Backend(name="transformers"))
+    conversation = Conversation(engine, Template(), Sampling(), judge=judge)
+    with pytest.raises(ConfigError, match=r"sampling.guided_regex: the transformers backend cannot guide answers"):
+        conversation.set_sampling("guided_regex", "a+")
+    assert conversation.sampling == Sampling()
 
 
 def test_a_path_is_a_question(engine: Any) -> None:
