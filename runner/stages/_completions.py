@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from runner.core import artifact
-from runner.core.errors import DataError
+from runner.core.errors import ConfigError, DataError
 from runner.core.specs import Dataset
 
 FILE = "completions.jsonl"
+OTHERS = {".json", ".csv", ".parquet", ".arrow", ".gz"}
 
 
 def read(file: Path) -> list[dict[str, Any]]:
@@ -27,6 +28,20 @@ def read(file: Path) -> list[dict[str, Any]]:
             except ValueError:
                 raise DataError(f"{file}:{number}: is not JSON. Mend or remove the line.") from None
     return rows
+
+
+def check_place(name: str, key: str) -> None:
+    """Refuse a place for answers that is a folder, and a name under which JSON Lines are read as something else.
+
+    Raises:
+        ConfigError: with the key.
+    """
+    place = Path(name).expanduser()
+    if place.is_dir():
+        raise ConfigError(key, f"{name} is a folder", f"Name a file in it: {place / FILE}.")
+    if place.suffix in OTHERS:
+        fix = f"Name it {place.with_suffix('').with_suffix('.jsonl')}."
+        raise ConfigError(key, f"answers are written as JSON Lines, and {name} would be read as something else", fix)
 
 
 def located(name: str) -> Path:

@@ -7,12 +7,13 @@ replaced at once when all of it has been asked. A result that other settings or 
 on with.
 """
 
+import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from runner.core.artifact import write_whole
 from runner.core.errors import StageError
@@ -48,21 +49,52 @@ class Results:
 
     def __post_init__(self) -> None:
         state = self._state()
-        if state is None:
+        if state is None or state["file"] != str(self.file):
             refuse_foreign(self.file, self.folder)
-            self.file.parent.mkdir(parents=True, exist_ok=True)
+        self._alone = self._held()
+        if state is None:
             self.file.write_bytes(b"")
             (self.folder / JOURNAL).unlink(missing_ok=True)
             self._save()
         else:
+            if state["file"] != str(self.file):
+                self._move(Path(state["file"]), state["bytes"])
             self.written, self._bytes = state["rows"], state["bytes"]
             os.truncate(self.file, self._bytes)
+            self._save()
             self.failed = self._failed() if self.again else set()
         kept = {row: made for row, made in self._journal() if row >= self.written or row in self.failed}
         kept = {row: made for row, made in kept.items() if not any(completion.error for completion in made)}
         self._stream = open(self.folder / JOURNAL, "w", encoding="utf-8")  # noqa: SIM115 - closed by close()
         for row, made in kept.items():
             self.add(row, made)
+
+    def _held(self) -> BinaryIO:
+        """The result, locked by the kernel as long as it is open: two runs that append to one file spoil it.
+
+        Raises:
+            StageError: another run has it.
+        """
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        stream = open(self.file, "ab")  # noqa: SIM115 - closed by close()
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.close()
+            raise StageError(
+                f"{self.file}: another run writes its answers there. Wait for it, or choose another path."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        return stream
+
+    def _move(self, before: Path, size: int) -> None:
+        """What is known to be good goes to the place that `result_path` names now; the old file stays."""
+        with open(before, "rb") as old, open(self.file, "wb") as new:
+            new.write(old.read(size))
+            new.flush()
+            os.fsync(new.fileno())
+        print(f"{self.file}: begins with the answers of {before}", flush=True)
 
     def missing(self) -> list[int]:
         """Input rows that have no answer yet."""
@@ -82,6 +114,7 @@ class Results:
     def close(self) -> None:
         """End writing; the journal goes when the result is complete."""
         self._stream.close()
+        self._alone.close()
         if self.written == len(self.ids) and not self.failed:
             (self.folder / JOURNAL).unlink(missing_ok=True)
 
@@ -140,6 +173,8 @@ class Results:
         size = side.stat().st_size
         self._save(then=size)
         os.replace(side, self.file)
+        self._alone.close()
+        self._alone = self._held()
         self.failed, self._bytes = set(), size
         self._save()
 
@@ -152,11 +187,11 @@ class Results:
         if not (self.folder / PROGRESS).is_file():
             return None
         state: dict[str, Any] = json.loads((self.folder / PROGRESS).read_text(encoding="utf-8"))
-        same = state["mark"] == self.mark and state["file"] == str(self.file)
-        size = self.file.stat().st_size if self.file.is_file() else -1
+        held = Path(state["file"])
+        size = held.stat().st_size if held.is_file() else -1
         if size == state.get("then"):
             state["bytes"] = size
-        return state if same and size >= state["bytes"] else None
+        return state if state["mark"] == self.mark and size >= state["bytes"] else None
 
     def _journal(self) -> list[tuple[int, list[Completion]]]:
         file = self.folder / JOURNAL

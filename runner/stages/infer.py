@@ -61,9 +61,12 @@ class Infer:
         from runner.backends import check as check_backend
         from runner.scoring.arguments import check as check_rewards
         from runner.stages._again import check as check_again
+        from runner.stages._completions import check_place
         from runner.stages._questions import WRITTEN
         from runner.stages._questions import check as check_questions
 
+        if self.result_path is not None:
+            check_place(self.result_path, f"{key}.result_path")
         check_backend(self.backend, self.model, key, self.sampling)
         check_again(self.retry_failed, self.parallelism, key)
         columns = check_questions(self.prompts, self.questions, self.variables, roots, key, self.hub)
@@ -78,6 +81,12 @@ class Infer:
         """Whether it is run or reused once it is complete, and why."""
         from runner.stages._again import judged
 
+        if self.result_path is not None:
+            before, now = Path(made.path), Path(self.result_path).expanduser().resolve()
+            if not before.is_file():
+                return "changed", f"its result {before} is gone"
+            if before != now:
+                return "run", f"result_path: {before} -> {now}"
         return judged(self.retry_failed, made, name)
 
     def run(self, job: Job) -> Artifact:

@@ -230,6 +230,41 @@ def test_result_path(folder: Path, tmp_path: Path) -> None:
     assert Path(made.path) == tmp_path / "out" / "rows.jsonl" and len(lines(Path(made.path))) == 1
 
 
+def test_a_finished_result_that_is_wanted_elsewhere_goes_there(folder: Path, tmp_path: Path) -> None:
+    """It was reused, with exit code 0, and there was no file where the user asked for it."""
+    old, new = tmp_path / "old.jsonl", tmp_path / "far" / "new.jsonl"
+    keys: dict[str, Any] = {"questions": ["a", "b", "c"]}
+    made = infer(folder, **keys, result_path=str(old)).run(job(tmp_path))
+    stage = infer(folder, **keys, result_path=str(new))
+    assert infer(folder, **keys, result_path=str(old)).reusable(made, "ask") == ("reuse", "complete")
+    assert stage.reusable(made, "ask") == ("run", f"result_path: {old} -> {new}")
+    again = stage.run(job(tmp_path))
+    assert Path(again.path) == new and new.read_bytes() == old.read_bytes() and again.metrics["tokens_per_s"] == 0
+    new.unlink()
+    assert stage.reusable(again, "ask") == ("changed", f"its result {new} is gone")
+
+
+def test_two_runs_do_not_write_to_one_file(folder: Path, tmp_path: Path) -> None:
+    """The second one emptied it, and a later run of the second threw the answers of the first away."""
+    result = tmp_path / "both.jsonl"
+    for name in ("a", "b"):
+        (tmp_path / name / "ask").mkdir(parents=True)
+    told: list[str] = []
+
+    def other(progress: Any, done: int, *_: Any, **shown: Any) -> None:
+        if not told:
+            with pytest.raises(StageError) as error:
+                infer(folder, questions=["x", "y"], result_path=str(result)).run(job(tmp_path / "b"))
+            told.append(str(error.value))
+
+    progress = type("Both", (Progress,), {"update": other})()
+    infer(folder, questions=["a", "b", "c"], result_path=str(result)).run(job(tmp_path / "a", progress=progress))
+    assert "both.jsonl: another run writes its answers there." in told[0] and len(lines(result)) == 3
+    with pytest.raises(StageError, match=r"both.jsonl: is there already"):
+        infer(folder, questions=["x", "y"], result_path=str(result)).run(job(tmp_path / "b"))
+    assert len(lines(result)) == 3
+
+
 def test_failed_questions_are_rows_up_to_a_limit(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -303,6 +338,8 @@ def test_truncated_and_unrewarded_answers_can_be_left_out(folder: Path, tmp_path
         ({}, r"stages.ask.prompts: no question to ask"),
         ({"prompts": ["nowhere.jsonl"]}, r"stages.ask.prompts.0: .*nowhere"),
         ({"questions": ["a"], "min_reward": 0.5}, r"stages.ask.min_reward: needs a reward"),
+        ({"questions": ["a"], "result_path": "."}, r"stages.ask.result_path: \. is a folder"),
+        ({"questions": ["a"], "result_path": "x.csv"}, r"result_path: answers are .* Name it x.jsonl."),
         (
             {"questions": ["a"], "min_reward": 0.5, "reward": {"containz": {}}},
             r"stages.ask.reward.containz: .*mean contains",
