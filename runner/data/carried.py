@@ -1,12 +1,13 @@
 """The columns of a row that go along with its answers into a file of them, so that these can be scored again.
 
-Dates and the like become text. What JSON does not hold, such as bytes, is not carried and neither is what is wider than
-may be: both are named under `left_out`.
+Dates and the like become text, a number that is none (NaN, infinity) null. What JSON does not hold, such as bytes, is
+not carried and neither is what is wider than may be: both are named under `left_out`.
 """
 
 import datetime
 import decimal
 import json
+import math
 import uuid
 from collections.abc import Container, Mapping
 from typing import Any
@@ -38,11 +39,11 @@ def carried(columns: Mapping[str, Any], taken: Container[str], widest: int | Non
 
 
 def spelled(value: Any) -> Any:
-    """The value with dates and exact numbers in it as text."""
+    """The value with dates and exact numbers in it as text, and null for NaN and infinities."""
     if isinstance(value, Mapping):
         return {name: spelled(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [spelled(inner) for inner in value]
     if isinstance(value, SPELLED):
         return value.isoformat() if hasattr(value, "isoformat") else str(value)
-    return value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,8 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from runner.core import registry
 from runner.core.errors import ConfigError, DataError
-from runner.core.specs import STAGE, Dataset, Mix, Variables
+from runner.core.specs import STAGE, Dataset, Mix, Reward, Variables
 from runner.core.types import Example, Message
 from runner.data import dropped, mix
 from runner.data.carried import spelled
@@ -75,6 +76,22 @@ def check(
         raise ConfigError(error.key.replace(".prompts.datasets", ".prompts"), error.problem, error.fix) from None
 
 
+def refuse_own(rewards: Mapping[str, Reward], roots: Sequence[Path], key: str, columns: set[str] | None) -> None:
+    """A reward that asks for a column of the data would get the answer's own of that name: an answer compared with
+    itself is always right.
+
+    Raises:
+        ConfigError: such a reward.
+    """
+    own = (set(WRITTEN) - {"id", "messages", "reference", "finish_reason"}) & (columns or set())
+    for name in rewards:
+        for column in registry.signature("rewards", name, roots, f"{key}.{name}").columns:
+            if column in own:
+                problem = f"asks for {column!r}, which in a row that was answered is the answer's own"
+                fix = "Give the data's column another name; the last assistant turn of a row is `reference`."
+                raise ConfigError(f"{key}.{name}", problem, fix)
+
+
 def columns_of(prompts: Sequence[str | Dataset], roots: Sequence[Path], hub: str, key: str) -> set[str] | None:
     """The columns of datasets, as far as planning can know them; None where some data is not here yet."""
     columns: set[str] = set()
@@ -117,7 +134,24 @@ def gather(
     found = [asked(example) for example in examples]
     if not found:
         raise DataError("prompts: there is no question in them. Give datasets with rows, or questions: [...].")
-    return named(found, examples)
+    made = named(found, examples)
+    _tell_replaced(made, examples)
+    return made
+
+
+def _tell_replaced(questions: Sequence[Question], examples: Sequence[Example]) -> None:
+    """Columns of the rows that do not reach rewards and results, as an answer has its own of that name."""
+    rows = [example for example in examples if "finish_reason" not in example.columns]  # no answers themselves
+    used = {"id", "messages", "response", "reference"}
+    names = sorted({name for example in rows for name in example.columns if name in WRITTEN} - used)
+    if names:
+        print(f"an answer has its own {', '.join(names)}: these columns of the rows are left out", flush=True)
+    own = [str(example.columns["id"]) for example in examples if example.columns.get("id") is not None]
+    if len(set(own)) < len(own):
+        print(
+            f"the rows' ids are not all different: an id is the source and the row number, {questions[0].id}",
+            flush=True,
+        )
 
 
 def asked(example: Example) -> Question:

@@ -63,6 +63,7 @@ class Evaluate:
         from runner.scoring.arguments import check as check_rewards
         from runner.stages._again import check as check_again
         from runner.stages._questions import check as check_questions
+        from runner.stages._questions import refuse_own
 
         if not self.reward:
             raise ConfigError(f"{key}.reward", "no reward to score with", "Choose one: reward=[contains].")
@@ -77,6 +78,7 @@ class Evaluate:
             check_backend(self.backend, self.model, key, self.sampling)
             columns = check_questions(self.prompts, [], self.variables, roots, key, self.hub)
         check_rewards(self.reward, roots, f"{key}.reward", columns)
+        refuse_own(self.reward, roots, f"{key}.reward", columns)
 
     def reusable(self, made: Artifact, name: str) -> tuple[str, str]:
         """Whether it is run or reused once it is complete, and why."""

@@ -62,7 +62,7 @@ class Infer:
         from runner.scoring.arguments import check as check_rewards
         from runner.stages._again import check as check_again
         from runner.stages._completions import check_place
-        from runner.stages._questions import WRITTEN
+        from runner.stages._questions import WRITTEN, refuse_own
         from runner.stages._questions import check as check_questions
 
         if self.result_path is not None:
@@ -76,6 +76,7 @@ class Infer:
                     f"{key}.min_reward", "needs a reward to compare with", "Choose one: reward=[contains]."
                 )
             check_rewards(self.reward, roots, f"{key}.reward", None if columns is None else columns | {*WRITTEN})
+            refuse_own(self.reward, roots, f"{key}.reward", columns)
 
     def reusable(self, made: Artifact, name: str) -> tuple[str, str]:
         """Whether it is run or reused once it is complete, and why."""
