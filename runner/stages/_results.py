@@ -57,11 +57,10 @@ class Results:
             (self.folder / JOURNAL).unlink(missing_ok=True)
             self._save()
         else:
-            if state["file"] != str(self.file):
-                self._move(Path(state["file"]), state["bytes"])
             self.written, self._bytes = state["rows"], state["bytes"]
+            if state["file"] != str(self.file):
+                self._move(Path(state["file"]))
             os.truncate(self.file, self._bytes)
-            self._save()
             self.failed = self._failed() if self.again else set()
         kept = {row: made for row, made in self._journal() if row >= self.written or row in self.failed}
         kept = {row: made for row, made in kept.items() if not any(completion.error for completion in made)}
@@ -88,12 +87,13 @@ class Results:
             pass
         return stream
 
-    def _move(self, before: Path, size: int) -> None:
+    def _move(self, before: Path) -> None:
         """What is known to be good goes to the place that `result_path` names now; the old file stays."""
         with open(before, "rb") as old, open(self.file, "wb") as new:
-            new.write(old.read(size))
+            new.write(old.read(self._bytes))
             new.flush()
             os.fsync(new.fileno())
+        self._save()
         print(f"{self.file}: begins with the answers of {before}", flush=True)
 
     def missing(self) -> list[int]:

@@ -115,7 +115,7 @@ def test_the_chats_own_seed_decides_and_one_answer_is_given(engine: Any) -> None
     hot = "/set temperature 3\n/set max_new_tokens 12\n"
     said = [talk(engine, f"{hot}/set seed {seed}\nhello\n")[1] for seed in (1, 2, 1)]
     assert said[0] == said[2] != said[1]
-    _, out, errors = talk(engine, "/set n 3\nhello\n")
+    _, out, errors = talk(engine, "/set temperature null\n/set n 3\nhello\n")
     assert out and not errors
 
 
