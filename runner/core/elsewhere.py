@@ -44,7 +44,6 @@ NAMES: dict[str, str] = {
     "adapter_type": "train_type",
     "lora_rank": "train_type.lora.rank",
     "lora_r": "train_type.lora.rank",
-    "r": "train_type.lora.rank",
     "lora_alpha": "train_type.lora.alpha",
     "lora_dropout": "train_type.lora.dropout",
     "target_modules": "train_type.lora.targets",
