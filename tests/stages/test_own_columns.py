@@ -65,7 +65,5 @@ def test_an_answer_is_not_compared_with_itself(folder: Path, tmp_path: Path) -> 
     rows = written(tmp_path / "rows.jsonl", {"query": "a", "response": "b"})
     keys: dict[str, Any] = {"prompts": [rows], "reward": {"echo": {}}}
     for stage in (evaluate(folder, **keys), infer(folder, **keys, min_reward=1.0)):
-        with pytest.raises(
-            ConfigError, match=r"asks for 'response', which is the answer that the model gave"
-        ):
+        with pytest.raises(ConfigError, match=r"asks for 'response', which is the answer that the model gave"):
             stage.check([tmp_path, ROOT], "stages.ask")
