@@ -99,7 +99,7 @@ def _tell(groups: "Sequence[Group]", asked: "Sequence[Prompt]", stage: Any, fail
     if len(columns) > 1 or any(one.weight != 1 for one in stage.reward.values()):
         columns["weighted sum"] = [answer.total for answer in answers]
     if columns:
-        show(columns, failed)
+        show(columns, failed, [answer.prompt for answer in answers])
     if stage.compares and stage.groups:
         print(f"groups     {known.same} of {known.groups} without a spread: nothing is learned from them")
     lengths = sorted(answer.completion.completion_tokens for answer in answers)
