@@ -19,6 +19,9 @@ from runner.data.read import Row
 from runner.data.sources import Source, parse
 from runner.formats._row import QUERY, RESPONSE, SYSTEM, BadRow, Unclear
 
+# Columns of ms-swift's and LLaMA-Factory's, and what stands for them in a text: learned as it is, it would be nonsense.
+MEDIA = {"images": "<image>", "videos": "<video>", "audios": "<audio>"}
+
 
 @dataclass
 class Table:
@@ -86,6 +89,9 @@ class Table:
         except Unclear as error:
             raise DataError(f"{row.place}: {error}") from None
         texts = [*(message.content for message in (*made.messages, *made.rejected)), made.text or ""]
+        for name, tag in MEDIA.items():
+            if seen.get(name) and any(tag in text for text in texts):
+                return Dropped(row.file, row.number, f"it has {name}, and only text is read", f"{tag} in its text")
         placeholder = variables.left_over(texts, self.values)
         if placeholder is not None:
             raise variables.refuse(row, placeholder)

@@ -118,6 +118,15 @@ def test_rows_that_cannot_be_read_are_dropped_with_their_reason(here: Path) -> N
     ]
 
 
+def test_rows_with_images_are_dropped_and_told(here: Path) -> None:
+    """They were learned with `<image>` as words, and the picture left out; words alone are words."""
+    rows = [talk("<image>what is it?", "a cat", images=["cat.png"]), talk("what is <image> in HTML?", "no tag")]
+    write(here / "seen.jsonl", [*rows, talk("hi", "hello", images=[])])
+    made = load("seen.jsonl")
+    assert questions(list(made.train)) == ["what is <image> in HTML?", "hi"]
+    assert [row.reason for row in made.dropped] == ["it has images, and only text is read"]
+
+
 def test_columns_can_be_given_a_role(here: Path) -> None:
     """Which decides between two; no column disappears."""
     write(here / "two.jsonl", [{"question": "q", "answer": "long", "solution": "42"}])
