@@ -181,6 +181,8 @@ def _run(trainer: "UpdateTrainer", start: checkpoints.Checkpoint | None) -> None
 
 def _until_stopped(trainer: "UpdateTrainer", start: checkpoints.Checkpoint | None) -> bool:
     """Train to the end; whether an update, or an evaluation, was dropped because of a stop."""
+    import torch
+
     from runner.training._stopped import Stopped
 
     try:
@@ -188,7 +190,26 @@ def _until_stopped(trainer: "UpdateTrainer", start: checkpoints.Checkpoint | Non
     except Stopped:
         _save_dropped(trainer)
         return True
+    except torch.OutOfMemoryError as error:
+        raise _no_memory(trainer) from error
     return False
+
+
+def _no_memory(trainer: "UpdateTrainer") -> StageError:
+    """Where memory ran out in something else than a micro-batch, such as the optimizer's step: the next start cuts
+    smaller.
+    """
+    job, given, kept = trainer.job, trainer.settings.batch.tokens_per_device, trainer._pace
+    told = f"{job.name}: memory ran out around update {trainer.state.global_step + 1}, in no micro-batch of it"
+    if given != "auto":
+        return StageError(f"{told}. Lower batch.tokens_per_device={given}, or take train_type=lora or more devices.")
+    found = pace.reduced(kept, kept.budget, alone=False)
+    assert found is not None
+    pace.write(job.folder / pace.FILE, found)
+    return StageError(
+        f"{told}. The same command goes on from the last checkpoint, with micro-batches of up to {found.budget:,} "
+        f"tokens (they were of up to {kept.budget:,})."
+    )
 
 
 def _save_dropped(trainer: "UpdateTrainer") -> None:

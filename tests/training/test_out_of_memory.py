@@ -57,3 +57,16 @@ def test_a_single_sequence_that_does_not_fit_ends_with_one_sentence(tmp_path, mo
     tight(monkeypatch, most=10)
     with pytest.raises(StageError, match=r"ran out of memory on one sequence of \d+ tokens.*Lower max_length"):
         small.fit(tmp_path, small.model(), small.rows(8), settings=SETTINGS)
+
+
+def test_memory_that_runs_out_in_the_optimizers_step_is_told_and_the_next_start_cuts_smaller(tmp_path, monkeypatch):
+    """It was a traceback, and ran out again with the same micro-batches."""
+
+    def step(self: Any, *_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    with pytest.raises(StageError, match=r"memory ran out around update 1, in no micro-batch.* up to \d+ tokens"):
+        small.fit(tmp_path, small.model(), small.rows(8), settings=SETTINGS)
+    kept = pace.read(tmp_path / pace.FILE)
+    assert kept is not None and kept.budget < 200
