@@ -109,21 +109,6 @@ def test_rows_keep_the_contract(folder: Path, tmp_path: Path) -> None:
     assert made.metrics["completion_tokens"] == sum(row["completion_tokens"] for row in (first, second, third))
 
 
-def test_rows_with_dates_bytes_and_a_reference_of_their_own_are_answered(folder: Path, tmp_path: Path) -> None:
-    """Dates ended it by a TypeError once all had been asked; a column named reference was lost."""
-    import datetime
-
-    import pyarrow
-    from pyarrow import parquet
-
-    row = {"query": "hi", "when": datetime.datetime(2020, 1, 2), "blob": b"x", "reference": "own"}
-    parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "rows.parquet")
-    made = infer(folder, prompts=[str(tmp_path / "rows.parquet")]).run(job(tmp_path))
-    found = lines(Path(made.path))[0]
-    assert found["when"] == "2020-01-02T00:00:00" and found["reference"] == "own"
-    assert found["left_out"] == ["blob"] and "blob" not in found
-
-
 def test_samples_stand_beside_each_other(folder: Path, tmp_path: Path) -> None:
     """n rows a question, numbered; the run's seed decides them."""
     keys = {"questions": ["a", "b"], "sampling": {"max_new_tokens": 6, "temperature": 1.0, "n": 3}}

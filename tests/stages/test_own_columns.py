@@ -30,6 +30,7 @@ def test_values_of_parquet_that_json_has_not_are_spelled(folder: Path, tmp_path:
     """It was a traceback after all questions had been answered, and again in the next run."""
     row = {
         "prompt": "a",
+        "reference": "own",
         "day": datetime.date(2024, 5, 1),
         "raw": b"\xff",
         "exact": Decimal("1.5"),
@@ -39,7 +40,7 @@ def test_values_of_parquet_that_json_has_not_are_spelled(folder: Path, tmp_path:
         pa.Table.from_pylist([{**row, "deep": {"when": [datetime.datetime(2024, 5, 1)]}}]), tmp_path / "a.parquet"
     )
     (made,) = lines(Path(infer(folder, prompts=[str(tmp_path / "a.parquet")]).run(job(tmp_path)).path))
-    assert (made["day"], made["exact"], made["none"]) == ("2024-05-01", "1.5", None)
+    assert (made["day"], made["exact"], made["none"], made["reference"]) == ("2024-05-01", "1.5", None, "own")
     assert made["left_out"] == ["raw"] and "raw" not in made
     assert made["deep"] == {"when": ["2024-05-01T00:00:00"]}
 
