@@ -92,7 +92,7 @@ def test_07_help_version(user) -> None:
     with pytest.raises(SystemExit) as ended:  # argparse ends the process itself
         user.call("--version")
     assert ended.value.code == 0
-    assert "and Hydra 1.3" in user.capture.readouterr().out.replace("recipe-runner 0.1.0\n", "and ")
+    assert "Hydra 1.3" in user.capture.readouterr().out.partition("recipe-runner ")[2]
 
 
 def test_08_nested_values_and_typed_errors(user) -> None:
