@@ -119,7 +119,6 @@ def measure(model: str, keys: dict[str, Any], options: argparse.Namespace) -> di
     print(f"the engine stands after {result['start_s']:.0f} s", flush=True)
     for side in SIDES.values():
         side(engine, llm, 16, 16)  # what compiles with the first answers
-    _wait(options.wait)
     for count in options.prompts:
         for number in range(options.rounds):
             for name in list(SIDES)[:: 1 if number % 2 == 0 else -1]:
@@ -133,14 +132,6 @@ def measure(model: str, keys: dict[str, Any], options: argparse.Namespace) -> di
     return result
 
 
-def _wait(file: Path | None) -> None:
-    """Where a script that measures other things too keeps the GPU free: until it says so, by making this file."""
-    if file is not None:
-        print("READY", flush=True)
-        while not file.exists():
-            time.sleep(0.05)
-
-
 def main() -> None:
     """Measure both in turn and print a table."""
     parser = argparse.ArgumentParser()
@@ -151,7 +142,6 @@ def main() -> None:
     parser.add_argument("--new", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--engine", type=json.loads, default={}, help="more arguments of the engine, as JSON")
-    parser.add_argument("--wait", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if importlib.util.find_spec("vllm") is None or not (options.model or (options.shape and options.tokenizer)):
