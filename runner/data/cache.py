@@ -5,6 +5,7 @@ template, the rules' source, and this package's own source. An entry is a folder
 that want the same one wait for the first. Where no cache can be written, the work is done in a folder that goes again.
 """
 
+import atexit
 import contextlib
 import hashlib
 import json
@@ -64,7 +65,9 @@ def kept(name: str, make: Callable[[Path], Mapping[str, Any]]) -> tuple[Path, bo
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError:
-        return _made(Path(tempfile.mkdtemp(prefix="runner-encoded-")), make), False
+        aside = Path(tempfile.mkdtemp(prefix="runner-encoded-"))
+        atexit.register(shutil.rmtree, aside, ignore_errors=True)
+        return _made(aside, make), False
     with _alone(folder.with_suffix(".lock")):
         if _whole(folder):
             return folder, True

@@ -1,12 +1,15 @@
 """The cache of encoded mixes: entries appear whole, are shared, listed and cleared."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
+from runner.core.places import PACKAGE
 from runner.data import cache
 
 
@@ -83,3 +86,11 @@ def test_entries_are_listed_and_cleared() -> None:
 def test_the_key_follows_its_parts() -> None:
     """Any of them."""
     assert cache.key({"a": 1}) == cache.key({"a": 1}) != cache.key({"a": 2})
+
+
+def test_without_a_cache_nothing_is_left_behind(tmp_path: Path) -> None:
+    """Each such run left its encoded rows in the folder of temporary files."""
+    text = "from runner.data import cache\nfolder, _ = cache.kept('k', lambda side: {})\nassert folder.is_dir()\n"
+    environment = {**os.environ, "RUNNER_CACHE": "/proc/none", "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", text], env=environment, cwd=PACKAGE.parent, check=True)
+    assert list(tmp_path.iterdir()) == []
