@@ -82,6 +82,22 @@ def test_a_mix_becomes_an_adapter_or_a_model(base: Path, rows: Path, tmp_path: P
     assert load_tokenizer(located).chat_template
 
 
+@pytest.mark.parametrize("kind", ["dora", "rslora"])
+def test_other_adapters_learn_and_become_a_model_that_says_the_same(base: Path, rows: Path, tmp_path: Path, kind: str):
+    from runner.stages.merge import Merge
+
+    lora = {"rank": 4, "alpha": 8, "dropout": 0.0, kind: True}
+    keys = {"train_type": {"kind": "lora", "lora": lora}, "optim": {"lr": 1e-2}, "log": {"every": 1}}
+    made = run(stage(base, rows, max_updates=6, epochs=3, batch={"rows": 8}, **keys), tmp_path / "out")
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert len(losses) == 6 and losses[-1] < 0.95 * losses[0]
+    assert json.loads((Path(made.path) / "adapter_config.json").read_text())[f"use_{kind}"] is True
+    (tmp_path / "merge").mkdir()
+    whole = Merge(model=Model(id=made.path)).run(Job(name="merge", folder=tmp_path / "merge", run=tmp_path))
+    assert whole.metrics["same_next_token"] > 0.99 and whole.metrics["difference"] < 1e-4
+
+
 def test_the_highest_rate_depends_on_what_learns(base: Path, rows: Path, tmp_path: Path):
     for kind, rate in (("lora", 1e-4), ("full", 1e-5)):
         keys = {"train_type": {"kind": kind}, "max_updates": 1, "optim": {"schedule": "constant"}}
