@@ -72,7 +72,7 @@ class Learning:
         check_mix(self.mix, roots, self.hub, f"{key}.mix")
         check_optim(self.optim, f"{key}.optim")
         check_parallelism(self.parallelism, self.train_type, f"{key}.parallelism")
-        check_pace(self._batch(), self.model.compile, self.parallelism.preset, key)
+        check_pace(self.batch, self.model.compile, self.parallelism.preset, key)
 
     def _begin(self, job: Job, aside: bool) -> None:
         """Once the data is read. aside: whether some of it is kept aside for evaluation.
