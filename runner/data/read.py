@@ -138,7 +138,21 @@ def _arrow(file: Path, told: str) -> Iterator[Row]:
 
 def _numbered(told: str, held: Iterator[dict[str, Any]]) -> Iterator[Row]:
     for number, values in enumerate(held):
-        yield Row(told, number, values)
+        yield Row(told, number, _without_gaps(values))
+
+
+CALLS = {"tools", "functions", "tool_calls", "function_call"}  # mappings whose keys differ from row to row
+
+
+def _without_gaps(held: Any, inside: bool = False) -> Any:
+    """Functions and their calls without the keys that Arrow fills in with null: its records all have the same keys.
+
+    Left in, a function would be shown, and a call learned, with the arguments of all the others.
+    """
+    if isinstance(held, dict):
+        kept = {key: item for key, item in held.items() if not inside or item is not None}
+        return {key: _without_gaps(item, inside or key in CALLS) for key, item in kept.items()}
+    return [_without_gaps(item, inside) for item in held] if isinstance(held, list) else held
 
 
 READERS: dict[str, Callable[[Path, str], Iterator[Row]]] = {

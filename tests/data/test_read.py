@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,3 +106,29 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """The system's own words."""
     with pytest.raises(DataError, match="cannot be read: No such file"):
         list(rows(tmp_path / "gone.jsonl"))
+
+
+@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+def test_functions_of_a_table_keep_their_own_arguments_alone(ending: str, tmp_path: Path) -> None:
+    """Arrow gives all records the same keys: each call had the arguments of every other one, with null."""
+    import pyarrow
+    from pyarrow import parquet
+
+    def row(name: str, **given: Any) -> dict[str, Any]:
+        call = {"function": {"name": name, "arguments": given}}
+        tool = {"function": {"name": name, "parameters": {"properties": {key: {"type": "string"} for key in given}}}}
+        said = [{"role": "assistant", "content": None, "tool_calls": [call]}]
+        return {"messages": said, "tools": [tool], "answer": {name: "a"}}
+
+    written = [row("f", at="x"), row("g", city="y", list=["z"])]
+    table = pyarrow.Table.from_pylist(written)
+    file = tmp_path / f"rows.{ending}"
+    if ending == "parquet":
+        parquet.write_table(table, file)
+    else:
+        with pyarrow.ipc.new_stream(str(file), table.schema) as writer:
+            writer.write_table(table)
+    found = [held.values for held in rows(file)]
+    for key in ("messages", "tools"):
+        assert [held[key] for held in found] == [held[key] for held in written]
+    assert [held["answer"] for held in found] == [{"f": "a", "g": None}, {"f": None, "g": "a"}]  # as it is
