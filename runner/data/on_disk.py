@@ -66,12 +66,12 @@ def _placed(file: Path, told: str) -> Iterator[tuple[Row, int, int]]:
 
 
 def _lines(file: Path) -> Generator[tuple[int, int], None, None]:
-    """Where the lines lie that are not blank, without the mark that may begin a file."""
+    """Where the lines lie that are not blank, as `rows` tells both, without the mark that may begin a file."""
     start = 0
     with open(file, "rb") as stream:
-        for line in stream:
+        for line in (part for held in stream for part in held.splitlines(keepends=True)):
             mark = 3 if start == 0 and line.startswith(b"\xef\xbb\xbf") else 0
-            if line[mark:].strip():
+            if line[mark:].decode(errors="replace").strip():
                 yield start + mark, len(line) - mark
             start += len(line)
 

@@ -9,6 +9,7 @@ import gzip
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,7 @@ def _jsonl(file: Path, told: str) -> Iterator[Row]:
             if not text.strip():
                 continue
             try:
-                values = _whole(json.loads(text), text)
+                values = _parsed(text)
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{told}:{line}: is not JSON: {_json_error(error)}. One object a line.") from None
             yield Row(told, number, _mapping(values, f"{told}:{line}"), line)
@@ -84,12 +85,11 @@ def _jsonl(file: Path, told: str) -> Iterator[Row]:
 def _json(file: Path, told: str) -> Iterator[Row]:
     with _text(file) as stream:
         try:
-            text = stream.read()
-            held = _whole(json.loads(text), text)
+            held = _parsed(stream.read())
         except json.JSONDecodeError as error:
             lines = "" if error.msg != "Extra data" else " With one object a line the file must end in .jsonl."
             raise DataError(f"{told}:{error.lineno}: is not JSON: {error.msg}.{lines}") from None
-        except (HalfCharacter, RecursionError) as error:
+        except (NotMeant, RecursionError) as error:
             raise DataError(f"{told}: is not JSON: {_json_error(error)}.") from None
     if not isinstance(held, list):
         raise DataError(f"{told}: holds {_a(held)}, not a list of rows. Form: [{{...}}, {{...}}], or .jsonl.")
@@ -102,6 +102,9 @@ def _csv(file: Path, told: str) -> Iterator[Row]:
     with _text(file) as stream:
         reader = csv.DictReader(stream, strict=True)
         try:
+            twice = [name for name, count in Counter(reader.fieldnames or ()).items() if count > 1]
+            if twice:
+                raise DataError(f"{told}:1: has the column {twice[0]!r} twice. Name each column once.")
             for number, values in enumerate(reader):
                 if None in values or None in values.values():
                     raise DataError(f"{told}:{reader.line_num}: has another number of fields than the header.")
@@ -166,19 +169,29 @@ def _mapping(values: Any, place: str) -> dict[str, Any]:
     return values
 
 
-class HalfCharacter(ValueError):
-    """An escape such as \\ud83d without its other half, as where a text with emojis was cut: no tokenizer takes it."""
+class NotMeant(ValueError):
+    """JSON that parses to what nobody meant: a key that an object has twice, of which one value would be lost, or an
+    escape such as \\ud83d without its other half, as where a text with emojis was cut: no tokenizer takes it."""
 
 
-def _whole(values: Any, text: str) -> Any:
+def _parsed(text: str) -> Any:
     """The values of a JSON text, which may spell a character in two halves."""
+    values = json.loads(text, object_pairs_hook=_object)
     if HALF.search(text):
         try:
             json.dumps(values, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
             half = f"\\u{ord(error.object[error.start]):x}"
-            raise HalfCharacter(f"{half} is half a character, without the other half") from None
+            raise NotMeant(f"{half} is half a character, without the other half") from None
     return values
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise NotMeant(f"an object has the key {twice!r} twice")
+    return made
 
 
 def _json_error(error: Exception) -> str:

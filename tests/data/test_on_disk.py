@@ -23,9 +23,10 @@ TEXTS = [{name: str(value) for name, value in row.items()} for row in ROWS]
 
 
 def jsonl(file: Path) -> None:
-    """With the mark of its encoding, blank lines, ends of lines of two kinds, and no last end."""
+    """With the mark of its encoding, blank lines of any blanks, ends of lines of three kinds, and no last end."""
     lines = [json.dumps(row, ensure_ascii=False) for row in ROWS]
-    file.write_bytes(b"\xef\xbb\xbf" + ("\n\n" + "\r\n".join(lines[:9]) + "\n  \n" + "\n".join(lines[9:])).encode())
+    text = "\n\n" + "\r\n".join(lines[:9]) + "\n  \n" + "\n".join(lines[9:15]) + "\n\u3000\n" + "\r".join(lines[15:])
+    file.write_bytes(b"\xef\xbb\xbf" + text.encode())
 
 
 def packed(file: Path) -> None:

@@ -78,6 +78,17 @@ BROKEN = {
         b"[" * 100_000,
         "a.jsonl:1: is not JSON: lists or objects lie too deep",
     ),
+    "a key twice": (
+        "a.jsonl",
+        b'{"a": 1}\n{"a": 1, "b": 2, "a": 3}\n',
+        "a.jsonl:2: is not JSON: an object has the key 'a' twice",
+    ),
+    "a key twice in a list": (
+        "a.json",
+        b'[{"m": [{"r": 1, "r": 1}]}]',
+        "a.json: is not JSON: an object has the key 'r' twice",
+    ),
+    "a column twice": ("a.csv", b"q,r,r\na,b,c\n", "a.csv:1: has the column 'r' twice. Name each column once."),
     "half a list": ("a.json", b'[{"a": 1},\n', "a.json:2: is not JSON"),
     "an object": ("a.json", b'{"a": 1}', "a.json: holds an object, not a list of rows"),
     "a list of texts": ("a.json", b'["a"]', "a.json: row 0: is a text, not a mapping"),
