@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Message:
-    """One turn. `loss` and `loss_scale` override the rules for this turn alone."""
+    """One turn. `loss` and `loss_scale` override the rules for it alone. tool_call_id: the call that it answers."""
 
     role: str  # system | user | assistant | tool
     content: str
@@ -16,6 +16,7 @@ class Message:
     reasoning: str | None = None
     loss: bool | None = None
     loss_scale: float | None = None
+    tool_call_id: str | None = None
 
 
 @dataclass(frozen=True)

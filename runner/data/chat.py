@@ -50,6 +50,8 @@ def _mapping(message: Message, template_text: str, split: bool) -> dict[str, Any
         made["tool_calls"] = [_call(call, template_text) for call in message.tool_calls]
     if message.name is not None:
         made["name"] = message.name
+    if message.tool_call_id is not None:
+        made["tool_call_id"] = message.tool_call_id
     return made
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any
 
 from runner.core.types import Message
@@ -15,6 +16,7 @@ ROLES = {
     "tool_response": "tool", "function_response": "tool", "observation": "tool", "observations": "tool",
     "tool_call": "tool_call", "function_call": "tool_call",
 }  # fmt: skip
+REASONING = ("reasoning_content", "reasoning", "thinking")
 
 
 def conversation(held: Any, name: str = "messages") -> tuple[Message, ...]:
@@ -61,15 +63,17 @@ def _message(entry: Mapping[str, Any], name: str) -> tuple[str, Message]:
     loss, scale = _loss(entry, name)
     if role == "tool_call":
         return role, Message("assistant", "", _calls(parsed(content, "a tool call"), name), loss=loss, loss_scale=scale)
-    calls = _calls(parsed(entry["tool_calls"], "a tool call"), name) if entry.get("tool_calls") else ()
-    reasoning = entry.get("reasoning_content", entry.get("reasoning", entry.get("thinking")))
+    held = entry.get("tool_calls") or entry.get("function_call")  # the second as OpenAI wrote it once
+    calls = _calls(parsed(held, "a tool call"), name) if held else ()
+    reasoning = next((entry[key] for key in REASONING if entry.get(key) is not None), None)
     if reasoning is not None and not isinstance(reasoning, str):
         raise BadRow("a message's reasoning is no text", name)
     if role in ("user", "assistant") and not content and not calls and not reasoning:
         raise BadRow("a message is empty", name)
-    called = entry.get("name")
-    named = str(called) if called is not None and role == "tool" else None
-    return role, Message(role, content, calls, named, reasoning if role == "assistant" else None, loss, scale)
+    named, call = (
+        str(entry[key]) if role == "tool" and entry.get(key) is not None else None for key in ("name", "tool_call_id")
+    )
+    return role, Message(role, content, calls, named, reasoning if role == "assistant" else None, loss, scale, call)
 
 
 def _content(held: Any, name: str) -> str:
@@ -102,9 +106,15 @@ def _calls(held: Any, name: str) -> tuple[Mapping[str, Any], ...]:
 
 
 def _loss(entry: Mapping[str, Any], name: str) -> tuple[bool | None, float | None]:
-    loss, scale = entry.get("loss"), entry.get("loss_scale")
-    if loss is not None and not isinstance(loss, bool):
-        raise BadRow("a message's loss is neither true nor false", f"{name}: {short(loss)}")
-    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, int | float) or scale < 0):
+    """What a message says of its own training; OpenAI's `weight: 0` and Axolotl's `train: false` are `loss: false`."""
+    weight, scale = entry.get("weight"), entry.get("loss_scale")
+    if weight is not None and weight not in (0, 1):
+        raise BadRow("a message's weight is neither 0 nor 1 (loss_scale takes any)", f"{name}: {short(weight)}")
+    said = [(key, entry[key]) for key in ("loss", "train", "training") if entry.get(key) is not None]
+    for key, value in said:
+        if not isinstance(value, bool):
+            raise BadRow(f"a message's {key} is neither true nor false", f"{name}: {short(value)}")
+    loss = said[0][1] if said else False if weight == 0 else None
+    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 <= scale < inf):
         raise BadRow("a message's loss_scale is no number from 0 on", f"{name}: {short(scale)}")
     return loss, None if scale is None else float(scale)

@@ -100,9 +100,9 @@ def parsed(value: Any, name: str) -> Any:
 def tools(row: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     """The functions that a row offers: a list, or JSON text of one."""
     held = row.get("tools")
-    if held is None or held == "" or held == []:
+    made = None if held is None or held == "" else parsed(held, "tools")
+    if made is None or made == []:  # maybe written as text
         return ()
-    made = parsed(held, "tools")
     made = [parsed(tool, "tools") for tool in made] if isinstance(made, list) else made
     if not isinstance(made, list) or not all(isinstance(tool, dict) for tool in made):
         raise BadRow("tools is no list of functions", short(held))
@@ -113,6 +113,14 @@ def short(value: Any) -> str:
     """A value as it is written, cut to 60 characters."""
     words = repr(value)
     return words if len(words) <= 60 else words[:57] + "..."
+
+
+def led(row: Mapping[str, Any], said: tuple[Message, ...]) -> tuple[Message, ...]:
+    """A conversation with the row's column `system` in front, where it has no system prompt of its own."""
+    name = column(row, SYSTEM)
+    if name is None or not row[name] or said[0].role == "system":
+        return said
+    return (Message("system", text(row[name], name)), *said)
 
 
 def before(row: Mapping[str, Any]) -> tuple[Message, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from runner.core.types import Example
 from runner.formats._messages import conversation
-from runner.formats._row import QUERY, RESPONSE, BadRow, column, first, short, tools
+from runner.formats._row import QUERY, RESPONSE, BadRow, column, first, led, short, tools
 from runner.formats.messages import NAMES, messages
 from runner.formats.prompt import prompt
 from runner.formats.query_response import query_response
@@ -35,6 +35,6 @@ def _talk(row: Mapping[str, Any]) -> Example:
         return query_response(row)
     answer = conversation(row[said], said)
     if any(message.role == "user" for message in answer):  # the whole conversation
-        return Example(messages=answer, tools=tools(row))
+        return Example(messages=led(row, answer), tools=tools(row))
     asked = prompt({name: value for name, value in row.items() if name in QUERY or name not in RESPONSE})
     return replace(asked, messages=(*asked.messages, *answer))

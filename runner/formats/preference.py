@@ -5,7 +5,7 @@ from typing import Any
 
 from runner.core.types import Example, Message
 from runner.formats._messages import conversation
-from runner.formats._row import BadRow, first, text, tools
+from runner.formats._row import BadRow, first, led, text, tools
 from runner.formats.messages import NAMES, messages
 from runner.formats.prompt import prompt
 from runner.formats.query_response import query_response
@@ -15,7 +15,8 @@ def preference(row: Mapping[str, Any]) -> Example:
     """messages has the better ending, rejected the other. The question may be in both, or in columns of its own."""
     if row.get("rejected_messages") is not None:
         made = messages(row)
-        return _different(made.messages, conversation(row["rejected_messages"], "rejected_messages"), tools(row))
+        other = led(row, conversation(row["rejected_messages"], "rejected_messages"))
+        return _different(made.messages, other, tools(row))
     if row.get("rejected_response") is not None:
         made = messages(row) if first(row, NAMES) else query_response(row)
         asked = _up_to_user(made.messages)
@@ -25,8 +26,9 @@ def preference(row: Mapping[str, Any]) -> Example:
         what = f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing"
         raise BadRow(what, "a pair has chosen and rejected, or messages and rejected_response")
     chosen, rejected = (_answer(row[name], name) for name in ("chosen", "rejected"))
-    whole = any(message.role == "user" for message in chosen)
-    asked = () if whole else _question(row)
+    if any(message.role == "user" for message in chosen):  # whole conversations
+        return _different(led(row, chosen), led(row, rejected), tools(row))
+    asked = _question(row)
     return _different((*asked, *chosen), (*asked, *rejected), tools(row))
 
 

@@ -186,4 +186,6 @@ def as_row(message: Message) -> dict[str, Any]:
         made["tool_calls"] = [dict(call) for call in message.tool_calls]
     if message.name is not None:
         made["name"] = message.name
+    if message.tool_call_id is not None:
+        made["tool_call_id"] = message.tool_call_id
     return made

@@ -8,8 +8,10 @@ import pytest
 from runner.core.places import package_root
 from runner.core.types import Example, Message
 from runner.data import choose_format
+from runner.data.chat import chat
 from runner.formats._row import BadRow, Unclear
 from runner.formats.kto import kto
+from runner.stages._questions import as_row
 
 U, A = Message("user", "q"), Message("assistant", "r")
 SAID = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}]
@@ -118,7 +120,67 @@ def test_what_comes_beside_the_messages() -> None:
     assert read({"messages": SAID, "label": 3}, "messages").label is None
 
 
+@pytest.mark.parametrize(
+    ("words", "loss"),
+    [
+        ({"weight": 0}, False), ({"weight": 1}, None), ({"weight": None}, None), ({"train": False}, False),
+        ({"training": True}, True), ({"weight": 0, "loss": True}, True),
+    ],
+)  # fmt: skip
+def test_other_tools_words_for_an_untrained_message_count(words: dict[str, Any], loss: bool | None) -> None:
+    """OpenAI's weight and Axolotl's train were passed over, and the message was trained on."""
+    assert read({"messages": [SAID[0], {**SAID[1], **words}]}).messages == (U, Message("assistant", "r", loss=loss))
+
+
+def test_thoughts_are_found_beside_an_empty_key() -> None:
+    """A null reasoning_content hid the reasoning: the thoughts were lost."""
+    said = {**SAID[1], "reasoning_content": None, "reasoning": "t"}
+    assert read({"messages": [SAID[0], said]}).messages[1].reasoning == "t"
+
+
+def test_a_call_in_its_old_form_is_a_call() -> None:
+    """OpenAI's function_call beside a content was left out, without one the row was dropped as empty."""
+    for content in ("r", None):
+        said = {"role": "assistant", "content": content, "function_call": CALL["function"]}
+        assert read({"messages": [SAID[0], said]}).messages[1] == Message("assistant", content or "", (CALL,))
+
+
+def test_a_result_says_which_call_it_answers() -> None:
+    """Templates that show the call's id (Mistral's, Kimi's) and servers that ask for it got none."""
+    said = [SAID[0], {**SAID[1], "tool_calls": [{**CALL, "id": "c1"}]}]
+    answer = {"role": "tool", "content": "42", "tool_call_id": "c1"}
+    made = read({"messages": [*said, answer]}).messages
+    assert made[2] == Message("tool", "42", tool_call_id="c1")
+    assert chat(made, "")[2] == as_row(made[2]) == answer
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"chosen": SAID, "rejected": OTHER},
+        {"messages": SAID, "rejected_messages": OTHER},
+        {"messages": SAID, "rejected_response": "x"},
+        {"prompt": "q", "chosen": "r", "rejected": "x"},
+    ],
+)
+def test_a_system_column_stands_before_both_answers(row: dict[str, Any]) -> None:
+    """Before whole conversations it was left out, with rejected_messages on one side only."""
+    made = read({**row, "system": "s"}, "preference")
+    assert made.messages == (Message("system", "s"), U, A)
+    assert made.rejected == (Message("system", "s"), U, Message("assistant", "x"))
+    assert kto({"completion": SAID, "system": "s", "label": True}).messages == made.messages
+
+
+def test_no_tools_written_as_text_are_no_tools() -> None:
+    """Tables write null and [] so; the row was dropped."""
+    assert [read({"messages": SAID, "tools": held}).tools for held in ("null", "[]", "", None)] == [()] * 4
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
+    ({"messages": [{**SAID[1], "loss_scale": float("nan")}]}, "a message's loss_scale is no number from 0 on"),
+    ({"messages": [{**SAID[1], "loss_scale": float("inf")}]}, "a message's loss_scale is no number from 0 on"),
+    ({"messages": [{**SAID[1], "weight": 0.5}]}, "a message's weight is neither 0 nor 1 (loss_scale takes any)"),
+    ({"messages": [{**SAID[1], "train": "no"}]}, "a message's train is neither true nor false"),
     ({"messages": []}, "messages is empty"),
     ({"messages": "["}, "messages is no JSON"),
     ({"messages": 3}, "messages is no list of messages"),
