@@ -18,13 +18,19 @@ class Dpo(Preference, Loss):
     """Learning from pairs of answers. Keys and defaults of the loss are those of TRL's DPOConfig."""
 
     def check(self, roots: Sequence[Path], key: str) -> None:
-        """Refuse weights that do not belong to the losses, and a smoothing of 0 where its logarithm is taken."""
+        """Refuse weights that belong to no loss, and a smoothing that is missing, or that no loss reads."""
         super().check(roots, key)
         if self.loss_weights is not None and len(self.loss_weights) != len(self.losses):
             fix = f"One for each loss_type: {', '.join(self.losses)}."
             raise ConfigError(f"{key}.loss_weights", f"{len(self.loss_weights)} weights", fix)
         if "exo_pair" in self.losses and not self.label_smoothing:
             raise ConfigError(f"{key}.label_smoothing", "exo_pair needs one above 0", "For example 0.001.")
+        if self.label_smoothing and not {"robust", "exo_pair"} & {*self.losses}:
+            raise ConfigError(
+                f"{key}.label_smoothing",
+                f"{self.label_smoothing:g} means nothing to {' and '.join(self.losses)}",
+                "Take loss_type: robust, which knows wrong preferences, or leave it out.",
+            )
 
     def algorithm(self) -> "Algorithm":
         """DPO with this stage's keys."""

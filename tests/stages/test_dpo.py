@@ -178,6 +178,7 @@ def test_rows_without_two_answers(base: Path, tmp_path: Path):
         ({"label_smoothing": 0.5}, "stages.train.label_smoothing: should be less than 0.5"),
         ({"loss_type": ["ipo", "sft"], "loss_weights": [1.0]}, "stages.train.loss_weights: 1 weights. One for each"),
         ({"loss_type": "exo_pair"}, "stages.train.label_smoothing: exo_pair needs one above 0"),
+        ({"label_smoothing": 0.1}, "stages.train.label_smoothing: 0.1 means nothing to sigmoid. Take"),
         ({"reference": "none"}, "stages.train.reference: should be 'precomputed' or 'free'"),
         ({"batch": {"packs": 4}}, "stages.train.batch.packs: counts sequences of max_length"),
     ],
