@@ -128,8 +128,8 @@ class Encoder:
             bounds = [(0, limit)]
         elif self.overlong == "truncate_left":
             bounds = [(length - limit, length)]
-        else:
-            bounds = [(start, min(start + limit, length)) for start in range(0, length, limit)]
+        else:  # a part begins with the last token of the one before: the next one is learned after it
+            bounds = [(start, min(start + limit, length)) for start in range(0, length - 1, max(limit - 1, 1))]
         return [self._part(sequence, start, end) for start, end in bounds]
 
     def _part(self, sequence: Encoded, start: int, end: int) -> Encoded:

@@ -242,16 +242,29 @@ def test_the_end_of_turn_token_is_trained_though_it_is_the_pad_token() -> None:
 
 def test_plain_text_is_trained_with_its_end() -> None:
     """Without a chat template; a long one is split, each window with an untrained first token."""
+    text = "the capital of France is Paris. " * 4
     (made,) = encoder().encode(Example((), text="the capital of France"))
     assert isinstance(made, Encoded)
     assert (
         KINDS["chatml"].decode(made.labels[1:])
         == f" capital of France{END}"[-len(KINDS["chatml"].decode(made.labels[1:])) :]
     )
-    parts = encoder(length=8, overlong="split").encode(Example((), text="the capital of France is Paris. " * 4))
+    parts = encoder(length=8, overlong="split").encode(Example((), text=text))
     assert isinstance(parts, list)
     assert [len(part.input_ids) for part in parts[:-1]] == [8] * (len(parts) - 1)
     assert all(part.labels == [UNTRAINED, *part.input_ids[1:]] for part in parts)
+
+
+@pytest.mark.parametrize("length", [2, 3, 7, 8, 9])
+def test_every_token_of_a_document_that_is_split_is_trained_once(length: int) -> None:
+    """The first one of each window was learned nowhere, and a last window of one token was lost."""
+    for words in range(1, 12):
+        given = Example((), text="the capital of France is Paris. "[: 3 * words])
+        whole, parts = encoder().encode(given), encoder(length=length, overlong="split").encode(given)
+        assert isinstance(whole, list) and isinstance(parts, list)
+        assert [token for part in parts for token in part.labels[1:]] == whole[0].input_ids[1:]
+        assert [part.input_ids[0] for part in parts[1:]] == [part.input_ids[-1] for part in parts[:-1]]
+        assert max(len(part.input_ids) for part in parts) <= length
 
 
 @settings(max_examples=60, deadline=None)
