@@ -109,16 +109,33 @@ class Encoder:
 
     def _fitted(self, example: Example, made: list[Encoded]) -> list[Encoded] | Dropped:
         """The same within max_length."""
-        limit = self.max_length
+        limit, whole = self.max_length, made
         if limit is not None and any(len(sequence.input_ids) > limit for sequence in made):
-            longest = max(len(sequence.input_ids) for sequence in made)
-            if self.overlong == "drop" or (self.overlong == "split" and example.text is None):
-                return Dropped(example.source, example.row, "longer than max_length", f"{longest} > {limit} tokens")
+            pieces = self.overlong == "split" and example.text is not None
+            if not pieces and self.overlong in ("drop", "split"):
+                longest = max(len(sequence.input_ids) for sequence in made)
+                why = f"{longest} > {limit} tokens" + ("; split cuts plain text only" * (self.overlong == "split"))
+                return Dropped(example.source, example.row, "longer than max_length", why)
             made = [part for sequence in made for part in self._cut(sequence, limit)]
         kept = [sequence for sequence in made if sequence.labels.count(UNTRAINED) < len(sequence.labels)]
         if not kept or (len(kept) < len(made) and made[0].values):
             return Dropped(example.source, example.row, "nothing in it is trained within max_length")
+        if limit is not None and made is not whole:
+            self._note_cuts(example, whole, len(made) - len(kept), limit)
         return kept
+
+    def _note_cuts(self, example: Example, whole: Sequence[Encoded], lost: int, limit: int) -> None:
+        """A row whose end or beginning is gone teaches something else than it says: such rows are counted."""
+        self.notes[f"rows longer than max_length ({limit}), cut by overlong: {self.overlong}"] += 1
+        if example.text is not None:
+            return
+        if lost:
+            self.notes["turns of these rows that are not trained, as the cut took all of them"] += lost
+        if self.overlong == "truncate_right":
+            long = (one.labels for one in whole if len(one.labels) > limit)
+            parted = sum(UNTRAINED not in labels[limit - 1 : limit + 1] for labels in long)
+            if parted:
+                self.notes["answers whose end is cut off, so that nothing shows the model where to stop"] += parted
 
     def _cut(self, sequence: Encoded, limit: int) -> list[Encoded]:
         length = len(sequence.input_ids)

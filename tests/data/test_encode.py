@@ -287,6 +287,34 @@ def test_truncation_keeps_labels_beside_their_tokens(messages: tuple[Message, ..
     assert isinstance(encoder(length=4).encode(Example(messages)), Dropped)
 
 
+def test_rows_cut_to_max_length_are_counted() -> None:
+    """They were cut without a word: an answer without its end teaches the model not to stop."""
+    row = turn("a", "the capital of France is Paris. " * 3)
+    (whole,) = encoded(row)
+    limit = len(whole.input_ids) - 4
+    right, left = (encoder(length=limit, overlong=f"truncate_{side}") for side in ("right", "left"))
+    for one in (right, left):
+        one.encode(Example(row))
+        one.encode(Example(turn("a", "b")))
+        assert one.notes[f"rows longer than max_length ({limit}), cut by overlong: {one.overlong}"] == 1
+    ended = "answers whose end is cut off, so that nothing shows the model where to stop"
+    assert (right.notes[ended], ended in left.notes) == (1, False)
+
+
+def test_turns_that_a_cut_takes_away_are_counted() -> None:
+    """A thinker's row is a sequence a turn; the later ones keep nothing that is trained."""
+    one = encoder("thinker", length=40, overlong="truncate_right")
+    one.encode(Example(turn("a", "<think>\nx\n</think>\n\none") + turn("b" * 60, "two")))
+    assert one.notes["turns of these rows that are not trained, as the cut took all of them"] == 1
+
+
+def test_split_of_conversations_tells_that_it_cuts_plain_text_only() -> None:
+    """The row was dropped as if the recipe had said `drop`."""
+    made = encoder(length=20, overlong="split").encode(Example(turn("a", "one " * 50)))
+    assert isinstance(made, Dropped)
+    assert made.detail.endswith("; split cuts plain text only")
+
+
 DROPPED = {
     "no answer": ((Message("user", "a"),), {}, "it has no assistant turn"),
     "nothing trained": (turn("a", "one", loss=False), {}, "nothing in it is trained: every weight is 0"),
