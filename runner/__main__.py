@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 
 from runner.core.errors import Interrupted, RunnerError, disk_error, missing_extra
@@ -16,13 +17,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 2 the user's mistake, 1 a stage failed, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, _stop)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # a closed terminal; not under nohup
+        signal.signal(signal.SIGHUP, _stop)
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         lossless = sys.stdout.errors == "surrogateescape" and sys.stdout.encoding.lower() == "utf-8"
         sys.stdout.reconfigure(errors=None if lossless else "backslashreplace")  # a letter it lacks ends nothing
     try:
         return _dispatch(words)
     except RunnerError as error:
-        print(error, file=sys.stderr)
+        with suppress(OSError):  # a terminal that was closed
+            print(error, file=sys.stderr, flush=True)
         return error.exit_code
     except KeyboardInterrupt:
         return Interrupted.exit_code

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from runner.core.job import PARENT_FD, PROGRESS_FD
 
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 QUIET = {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
@@ -51,7 +52,9 @@ class Process:
         )  # fmt: skip
         os.close(alive_read)
         os.close(progress_write)
-        self._before = {number: signal.signal(number, self._forward) for number in (signal.SIGINT, signal.SIGTERM)}
+        deaf = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # started by nohup
+        heard = STOPS[:2] if deaf else STOPS
+        self._before = {number: signal.signal(number, self._forward) for number in heard}
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -65,10 +68,11 @@ class Process:
             self._popen.stdout.close()
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
-        if self.asked_to_stop:
+        """A closed terminal hangs up more than once, by the system and by the shell: that is no second request."""
+        if self.asked_to_stop and number != signal.SIGHUP:
             self.end()
-        elif self._popen.poll() is None:
-            self._popen.send_signal(number)
+        elif not self.asked_to_stop and self._popen.poll() is None:
+            self._popen.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
         self.asked_to_stop = True
 
     def end(self) -> None:

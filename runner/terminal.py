@@ -3,10 +3,12 @@
 On a terminal progress is a bar with figures and the time left; elsewhere it is a plain line now and then.
 """
 
+import contextlib
+import os
 import shlex
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -23,11 +25,45 @@ PLAIN_EVERY = 10.0  # seconds between plain progress lines
 NARROWEST = 100  # columns of a table, if it wants so many: a narrower terminal folds the lines itself
 
 
+class Lasting:
+    """Standard output that may go away under a run: a closed terminal, a `tee` that Ctrl-C ended, a full disk. The run
+    goes on, told on standard error where anybody still listens, and its lines are in the stages' log.txt.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        self.file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+    def write(self, text: str) -> int:
+        """As a file's."""
+        with self._kept():
+            self.file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """As a file's."""
+        with self._kept():
+            self.file.flush()
+
+    @contextlib.contextmanager
+    def _kept(self) -> Any:
+        try:
+            yield
+        except OSError as error:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.file.fileno())
+            os.close(nowhere)
+            with contextlib.suppress(OSError):
+                print(f"standard output: {error.strerror}. The run goes on; read log.txt.", file=sys.stderr, flush=True)
+
+
 class Terminal:
     """Owns the screen of a run."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or screen()
+        self.console = console or screen(Lasting(sys.stdout))
         self._bar: Progress | None = None
         self._task: Any = None
         self._last, self._start = 0.0, 0.0
@@ -35,7 +71,7 @@ class Terminal:
     def stage(self, step: Step, note: str) -> None:
         """The heading of a stage."""
         self.console.print(Text.assemble((step.name, "bold cyan"), " ", (f"({step.kind})", "dim"), f" {note}"))
-        sys.stdout.flush()
+        self.console.file.flush()
 
     def line(self, text: str) -> None:
         """A line of a stage's output, as it came."""
@@ -100,9 +136,9 @@ class Terminal:
             self.console.print(Text.assemble("\nChat with it: ", (chat, "bold")))
 
 
-def screen() -> Console:
+def screen(file: Any = None) -> Console:
     """Standard output. What a user wrote is shown as it is: no square bracket is markup, no number is coloured."""
-    return Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+    return Console(file=file, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def show(console: Console, table: Table) -> None:

@@ -156,6 +156,8 @@ def _listen(stopping: threading.Event, one_of_many: bool) -> None:
         stopping.set()
 
     signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # a closed terminal; not under nohup
+        signal.signal(signal.SIGHUP, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN if one_of_many else stop)
     if one_of_many:
         faulthandler.register(signal.SIGUSR1)  # where it stands, asked for by ranks.py when it hangs

@@ -111,7 +111,7 @@ def test_a_worker_that_vanishes_is_told(folder: Path, capfd: pytest.CaptureFixtu
     assert artifact.read(folder / "outputs" / "two" / "first") is None
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_the_stage_once_and_exits_130(folder: Path, number: signal.Signals) -> None:
     """The parent passes it on; the worker stops at its next good moment; nothing is left behind."""
     run = folder / "outputs" / "two"
@@ -122,6 +122,39 @@ def test_a_signal_stops_the_stage_once_and_exits_130(folder: Path, number: signa
     assert process.returncode == 130
     assert "first: stopped. The same command goes on" in output
     assert not workers_of(run) and not (run / "first" / "artifact.json").exists()
+
+
+def test_a_hang_up_is_not_heard_under_nohup(folder: Path) -> None:
+    """Who starts a run with nohup wants it to outlive the terminal."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    process = start("stages.first.ticks=20")
+    signal.signal(signal.SIGHUP, before)
+    wait_for(lambda: workers_of(folder / "outputs" / "two"))
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_a_closed_terminal_stops_the_stage_as_ctrl_c_does(folder: Path) -> None:
+    """The worker was killed in its middle, and what it had not saved was lost."""
+    pexpect = pytest.importorskip("pexpect")
+    child = pexpect.spawn(sys.executable, ["-m", "runner", "+recipe=two", "stages.first.ticks=400"], timeout=20)
+    child.expect("hello")
+    os.close(child.fileno())
+    run = folder / "outputs" / "two"
+    wait_for(lambda: not workers_of(run))
+    assert "first: stopped after" in (run / "first" / "log.txt").read_text()
+
+
+def test_a_run_outlives_the_reader_of_its_output(folder: Path) -> None:
+    """`| tee` is ended by the Ctrl-C that asks for a checkpoint: its next line killed the run, exit code 1."""
+    run = folder / "outputs" / "two"
+    process = start("stages.first.ticks=40")
+    assert process.stdout is not None
+    wait_for(lambda: workers_of(run))
+    process.stdout.close()
+    assert process.wait(timeout=30) == 0
+    assert artifact.read(run / "second") is not None
 
 
 def test_a_killed_parent_leaves_no_worker(folder: Path) -> None:
