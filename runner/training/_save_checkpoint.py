@@ -30,6 +30,7 @@ TOKENIZER = ".tokenizer"  # in the side folder, for a moment
 PART = "part"  # there too, with a device's number: it has written what it holds
 FAILED = ".failed"  # beside that: it could not
 LOOK = 0.05  # seconds between two looks for another device's
+TORCH_WRITES = ("write failed", "inline_container", "iostream error")  # its writer's words where the disk is full
 
 
 class Saver:
@@ -275,5 +276,5 @@ def _of_disk(error: BaseException | None) -> bool:
     if error is None:
         return False
     known = isinstance(error, OSError) or type(error).__name__ == "SafetensorError"
-    torchs = isinstance(error, RuntimeError) and ("write failed" in str(error) or "inline_container" in str(error))
+    torchs = isinstance(error, RuntimeError) and any(words in str(error) for words in TORCH_WRITES)
     return known or torchs or _of_disk(error.__context__)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from runner.core.errors import StageError
 from runner.core.job import Job
 from runner.core.specs import Batch, Optim, Save
-from runner.training import _snapshot, checkpoints
+from runner.training import _save_checkpoint, _snapshot, checkpoints
 from runner.training.settings import Settings
 from tests.training import small
 
@@ -157,3 +157,11 @@ def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "memory.stat").write_text("anon 40\ninactive_file 60\n")
     monkeypatch.setattr(_snapshot, "CONTAINER", tmp_path)
     assert _snapshot.fits({"weights": torch.zeros(2**17)}) is fits
+
+
+@pytest.mark.parametrize("numbers", [10, 100_000])
+def test_a_disk_that_fills_up_in_the_last_bytes_of_a_file_is_known(numbers: int) -> None:
+    """PyTorch says it in other words where the file is closed: that was a traceback."""
+    with pytest.raises(RuntimeError) as told:
+        torch.save({"state": torch.zeros(numbers)}, "/dev/full")
+    assert _save_checkpoint._of_disk(told.value)
