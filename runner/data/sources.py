@@ -141,6 +141,9 @@ def _local(spec: Dataset, place: Path, places: Sequence[Path], key: str) -> Sour
         if spec.subset and known is None:
             raise ConfigError(key, f"{place} is a file and has no subset {spec.subset!r}", "Leave the subset out.")
         _check_subset(spec, known, key)
+        held = folders.split_of(Path(place.parent.name, place.name)) or "train"
+        if spec.split not in (None, held):  # it would be read whole, under that name
+            raise ConfigError(key, f"{place} is one file, not split {spec.split!r} of a dataset", "Leave split out.")
         return Source(spec, place, (place,), known=known, key=key)
     made = artifact.read(place)
     if made is not None:

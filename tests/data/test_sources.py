@@ -118,6 +118,9 @@ def test_the_long_form_says_the_same(here: Path) -> None:
     assert [file.name for file in parse(Dataset(dataset="split", split="test"), ROOTS).files] == ["test-0.parquet"]
     with pytest.raises(ConfigError, match=r"no split 'dev'\. Splits: test, train"):
         parse(Dataset(dataset="split", split="dev"), ROOTS)
+    with pytest.raises(ConfigError, match=r"is one file, not split 'test' of a dataset\. Leave split out\."):
+        parse(Dataset(dataset="split/train-0.parquet", split="test"), ROOTS)  # all of it was read as `test`
+    assert parse(Dataset(dataset="split/test-0.parquet", split="test"), ROOTS).files
     with pytest.raises(ConfigError, match="says both #5 and take: 6"):
         parse(Dataset(dataset="a.jsonl#5", take=6), ROOTS)
 
