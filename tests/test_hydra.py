@@ -288,7 +288,9 @@ def test_31_a_machines_own_file(user) -> None:
 
 def test_34_a_sweep_is_listed_resumed_and_retried(user) -> None:
     """`plan -m` lists; the same command runs only what is missing."""
-    user.call("-m", "recipe=two", "seed=1,2")
+    out = user.call("-m", "recipe=two", "seed=1,2")[1]
+    heads = [line for line in out.splitlines() if line.startswith(("multirun/", "first (echo)"))]
+    assert heads[0::2] == ["multirun/two/seed=1", "multirun/two/seed=2"]  # whose stages follow
     lost = user.root / "multirun/two/seed=2/second/artifact.json"
     lost.unlink()
     out = user.call("plan", "-m", "recipe=two", "seed=1,2")[1]

@@ -6,6 +6,7 @@ ordinary Hydra task whose return value is the recipe's `objective`.
 """
 
 import contextlib
+import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, configure_log
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
+from rich.text import Text
 
 from runner import execute, plan
 from runner.cli.compose import Composer, resolved
@@ -31,6 +33,7 @@ from runner.cli.sweep_table import show
 from runner.cli.yaml_lines import shown
 from runner.core.artifact import write_whole
 from runner.core.errors import Interrupted, RunnerError, StageError
+from runner.terminal import Lasting, screen
 
 ERROR_FILE = "error.txt"
 BASIC = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
@@ -159,6 +162,7 @@ def job(config: DictConfig, places: Sequence[str]) -> float | None:
             )
         try:
             made = plan.make(values, [Path(place) for place in places], folder)
+            screen(Lasting(sys.stdout)).print(Text(f"\n{folder}", "bold"))  # whose lines these are
             figure = objective(made.recipe.objective, execute.execute(made))
             (folder / ERROR_FILE).unlink(missing_ok=True)
             return figure
