@@ -9,14 +9,17 @@ import contextlib
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, Self
 
 from runner.core.job import PARENT_FD, PROGRESS_FD
 
+INDENT = 2  # columns before each line of a stage
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 QUIET = {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -45,6 +48,8 @@ class Process:
         self._progress, progress_write = os.pipe()
         passed = [alive_read, progress_write] + ([self.lock] if self.lock is not None else [])
         marks = {PARENT_FD: str(alive_read), PROGRESS_FD: str(progress_write), "PYTHONUNBUFFERED": "1"}
+        if sys.stdout.isatty():  # tables of a stage are as wide as the terminal, less what its lines are indented by
+            marks["COLUMNS"] = str(max(40, shutil.get_terminal_size().columns - INDENT))
         environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
         self._popen = subprocess.Popen(
             self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

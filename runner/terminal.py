@@ -17,12 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from runner.plan import Plan, Step
+from runner.process import INDENT
 
 if TYPE_CHECKING:
     from runner.execute import Done
 
 PLAIN_EVERY = 10.0  # seconds between plain progress lines
-NARROWEST = 100  # columns of a table, if it wants so many: a narrower terminal folds the lines itself
+NARROWEST = 80  # columns of a table, if it wants so many: a narrower terminal folds the lines itself
 
 
 class Lasting:
@@ -75,7 +76,7 @@ class Terminal:
 
     def line(self, text: str) -> None:
         """A line of a stage's output, as it came."""
-        self.console.print("  " + text.rstrip("\n"))
+        self.console.print(" " * INDENT + text.rstrip("\n"))
 
     def progress(self, state: dict[str, Any]) -> None:
         """Show how far a stage is."""

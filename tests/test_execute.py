@@ -225,3 +225,13 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(folder: Path, capfd: pytes
     assert main(["+recipe=two"]) in (1, 2)
     error = capfd.readouterr().err
     assert error.count("\n") == 1 and "outputs" in error
+
+
+def test_a_stage_knows_the_width_of_the_terminal(folder: Path) -> None:
+    """Its tables were 110 columns wide on a terminal of 80, every line of them broken."""
+    pexpect = pytest.importorskip("pexpect")
+    echo = folder / "plugins" / "stages" / "echo.py"
+    echo.write_text(echo.read_text().replace("print(self.words,", 'print(os.environ.get("COLUMNS"),'))
+    child = pexpect.spawn(sys.executable, ["-m", "runner", "+recipe=two"], timeout=30, dimensions=(24, 80))
+    child.expect("  78 ")
+    child.expect(pexpect.EOF)
