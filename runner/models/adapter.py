@@ -1,4 +1,6 @@
-"""Puts an adapter on its base; refuses one that was made for another base, by shapes and names, before loading it."""
+"""Puts an adapter on its base, and makes one model of both; refuses an adapter that was made for another base, by shapes
+and names, before loading it.
+"""
 
 import json
 from pathlib import Path
@@ -31,6 +33,33 @@ def attach(base: Any, located: Located) -> Any:
         made = PeftModel.from_pretrained(base, folder, is_trainable=False)
     made.active_peft_config.base_model_name_or_path = str(located.base)  # peft looks there while it saves
     return made
+
+
+def merged(model: Any) -> Any:
+    """One model of a base and the adapter around it.
+
+    Where embeddings are the output layer too, and the adapter lies on one of them or on both, each gets a weight of its
+    own first: in a shared one what is added to either would be found in the other. Those that it keeps alike stay one.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    base = model.get_base_model()
+    places = base.get_input_embeddings(), base.get_output_embeddings()
+    plain = [place.get_base_layer() if isinstance(place, LoraLayer) else place for place in places]
+    shared = any(isinstance(place, LoraLayer) for place in places) and plain[0].weight is plain[1].weight
+    alike = bool(getattr(model.active_peft_config, "ensure_weight_tying", False))
+    if shared:
+        plain[1].weight = type(plain[1].weight)(plain[1].weight.detach().clone(), requires_grad=False)
+        _call_tied(base, False)
+    made = model.merge_and_unload()
+    if shared and alike:
+        made.get_output_embeddings().weight = made.get_input_embeddings().weight
+        _call_tied(made, True)
+    return made
+
+
+def _call_tied(model: Any, tied: bool) -> None:
+    model.config.tie_word_embeddings = model.config.get_text_config().tie_word_embeddings = tied
 
 
 def name_base(folder: Path, name: str) -> None:

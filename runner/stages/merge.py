@@ -53,6 +53,7 @@ class Merge:
             return self._merged(job)
 
     def _merged(self, job: Job) -> Artifact:
+        from runner.models.adapter import merged
         from runner.models.agreement import Agreement, answers
         from runner.models.load import load_model, load_tokenizer
         from runner.models.locate import Located, locate
@@ -73,11 +74,11 @@ class Merge:
         expected = answers(loaded, tokenizer)
         with loaded.disable_adapter():
             plain = answers(loaded, tokenizer, like=expected)
-        folder = write_model(loaded.merge_and_unload(), tokenizer, job.folder, dtype)
+        folder = write_model(merged(loaded), tokenizer, job.folder, dtype)
         del loaded
         gc.collect()
-        merged = answers(load_model(Located(folder, None, str(folder)), model), tokenizer, like=expected)
-        agreement = Agreement.between(expected, merged, plain)
+        read = answers(load_model(Located(folder, None, str(folder)), model), tokenizer, like=expected)
+        agreement = Agreement.between(expected, read, plain)
         print(agreement, flush=True)
         if not agreement.good(dtype):
             shutil.rmtree(folder)

@@ -31,7 +31,7 @@ def adapter_of(base: Path, folder: Path, **lora: Any) -> Path:
     made = tune(load_model(locate(model, ""), model), TrainType(kind="lora", lora=Lora(rank=4, alpha=8, **lora)))
     torch.manual_seed(1)
     for name, weight in made.named_parameters():
-        if ".lora_B." in name:
+        if ".lora_B." in name or ".lora_embedding_A." in name:
             torch.nn.init.normal_(weight, std=0.2)
     made.save_pretrained(folder)
     return folder
@@ -125,6 +125,26 @@ def test_embeddings_that_are_the_output_layer_too_are_merged(base: Path, tmp_pat
     made.save_pretrained(tmp_path / "adapter")
     merged = merge(Model(id=str(tmp_path / "adapter")), tmp_path / "merge")
     assert merged.metrics["difference"] < 1e-3 < 0.1 < merged.metrics["adapter_difference"]
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")  # peft, where each learns for itself
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")
+@pytest.mark.parametrize(
+    ("targets", "tied"),
+    [(["q_proj", "lm_head"], True), (["q_proj", "embed_tokens"], True), (".*(q_proj|lm_head)", False)],
+)
+def test_an_adapter_on_embeddings_that_are_the_output_layer_too_is_merged(
+    base: Path, tmp_path: Path, targets: Any, tied: bool
+) -> None:
+    """Each gets what was learned for it, once; they stay one weight where what was learned is the same."""
+    import torch
+
+    adapter = adapter_of(base, tmp_path / "adapter", targets=targets)
+    made = merge(Model(id=str(adapter)), tmp_path / "merge")
+    assert made.metrics["difference"] < 1e-4 < 0.1 < made.metrics["adapter_difference"]
+    model = load_model(locate(Model(id=made.path), ""), Model(id=made.path))
+    inside, outside = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    assert model.config.tie_word_embeddings == tied == torch.equal(inside, outside)
 
 
 def test_whole_models_have_nothing_to_merge(base: Path, tmp_path: Path) -> None:
