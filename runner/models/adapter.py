@@ -1,5 +1,6 @@
-"""Puts an adapter on its base, and makes one model of both; refuses an adapter that was made for another base, by shapes
-and names, before loading it.
+"""Puts an adapter on its base, and makes one model of both.
+
+Refuses an adapter that was made for another base, by shapes and names, before loading it.
 """
 
 import json
