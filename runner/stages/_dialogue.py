@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from runner.core import schema
 from runner.core.errors import RunnerError
 from runner.core.types import Completion
 from runner.data.render import without_modes
@@ -15,8 +16,8 @@ exit, quit, Ctrl-D        leave
 Ctrl-C                    stop the answer
 /system TEXT              a system prompt, and a new conversation; without a text: none
 /think, /no_think         let the model think, or not; /think auto: as its template has it
-/set KEY VALUE            a key of sampling: /set temperature 0.2, /set max_new_tokens 1024
-/multi                    one message of several lines, up to a line that is /end
+/set KEY VALUE            a key of sampling: /set temperature 0.2; without a value: what it is
+/multi                    one message of several lines, up to a line that is /end; Ctrl-C leaves it
 /help                     this"""
 
 
@@ -93,7 +94,9 @@ class Dialogue:
         if completion is None:
             notes.append("stopped")
         elif completion.finish_reason == "length":
-            notes.append(f"cut at {tokens} tokens; /set max_new_tokens {2 * self.conversation.sampling.max_new_tokens}")
+            most = self.conversation.sampling.max_new_tokens
+            fix = f"/set max_new_tokens {2 * most}" if tokens >= most else "the context is full, clear makes room"
+            notes.append(f"cut at {tokens} tokens; {fix}")
         if self.conversation.forgotten:
             notes.append(f"the oldest {self.conversation.forgotten} messages no longer fit and are forgotten")
         self.screen.note("(" + "; ".join(notes) + ")")
@@ -116,12 +119,18 @@ class Dialogue:
 
     def _set(self, rest: str) -> None:
         name, _, value = rest.partition(" ")
-        self.conversation.set_sampling(name, value)
-        self.screen.note(f"({name}: {getattr(self.conversation.sampling, name)})")
+        if name and (value or not hasattr(self.conversation.sampling, name)):
+            self.conversation.set_sampling(name, value)
+        held = schema.plain(self.conversation.sampling)
+        self.screen.note("\n".join(f"({key}: {held[key]})" for key in ([name] if name else held)))
 
     def _multi(self, rest: str) -> None:
         lines = [rest] if rest else []
-        while (line := self.screen.read("... ")) is not None and line.strip() != "/end":
-            lines.append(line)
+        try:
+            while (line := self.screen.read("... ", on=False)) is not None and line.strip() != "/end":
+                lines.append(line)
+        except KeyboardInterrupt:
+            self.screen.note("(not asked)")
+            return
         if any(lines):
             self.ask("\n".join(lines))

@@ -4,6 +4,7 @@ When the input is a pipe or a file only the answers are printed, each with a lin
 """
 
 import contextlib
+import io
 import os
 import signal
 import threading
@@ -19,6 +20,8 @@ class Screen:
 
     def __init__(self, source: TextIO, out: TextIO, errors: TextIO) -> None:
         self.source, self.out, self.errors = source, out, errors
+        if isinstance(source, io.TextIOWrapper):
+            source.reconfigure(errors="replace")  # bytes of another encoding: no tokenizer takes what stands for them
         self.live = source.isatty()
         self.complaints, self.gone = 0, False  # gone: who read the answers has closed the pipe
         self._look, self._asking, self._pressed = 0.0, False, threading.Event()
@@ -27,8 +30,12 @@ class Screen:
             with contextlib.suppress(ImportError):
                 import readline  # noqa: F401 - gives input() its history and arrow keys
 
-    def read(self, prompt: str) -> str | None:
-        """A line of the person's, None at the end of the input or when nobody reads the answers any more."""
+    def read(self, prompt: str, on: bool = True) -> str | None:
+        """A line of the person's, None at the end of the input or when nobody reads the answers any more.
+
+        Args:
+            on: Ctrl-C asks for the line again; False: it raises KeyboardInterrupt.
+        """
         if self.gone:
             return None
         if not self.live:
@@ -42,6 +49,8 @@ class Screen:
                 return None
             except KeyboardInterrupt:
                 self._write("\n")
+                if not on:
+                    raise
                 self.note("Ctrl-D or exit leaves.")
 
     def _input(self, prompt: str) -> str:
