@@ -19,7 +19,7 @@ from runner.stages._sending import marked
 
 PROVENANCE, PLAN = "provenance.json", "plan.json"
 NOT_TRAINING = ("infer", "evaluate", "compare", "chat", "merge", "push")
-PLACE = re.compile(r"(?<![\w.:/])(?:~|\.{1,2})?/(?:[^\s,'\"\[\]{}/]+/)*(?=[^\s,'\"\[\]{}/])")
+PLACE = re.compile(r"(?<![\w./])(?:file://|~|\.{1,2})?/(?!/)(?:[^\s,'\"\[\]{}/]+/)*(?=[^\s,'\"\[\]{}/])")
 SHOWN = (
     "mix.datasets", "max_length", "train_type.kind", "train_type.lora.rank", "train_type.lora.alpha",
     "train_type.lora.targets", "batch.rows", "batch.packs", "batch.tokens", "epochs", "max_updates", "optim.name",

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.stages._card import shortened
 from tests.stages.hub_server import TOKEN, Hub, serve
 from tests.tiny import tiny_model
 
@@ -249,3 +250,19 @@ def test_the_hub_of_these_tests_counts_blobs_that_come_at_once(hub: Hub) -> None
     for thread in threads:
         thread.join()
     assert sorted(answers) == [200, 403, 403, 403] and len(hub.sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("mix.datasets=[{dataset:/home/me/a.jsonl,take:5}]", "mix.datasets=[{dataset:a.jsonl,take:5}]"),
+        ("model=/data/Qwen", "model=Qwen"),
+        ("file:///home/me/a.jsonl", "a.jsonl"),
+        ("~/a.jsonl ../b.jsonl", "a.jsonl b.jsonl"),
+        ("base_url=https://host:8000/v1", "base_url=https://host:8000/v1"),
+        ("dataset:org/name", "dataset:org/name"),
+    ],
+)
+def test_a_card_names_no_place_of_this_machine(told: str, shown: str) -> None:
+    """One after a colon, as a mapping on the command line has it, was told to everybody."""
+    assert shortened(told) == shown
