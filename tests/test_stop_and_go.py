@@ -253,3 +253,47 @@ def test_sigterm_to_parent_and_worker_at_once(folder: Path) -> None:
     assert code == 130, output
     stopped = run.updates()[-1]["update"]
     assert (run.folder / "train" / f"checkpoint-{stopped}" / "complete.json").is_file()
+
+
+ANSWERS = """\
+# Two answers to each question; a few questions cannot be asked.
+# @package _global_
+name: answers
+defaults: [{override /reward: [even]}]
+model: {id: tiny}
+sampling: {n: 2, temperature: 1.0, max_new_tokens: 30, logprobs: true}
+backend: {batch_tokens: 400}
+stages: {ask: {kind: infer, prompts: [asked.jsonl], write_batch_size: 8, max_errors: 50, min_reward: 0.5, show: 0}}
+"""
+
+
+def answered(run: Run) -> int:
+    """Questions that need not be asked again."""
+    journal, progress = run.folder / "ask" / "journal.jsonl", run.folder / "ask" / "progress.json"
+    done = json.loads(progress.read_text())["rows"] if progress.is_file() else 0
+    kept = journal.read_bytes().split(b"\n")[:-1] if journal.is_file() else []
+    return int(done) + sum(json.loads(line)["row"] >= done for line in kept)
+
+
+@pytest.mark.slow
+def test_answers_killed_at_any_moment(folder: Path) -> None:
+    """500 questions, ten kills: nothing lost, nothing twice. The rows are those of a run that nobody killed."""
+    asked = (f"{row} " + "hello " * (3000 if row % 19 == 18 else row % 12) for row in range(500))
+    rows = [json.dumps({"prompt": text, "level": row % 5}) for row, text in enumerate(asked)]
+    (folder / "asked.jsonl").write_text("\n".join(rows) + "\n")
+    (folder / "recipes" / "answers.yaml").write_text(ANSWERS)
+    (folder / "plugins" / "rewards").mkdir(parents=True, exist_ok=True)
+    plugin = "def even(completions, *, level):\n    return [float(n % 2 == 0) for n in level]\n"
+    (folder / "plugins" / "rewards" / "even.py").write_text(plugin)
+    reference, run, rng = Run(folder, "never-killed", "answers"), Run(folder, "ten-kills", "answers"), random.Random(5)
+    reference.whole()
+    hit = []
+    for _ in range(10):
+        before = answered(run)
+        hit.append(
+            kill(run, lambda run, least=before: run.wrote("ask/journal.jsonl") and answered(run) > least, 0.2, rng)
+        )
+    told = run.whole()
+    one, other = ((each.folder / "ask" / "completions.jsonl").read_bytes() for each in (run, reference))
+    assert one == other and one.count(b"\n") > 500
+    assert "questions are answered already" in told and "nobody" not in hit
