@@ -261,7 +261,7 @@ ANSWERS = """\
 name: answers
 defaults: [{override /reward: [even]}]
 model: {id: tiny}
-sampling: {n: 2, temperature: 1.0, max_new_tokens: 30, logprobs: true}
+sampling: {n: 2, temperature: 1.0, max_new_tokens: 8, logprobs: true}
 backend: {batch_tokens: 400}
 stages: {ask: {kind: infer, prompts: [asked.jsonl], write_batch_size: 8, max_errors: 50, min_reward: 0.5, show: 0}}
 """

@@ -43,14 +43,15 @@ def merged(model: Any) -> Any:
     own first: in a shared one what is added to either would be found in the other. Those that it keeps alike stay one.
     """
     from peft.tuners.lora import LoraLayer
+    from torch.nn import Parameter
 
-    base = model.get_base_model()
-    places = base.get_input_embeddings(), base.get_output_embeddings()
-    plain = [place.get_base_layer() if isinstance(place, LoraLayer) else place for place in places]
+    base: Any = model.get_base_model()
+    places: list[Any] = [base.get_input_embeddings(), base.get_output_embeddings()]
+    plain: list[Any] = [place.get_base_layer() if isinstance(place, LoraLayer) else place for place in places]
     shared = any(isinstance(place, LoraLayer) for place in places) and plain[0].weight is plain[1].weight
     alike = bool(getattr(model.active_peft_config, "ensure_weight_tying", False))
     if shared:
-        plain[1].weight = type(plain[1].weight)(plain[1].weight.detach().clone(), requires_grad=False)
+        plain[1].weight = Parameter(plain[1].weight.detach().clone(), requires_grad=False)
         _call_tied(base, False)
     made = model.merge_and_unload()
     if shared and alike:
