@@ -140,7 +140,7 @@ def test_a_closed_terminal_stops_the_stage_as_ctrl_c_does(folder: Path) -> None:
     pexpect = pytest.importorskip("pexpect")
     child = pexpect.spawn(sys.executable, ["-m", "runner", "+recipe=two", "stages.first.ticks=400"], timeout=20)
     child.expect("hello")
-    os.close(child.fileno())
+    child.ptyproc.fileobj.close()  # by its owner: the number may be another file's when that one closes it too
     run = folder / "outputs" / "two"
     wait_for(lambda: not workers_of(run))
     assert "first: stopped after" in (run / "first" / "log.txt").read_text()
