@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,14 @@ import pytest
 from runner.__main__ import main
 from runner.core import artifact
 from tests.echo import user_folder
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """A hang-up is heard by what is started here, also where the tests themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture
