@@ -121,7 +121,7 @@ def measure(model: str, keys: dict[str, Any], options: argparse.Namespace) -> di
         side(engine, llm, 16, 16)  # what compiles with the first answers
     for count in options.prompts:
         for number in range(options.rounds):
-            for name in list(SIDES)[:: 1 if number % 2 == 0 else -1]:
+            for name in list(SIDES)[:: 1 if len(result["turns"]) % 4 == 0 else -1]:
                 llm.reset_prefix_cache()
                 made = SIDES[name](engine, llm, count, options.new)
                 result["turns"].append({"side": name, "prompts": count, "round": number, **made})

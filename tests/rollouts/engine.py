@@ -11,14 +11,27 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+
+
+class Lists:
+    """vLLM's own lists of the log-probabilities of one answer."""
+
+    def __init__(self) -> None:
+        self.token_ids, self.logprobs = list[int](), list[float]()
+
+    def update_from_output(self, output: Any) -> None:
+        self.token_ids += output.new_logprobs.logprob_token_ids[:, 0].tolist()
+        self.logprobs += output.new_logprobs.logprobs[:, 0].tolist()
 
 
 class Engine:
     """vLLM's LLMEngine as far as rollouts call it. `asleep`: what of it is away; a call that needs it fails."""
 
     made: "list[Engine]" = []  # noqa: RUF012 - read by the tests
+    hears = True  # whether an answer's steps are told where vLLM 0.25 tells them
 
     def __init__(self, keys: dict[str, Any]) -> None:
         from transformers import AutoModelForCausalLM
@@ -31,6 +44,9 @@ class Engine:
         self.engine_core = types.SimpleNamespace(shutdown=lambda: self.calls.append("shutdown"))
         self.asleep: set[str] = set()
         self.temperatures: list[float] = []
+        self.lists, self.all_lists = dict[str, Lists](), list[Lists]()
+        if self.hears:
+            self.output_processor = types.SimpleNamespace(request_states={})
         self.random = torch.Generator().manual_seed(keys["seed"])
         Engine.made.append(self)
 
@@ -64,8 +80,14 @@ class Engine:
         self.calls.append("load")
         return {name for name, _ in some}
 
-    def add_request(self, name: str, prompt: dict[str, Any], params: Any) -> None:
+    def add_request(self, name: str, prompt: dict[str, Any], params: Any) -> str:
         self.waiting[name] = (prompt["prompt_token_ids"], params)
+        self.lists[name] = Lists()
+        self.all_lists.append(self.lists[name])
+        if self.hears:
+            state = types.SimpleNamespace(logprobs_processor=self.lists[name])
+            self.output_processor.request_states[f"{name}-of-its-own"] = state
+        return f"{name}-of-its-own"
 
     def abort_request(self, names: list[str]) -> None:
         for name in names:
@@ -77,7 +99,7 @@ class Engine:
         assert not self.asleep
         name, (ids, params) = self.waiting.popitem()
         self.temperatures.append(params.temperature)
-        new, told, reason = list[int](), list[float](), "length"
+        new, lists, reason = list[int](), self.lists.pop(name), "length"
         while len(new) < params.max_tokens:
             chances = self.model(torch.tensor([ids + new])).logits[0, -1].log_softmax(-1)
             chosen = chances.argmax()
@@ -85,14 +107,14 @@ class Engine:
                 chosen = torch.multinomial(chances.exp(), 1, generator=self.random)
             token = int(chosen)
             new.append(token)
-            told.append(float(chances[token]))
+            arrays = {"logprob_token_ids": np.array([[token]]), "logprobs": np.array([[float(chances[token])]])}
+            lists.update_from_output(types.SimpleNamespace(new_logprobs=types.SimpleNamespace(**arrays)))
             if token in params.stop_token_ids:
                 reason = "stop"
                 break
         assert not params.detokenize  # nothing looks for a stop string
         assert params.flat_logprobs
-        flat = types.SimpleNamespace(token_ids=list(new), logprobs=told)
-        one = types.SimpleNamespace(token_ids=new, text="", logprobs=flat, finish_reason=reason)
+        one = types.SimpleNamespace(token_ids=new, text="", logprobs=lists, finish_reason=reason)
         return [types.SimpleNamespace(request_id=name, finished=True, outputs=[one])]
 
 

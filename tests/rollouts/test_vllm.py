@@ -1,13 +1,17 @@
 """The way of the weights to an engine beside the training, and what it is told when. On a GPU: gpu/test_grpo.py."""
 
 import os
+import shutil
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from runner.core.errors import StageError
+from runner.rollouts._heard import Heard
 from tests.rollouts.engine import Client, Engine, answering, install
 from tests.rollouts.run_sampled import aside, evaluations, plugin, rows, stage
 from tests.stages.test_grpo import LEARN, done
@@ -37,6 +41,30 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rows(tmp_path)
     plugin(tmp_path, REWARD)
     return tmp_path
+
+
+def test_log_probabilities_are_taken_from_a_vllm_that_is_made_otherwise(
+    base: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the lists that every one has: the same numbers."""
+    _, heard, _ = done(stage(place, base, **KEYS), place)
+    assert all(not lists.logprobs for lists in Engine.made[0].all_lists) and Engine.made[0].all_lists
+    monkeypatch.setattr(Engine, "hears", False)
+    shutil.rmtree(place / "out")
+    _, told, _ = done(stage(place, base, **KEYS), place)
+    assert all(lists.logprobs for lists in Engine.made[1].all_lists)
+    same = ("loss", "sampling_mismatch", "reward")
+    assert [[line[name] for name in same] for line in told] == [[line[name] for name in same] for line in heard]
+
+
+def test_log_probabilities_of_other_tokens_are_refused() -> None:
+    heard = Heard()
+    step = types.SimpleNamespace(logprob_token_ids=np.array([[7]]), logprobs=np.array([[-0.5]]))
+    heard(types.SimpleNamespace(new_logprobs=step))
+    heard(types.SimpleNamespace(new_logprobs=None))  # a step without a token
+    assert heard.told([7]) == [-0.5]
+    with pytest.raises(StageError, match="not those of the tokens that it drew"):
+        heard.told([8])
 
 
 @pytest.mark.parametrize("kind", ["full", "lora"])
