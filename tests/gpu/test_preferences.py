@@ -1,5 +1,6 @@
 """Preferences on a GPU: packed, in bfloat16 where that is the way; held-out answers are told apart."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ def trained(kind: str, base: Path, folder: Path, **keys: Any) -> tuple[Any, list
     """A short training, and the lines of its figures."""
     folder.mkdir(parents=True)
     rows = (run_judged.labelled if kind == "kto" else run_judged.pairs)(folder / "rows.jsonl", 64)
-    mix = {"datasets": [str(rows)], "validation": {"rows": 16}}
+    mix = {"datasets": ["rows.jsonl"], "validation": {"rows": 16}}
     given = {"batch": {"rows": 8}, "optim": {"lr": 2e-3}, "log": {"every": 1}, "epochs": 5, "mix": mix, **keys}
-    made = run_judged.stage(kind, base, rows, **given).run(Job("train", folder, folder))
+    with contextlib.chdir(folder):  # which rows are kept aside depends on the name of their file as it is said
+        made = run_judged.stage(kind, base, rows, **given).run(Job("train", folder, folder))
     return made, [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
