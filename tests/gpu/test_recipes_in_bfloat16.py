@@ -52,6 +52,13 @@ def run(folder: Path, *words: str) -> str:
     return done.stdout
 
 
+def small_engine() -> list[str]:
+    """vLLM, where it is installed, beside other programs on the GPU."""
+    if not importlib.util.find_spec("vllm"):
+        return []
+    return ["backend=vllm", *(f"backend.engine.{name}={value}" for name, value in ENGINE.items())]
+
+
 def test_qwen3_self_cognition_learns_packed_and_answers(folder: Path) -> None:
     """Twice the same command: the second reuses all."""
     words = ["+recipe=qwen3_self_cognition", "model=model", "mix.datasets=[rows.jsonl]", "output_dir=out", "epochs=3"]
@@ -61,6 +68,7 @@ def test_qwen3_self_cognition_learns_packed_and_answers(folder: Path) -> None:
         "optim.lr=1e-2",
         "sampling.max_new_tokens=8",
         "mix.validation.fraction=0.1",
+        *small_engine(),
     ]
     run(folder, *words)
     lines = [json.loads(line) for line in (folder / "out/train/metrics.jsonl").read_text().splitlines()]
@@ -87,6 +95,4 @@ def test_recipes_for_large_models_run_shortened(folder: Path, recipe: str, needs
     learned = [line["loss"] for line in lines if "loss" in line]
     assert learned[-1] < learned[0] and "eval_loss" in lines[-1]
     asked = ["+recipe=infer", "model=out", "stages.infer.questions=['who? 1']", "sampling.max_new_tokens=4"]
-    if importlib.util.find_spec("vllm"):
-        asked += ["backend=vllm", *(f"backend.engine.{name}={value}" for name, value in ENGINE.items())]
-    run(folder, *asked)
+    run(folder, *asked, *small_engine())
