@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,8 @@ def test_weights_only_keeps_no_optimizer(tmp_path: Path):
     assert checkpoints.last_complete(tmp_path)[0] is None
 
 
-def test_a_missing_package_is_named(tmp_path: Path):
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(ConfigError, match=r"optim\.name: 'adamw_8bit' needs the package bitsandbytes"):
         small.fit(tmp_path, small.model(), small.rows(8), settings=Settings(lr=1e-2, optim=Optim(name="adamw_8bit")))
 
