@@ -31,9 +31,12 @@ class Heard:
         """
         import numpy as np
 
-        if [int(token) for step in self._tokens for token in step[:, 0]] != ids:
+        tokens, values = (
+            np.concatenate(steps)[:, 0].tolist() if steps else [] for steps in (self._tokens, self._values)
+        )
+        if tokens != ids:
             raise StageError("vLLM's log-probabilities are not those of the tokens that it drew: they cannot be used.")
-        return [float(value) for value in np.concatenate([step[:, 0] for step in self._values])] if ids else []
+        return list(values)
 
 
 def listen(engine: Any, name: str) -> Heard | None:
@@ -46,5 +49,9 @@ def listen(engine: Any, name: str) -> Heard | None:
     processor: Any = getattr(state, "logprobs_processor", None)
     if not hasattr(processor, "update_from_output"):
         return None
-    heard = processor.update_from_output = Heard()
+    heard = Heard()
+    try:
+        processor.update_from_output = heard
+    except AttributeError:  # it has slots
+        return None
     return heard
