@@ -27,9 +27,9 @@ CUTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Qwen3 with heads of 64, as the kernels want them, and weights so large that a row feels its context."""
+@pytest.fixture(scope="module", params=[16, 64, 128])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Qwen3 with heads of a size, and weights so large that a row feels its context."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     made = tmp_path_factory.mktemp("model")
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=len(tokenizer), hidden_size=256, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=64, initializer_range=0.1, tie_word_embeddings=True,
+        num_key_value_heads=2, head_dim=request.param, initializer_range=0.1, tie_word_embeddings=True,
     )  # fmt: skip
     Qwen3ForCausalLM(config).save_pretrained(made)
     tokenizer.save_pretrained(made)
