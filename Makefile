@@ -11,7 +11,7 @@ EXTRAS ?= train,hub,math,openai,dev
 TORCH ?= $(if $(shell command -v nvidia-smi 2>/dev/null),torch,torch==2.13.0)
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))
 T ?=
-# Tests run at a time, each on one core: more threads than cores and PyTorch spends its time on waiting.
+# Test files run at a time, each on one core: more threads than cores and PyTorch spends its time on waiting.
 JOBS ?= 2
 
 help: ## this list
@@ -36,7 +36,7 @@ demo: $(READY) ## teach a real 135M chat model a new name, and ask it before and
 	@$(PY) -m runner +recipe=quickstart
 
 test: $(READY) ## the tests; make test T=tests/core for some of them
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(JOBS) --dist worksteal $(T)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder $(T)
 
 slow: $(READY) ## the tests that take their time, alone
 	@$(PY) -m pytest -q -m slow $(T)
