@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.local_server import LocalServer
 from tests.user import User, tiny_folder, user_at_work  # noqa: F401 - fixtures
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +39,7 @@ def hub() -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    server = LocalServer(("127.0.0.1", 0), Refusing)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

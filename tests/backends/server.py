@@ -10,8 +10,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.local_server import LocalServer
 
 
 @dataclass
@@ -108,7 +110,7 @@ def kind_of(words: str) -> str:
 @contextmanager
 def listening(handler: type[Json], state: Any) -> Iterator[Any]:
     """The state of a server on a free port until the block ends; its `url` is set."""
-    made = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    made = LocalServer(("127.0.0.1", 0), handler)
     made.state = state  # type: ignore[attr-defined]
     state.url = f"http://127.0.0.1:{made.server_port}/v1"
     threading.Thread(target=made.serve_forever, daemon=True).start()

@@ -14,6 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.local_server import LocalServer
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 FILES = {
     "train.jsonl": b'{"query": "q", "response": "a"}\n' * 3,
@@ -36,7 +38,7 @@ except RunnerError as error:
 """
 
 
-class Hub(http.server.ThreadingHTTPServer):
+class Hub(LocalServer):
     """Both hubs at once. asked: the paths so far; broken: a file that it fails to give."""
 
     def __init__(self) -> None:

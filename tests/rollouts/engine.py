@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.local_server import LocalServer
+
 
 class Lists:
     """vLLM's own lists of the log-probabilities of one answer."""
@@ -173,7 +175,7 @@ def answering(*codes: int) -> Iterator[str]:
         def log_message(self, *words: Any) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with LocalServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()

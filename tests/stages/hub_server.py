@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.local_server import LocalServer
+
 TOKEN, XET_TOKEN = "very-secret-token", "short-lived-token"
 LFS = (".safetensors",)
 
@@ -295,10 +297,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return self.say({"Code": 200, "Success": True, "Data": {}})
 
 
-def serve(hub: Hub) -> http.server.ThreadingHTTPServer:
+def serve(hub: Hub) -> LocalServer:
     """Start it; `hub.url` is its address."""
     handler = type("HubHandler", (Handler,), {"hub": hub})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = LocalServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     hub.url = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
