@@ -36,7 +36,7 @@ demo: $(READY) ## teach a real 135M chat model a new name, and ask it before and
 	@$(PY) -m runner +recipe=quickstart
 
 test: $(READY) ## the tests; make test T=tests/core for some of them
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder $(T)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(JOBS) --dist loadfile $(T)
 
 slow: $(READY) ## the tests that take their time, alone
 	@$(PY) -m pytest -q -m slow $(T)

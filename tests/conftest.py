@@ -77,14 +77,6 @@ stages:
 """
 
 
-LONGEST = ("test_stop_and_go.py", "test_shards.py", "test_replicas.py", "test_gradient.py")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: what begins last should not be what runs alone at the end."""
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
-
-
 @dataclass
 class Project:
     """A folder of a user's, as the working directory."""
