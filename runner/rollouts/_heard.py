@@ -2,16 +2,14 @@
 
 vLLM makes Python lists of them token by token, which takes a good part of each step's time on the host. Here its arrays
 are kept as they come, and read once, when the answer is whole. Written against vLLM 0.25; where another release is made
-otherwise, its own lists are taken (`_vllm_arguments.told`).
+otherwise, its own lists stay.
 """
 
 from typing import Any
 
-from runner.core.errors import StageError
-
 
 class Heard:
-    """Takes the place of what vLLM calls with each step's output of one answer."""
+    """Stands where vLLM collects an answer's log-probabilities, and is what its output then holds."""
 
     def __init__(self) -> None:
         self._tokens: list[Any] = []  # arrays, [tokens of the step, 1]
@@ -23,35 +21,30 @@ class Heard:
             self._tokens.append(output.new_logprobs.logprob_token_ids)
             self._values.append(output.new_logprobs.logprobs)
 
-    def told(self, ids: list[int]) -> list[float]:
-        """One of each of these tokens.
+    @property
+    def token_ids(self) -> list[int]:
+        """The tokens so far, as vLLM's own lists have them."""
+        return _joined(self._tokens)
 
-        Raises:
-            StageError: they are of other tokens.
-        """
-        import numpy as np
-
-        tokens, values = (
-            np.concatenate(steps)[:, 0].tolist() if steps else [] for steps in (self._tokens, self._values)
-        )
-        if tokens != ids:
-            raise StageError("vLLM's log-probabilities are not those of the tokens that it drew: they cannot be used.")
-        return list(values)
+    @property
+    def logprobs(self) -> list[float]:
+        """One of each of them."""
+        return _joined(self._values)
 
 
-def listen(engine: Any, name: str) -> Heard | None:
-    """Hear those of an answer that was just asked for; None where this vLLM has no such place.
+def _joined(steps: list[Any]) -> list[Any]:
+    import numpy as np
+
+    return list(np.concatenate(steps)[:, 0].tolist()) if steps else []
+
+
+def listen(engine: Any, name: str) -> None:
+    """Hear those of an answer that was just asked for, where this vLLM has such a place.
 
     Args:
         name: as vLLM's add_request returned it.
     """
     state = getattr(getattr(engine, "output_processor", None), "request_states", {}).get(name)
     processor: Any = getattr(state, "logprobs_processor", None)
-    if not hasattr(processor, "update_from_output"):
-        return None
-    heard = Heard()
-    try:
-        processor.update_from_output = heard
-    except AttributeError:  # it has slots
-        return None
-    return heard
+    if hasattr(processor, "update_from_output") and hasattr(processor, "__dict__"):
+        processor.update_from_output = processor.logprobs = Heard()

@@ -18,7 +18,7 @@ from runner.core.errors import ConfigError, StageError, first_line
 from runner.core.specs import Sampling
 from runner.core.types import Completion
 from runner.models.locate import Located
-from runner.rollouts._heard import Heard, listen
+from runner.rollouts._heard import listen
 from runner.rollouts._offload import Offload
 from runner.rollouts._weights import buckets, weights
 from runner.rollouts.answers import Prompt
@@ -79,16 +79,15 @@ class LiveVllm:
     ) -> None:  # fmt: skip
         """See `Sampler.answer`; vLLM draws by its own seed."""
         until = time.monotonic() + self.keys.timeout
-        keys, asked = sampling or self.sampling, dict[str, tuple[int, Heard | None]]()
+        keys, asked = sampling or self.sampling, dict[str, int]()
         try:
             for place, prompt in enumerate(prompts):
-                name, heard = self._add(prompt, keys)
-                asked[name] = place, heard
+                asked[self._add(prompt, keys)] = place
             while asked:
                 for output in self.engine.step():
                     if output.finished:
-                        place, heard = asked.pop(output.request_id)
-                        finished(place, self._completion(prompts[place], output.outputs[0], heard, keys))
+                        place = asked.pop(output.request_id)
+                        finished(place, self._completion(prompts[place], output.outputs[0], keys))
                 if asked and time.monotonic() > until:
                     done = len(prompts) - len(asked)
                     raise StageError(
@@ -122,7 +121,7 @@ class LiveVllm:
             for some in buckets(weights(learner.own, dtype)):
                 self.engine.apply_model(partial(_load, some))
 
-    def _add(self, prompt: Prompt, sampling: Sampling) -> tuple[str, Heard | None]:
+    def _add(self, prompt: Prompt, sampling: Sampling) -> str:
         self._count += 1
         name = str(self._count)
         asked = {"type": "token", "prompt_token_ids": list(prompt.ids)}
@@ -130,7 +129,9 @@ class LiveVllm:
             own = self.engine.add_request(name, asked, self._drawn(sampling))
         except ValueError as error:
             raise ConfigError("sampling", f"vLLM refuses it: {first_line(error)}") from None
-        return name, listen(self.engine, own) if self._comparable else None
+        if self._comparable:
+            listen(self.engine, own)
+        return name
 
     def _drawn(self, sampling: Sampling) -> Any:
         from vllm import SamplingParams
@@ -140,14 +141,12 @@ class LiveVllm:
         keys |= {"n": 1, "logprobs": 0 if self._comparable else None}
         return SamplingParams(**keys, output_kind=RequestOutputKind.FINAL_ONLY)
 
-    def _completion(self, prompt: Prompt, made: Any, heard: Heard | None, sampling: Sampling) -> Completion:
+    def _completion(self, prompt: Prompt, made: Any, sampling: Sampling) -> Completion:
         read = _completion.Prompt(prompt.ids, prompt.head, prompt.prefix)
         if made.finish_reason not in ("stop", "length"):
             return _completion.failure(read, f"vLLM ended the answer: {made.finish_reason}")
         ids = list(made.token_ids)
-        known = [math.nan] * len(ids)
-        if self._comparable:
-            known = heard.told(ids) if heard else _vllm_arguments.told(made)
+        known = _vllm_arguments.told(made) if self._comparable else [math.nan] * len(ids)
         text = _vllm_arguments.answered(made, sampling.stop, self.tokenizer, self._ends)
         return _completion.completion(read, text, ids, made.finish_reason, 0, known)
 

@@ -18,15 +18,15 @@ import torch
 from tests.local_server import LocalServer
 
 
-class Lists:
-    """vLLM's own lists of the log-probabilities of one answer."""
+class Processor:
+    """vLLM's own collector of the log-probabilities of one answer."""
 
     def __init__(self) -> None:
-        self.token_ids, self.logprobs = list[int](), list[float]()
+        self.own = self.logprobs = types.SimpleNamespace(token_ids=list[int](), logprobs=list[float]())
 
     def update_from_output(self, output: Any) -> None:
-        self.token_ids += output.new_logprobs.logprob_token_ids[:, 0].tolist()
-        self.logprobs += output.new_logprobs.logprobs[:, 0].tolist()
+        self.own.token_ids += output.new_logprobs.logprob_token_ids[:, 0].tolist()
+        self.own.logprobs += output.new_logprobs.logprobs[:, 0].tolist()
 
 
 class Engine:
@@ -46,7 +46,7 @@ class Engine:
         self.engine_core = types.SimpleNamespace(shutdown=lambda: self.calls.append("shutdown"))
         self.asleep: set[str] = set()
         self.temperatures: list[float] = []
-        self.lists, self.all_lists = dict[str, Lists](), list[Lists]()
+        self.processors: dict[str, Processor] = {}
         if self.hears:
             self.output_processor = types.SimpleNamespace(request_states={})
         self.random = torch.Generator().manual_seed(keys["seed"])
@@ -84,10 +84,9 @@ class Engine:
 
     def add_request(self, name: str, prompt: dict[str, Any], params: Any) -> str:
         self.waiting[name] = (prompt["prompt_token_ids"], params)
-        self.lists[name] = Lists()
-        self.all_lists.append(self.lists[name])
+        self.processors[name] = Processor()
         if self.hears:
-            state = types.SimpleNamespace(logprobs_processor=self.lists[name])
+            state = types.SimpleNamespace(logprobs_processor=self.processors[name])
             self.output_processor.request_states[f"{name}-of-its-own"] = state
         return f"{name}-of-its-own"
 
@@ -101,7 +100,7 @@ class Engine:
         assert not self.asleep
         name, (ids, params) = self.waiting.popitem()
         self.temperatures.append(params.temperature)
-        new, lists, reason = list[int](), self.lists.pop(name), "length"
+        new, processor, reason = list[int](), self.processors[name], "length"
         while len(new) < params.max_tokens:
             chances = self.model(torch.tensor([ids + new])).logits[0, -1].log_softmax(-1)
             chosen = chances.argmax()
@@ -110,13 +109,13 @@ class Engine:
             token = int(chosen)
             new.append(token)
             arrays = {"logprob_token_ids": np.array([[token]]), "logprobs": np.array([[float(chances[token])]])}
-            lists.update_from_output(types.SimpleNamespace(new_logprobs=types.SimpleNamespace(**arrays)))
+            processor.update_from_output(types.SimpleNamespace(new_logprobs=types.SimpleNamespace(**arrays)))
             if token in params.stop_token_ids:
                 reason = "stop"
                 break
         assert not params.detokenize  # nothing looks for a stop string
         assert params.flat_logprobs
-        one = types.SimpleNamespace(token_ids=new, text="", logprobs=lists, finish_reason=reason)
+        one = types.SimpleNamespace(token_ids=new, text="", logprobs=processor.logprobs, finish_reason=reason)
         return [types.SimpleNamespace(request_id=name, finished=True, outputs=[one])]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runner.backends._vllm_arguments import told
 from runner.core.errors import StageError
 from runner.rollouts._heard import Heard
 from tests.rollouts.engine import Client, Engine, answering, install
@@ -48,13 +49,14 @@ def test_log_probabilities_are_taken_from_a_vllm_that_is_made_otherwise(
 ) -> None:
     """From the lists that every one has: the same numbers."""
     _, heard, _ = done(stage(place, base, **KEYS), place)
-    assert all(not lists.logprobs for lists in Engine.made[0].all_lists) and Engine.made[0].all_lists
+    asked = Engine.made[0].processors.values()
+    assert asked and all(not processor.own.logprobs for processor in asked)
     monkeypatch.setattr(Engine, "hears", False)
     shutil.rmtree(place / "out")
-    _, told, _ = done(stage(place, base, **KEYS), place)
-    assert all(lists.logprobs for lists in Engine.made[1].all_lists)
+    _, listed, _ = done(stage(place, base, **KEYS), place)
+    assert all(processor.own.logprobs for processor in Engine.made[1].processors.values())
     same = ("loss", "sampling_mismatch", "reward")
-    assert [[line[name] for name in same] for line in told] == [[line[name] for name in same] for line in heard]
+    assert [[line[name] for name in same] for line in listed] == [[line[name] for name in same] for line in heard]
 
 
 def test_log_probabilities_of_other_tokens_are_refused() -> None:
@@ -62,9 +64,9 @@ def test_log_probabilities_of_other_tokens_are_refused() -> None:
     step = types.SimpleNamespace(logprob_token_ids=np.array([[7]]), logprobs=np.array([[-0.5]]))
     heard(types.SimpleNamespace(new_logprobs=step))
     heard(types.SimpleNamespace(new_logprobs=None))  # a step without a token
-    assert heard.told([7]) == [-0.5]
+    assert told(types.SimpleNamespace(logprobs=heard, token_ids=[7])) == [-0.5]
     with pytest.raises(StageError, match="not those of the tokens that it drew"):
-        heard.told([8])
+        told(types.SimpleNamespace(logprobs=heard, token_ids=[8]))
 
 
 @pytest.mark.parametrize("kind", ["full", "lora"])
