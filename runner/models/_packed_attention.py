@@ -11,6 +11,7 @@ import torch
 
 from runner.core.errors import ModelError
 
+WHOLE = 32  # FlashAttention 4.0.0b36 has wrong gradients for heads of 16, 48 or 80; multiples of this are right
 UNKNOWN = {"softcap": "a cap on attention's logits", "s_aux": "attention sinks"}  # what these kernels here leave out
 
 
@@ -49,12 +50,14 @@ def flash4(
     module: Any, query: Any, key: Any, value: Any, attention_mask: Any, scaling: float | None = None,
     cu_seq_lens_q: Any = None, max_length_q: int | None = None, sliding_window: int | None = None, **more: Any,
 ) -> tuple[Any, None]:  # fmt: skip
-    """The same by FlashAttention 4; see `varlen`."""
+    """The same by FlashAttention 4; see `varlen`. Heads are filled up with zeros to a multiple of `WHOLE`."""
     _check("flash_attention_4", query, cu_seq_lens_q, more)
-    q, k, v = _laid_out(query, key, value)
-    scale = scaling if scaling is not None else q.shape[-1] ** -0.5
+    size = query.shape[-1]
+    q, k, v = (torch.nn.functional.pad(part, (0, -size % WHOLE)) for part in _laid_out(query, key, value))
+    scale = scaling if scaling is not None else size**-0.5
     longest = max_length_q if max_length_q is not None else q.shape[0]
-    return _flash4(q, k, v, cu_seq_lens_q, longest, scale, sliding_window or 0)[0].unsqueeze(0), None
+    made = _flash4(q, k, v, cu_seq_lens_q, longest, scale, sliding_window or 0)[0]
+    return made[..., :size].unsqueeze(0), None
 
 
 def _parameters() -> Any:

@@ -27,7 +27,7 @@ CUTS = {
 }
 
 
-@pytest.fixture(scope="module", params=[16, 64, 128])
+@pytest.fixture(scope="module", params=[16, 32, 48, 64, 80, 96, 128, 256])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Qwen3 with heads of a size, and weights so large that a row feels its context."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
