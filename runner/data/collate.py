@@ -69,13 +69,14 @@ def collate(
     lengths = [len(sequence.input_ids) for sequence in sequences]
     width = max(lengths)
     starts = [sum(lengths[:i]) if packed else i * width for i in range(len(lengths))]
-    places, targets, weights, owners = [], [], [], []
-    for owner, (sequence, start) in enumerate(zip(sequences, starts, strict=True)):
-        for index, weight in trained(sequence):
-            places.append(start + index - 1)
-            targets.append(sequence.labels[index])
-            weights.append(0.0 if filler else weight)
-            owners.append(owner)
+    found = [trained(sequence) for sequence in sequences]
+    places, targets, weights, owners = list[int](), list[int](), list[float](), list[int]()
+    for owner, (sequence, start, here) in enumerate(zip(sequences, starts, found, strict=True)):
+        labels = sequence.labels
+        places += [start + index - 1 for index, _ in here]
+        targets += [labels[index] for index, _ in here]
+        weights += [0.0] * len(here) if filler else [weight for _, weight in here]
+        owners += [owner] * len(here)
     return MicroBatch(
         inputs=_packed(sequences, lengths) if packed else _padded(sequences, lengths, width),
         places=torch.tensor(places, dtype=torch.int64),
@@ -88,7 +89,9 @@ def collate(
         slots=sum(lengths) if packed else width * len(lengths),
         values={name: torch.tensor([s.values[name] for s in sequences]) for name in sequences[0].values},
         per_token={
-            name: torch.tensor([s.per_token[name][i] for s in sequences for i, _ in trained(s)])
+            name: torch.tensor(
+                [sequences[owner].per_token[name][i] for owner, here in enumerate(found) for i, _ in here]
+            )
             for name in sequences[0].per_token
         },
     )

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import Any
 
 from runner.core.types import UNTRAINED, Completion, Encoded
 
-PER_TOKEN = ("old", "reference", "correction", "told", "values", "gains", "returns")
+PER_TOKEN = ("old", "reference", "correction", "values", "gains", "returns")
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Prompt:
 @dataclass(frozen=True)
 class Answer:
     """One completion of a prompt and what became of it. seconds: after the rollout began. advantage None: it teaches
-    nothing. masked: no loss, since it was cut off. old, reference, correction, told (the sampler's log-probability),
-    values, gains, returns: one a trained token, or empty.
+    nothing. masked: no loss, since it was cut off. told: the loss is told the sampler's log-probabilities. old,
+    reference, correction, values, gains, returns: one a trained token, or empty.
     """
 
     prompt: int
@@ -45,10 +46,10 @@ class Answer:
     advantage: float | None = None
     masked: bool = False
     given: bool = False  # the row's own answer, which nobody sampled
+    told: bool = False
     old: tuple[float, ...] = ()
     reference: tuple[float, ...] = ()
     correction: tuple[float, ...] = ()
-    told: tuple[float, ...] = ()
     values: tuple[float, ...] = ()
     gains: tuple[float, ...] = ()
     returns: tuple[float, ...] = ()
@@ -61,8 +62,7 @@ class Answer:
     @property
     def sampled(self) -> tuple[float, ...]:
         """The sampler's log-probabilities of the tokens that the model chose."""
-        held = self.completion.logprobs or ()
-        return tuple(value for value, mask in zip(held, self.completion.mask, strict=False) if mask)
+        return tuple(compress(self.completion.logprobs or (), self.completion.mask))
 
     def encoded(self, prompt: Prompt) -> Encoded:
         """The sequence that is trained on: the prompt's own ids, then those that were sampled, trained."""
@@ -75,7 +75,8 @@ class Answer:
         ]
         labels = [UNTRAINED] * made.prompt_tokens + chosen
         known = {"old": self.old, "reference": self.reference, "correction": self.correction}
-        known |= {"sampled": self.told, "value": self.values, "gain": self.gains, "return": self.returns}
+        known |= {"value": self.values, "gain": self.gains, "return": self.returns}
+        known |= {"sampled": self.sampled} if self.told else {}
         places = [i for i, label in enumerate(labels) if label != UNTRAINED]
         per_token = {name: _placed(values, places, len(ids)) for name, values in known.items() if values}
         values = {"advantage": self.advantage or 0.0}

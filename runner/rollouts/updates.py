@@ -219,11 +219,12 @@ class RolloutUpdates:
     def _known(self, groups: Sequence[Group], learner: "Learner") -> list[Group]:
         """The groups with what the algorithm must know of each token."""
         answers = [answer for group in groups for answer in group]
-        sequences: list[Encoded] = [answer.encoded(self.drawing.prompts[answer.prompt]) for answer in answers]
-        rules = self.rules
+        rules, sequences = self.rules, list[Encoded]()
+        if rules.old or rules.gae is not None or rules.reference is not None:
+            sequences = [answer.encoded(self.drawing.prompts[answer.prompt]) for answer in answers]
         if rules.correction != "none" and not rules.old:  # made with the loss, whose pass is the first by these weights
             known = any(math.isfinite(value) for answer in answers for value in answer.sampled)
-            answers = [replace(one, told=one.sampled if known and not one.masked else ()) for one in answers]
+            answers = [replace(one, told=known and not one.masked) for one in answers]
         elif rules.old:
             told = learner.logprobs(sequences)
             answers = [replace(answer, old=tuple(old)) for answer, old in zip(answers, told, strict=True)]
