@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from runner.core.errors import ConfigError
+from runner.core.errors import ConfigError, DataError
 from runner.core.specs import Dataset, Mix
 from runner.core.types import Example
 from runner.data import choose_format, draw, duplicates, row_filter, rules, variables
@@ -49,7 +49,7 @@ def check(mix: Mix, places: Sequence[Path], hub: str, key: str = "mix") -> None:
     """At plan time, without reading rows: each dataset is there or a hub's, formats, rules and filters exist.
 
     Raises:
-        ConfigError: what is wrong with which entry.
+        ConfigError: what is wrong with which entry. DataError: a dataset whose files are empty.
     """
     if not mix.datasets:
         raise ConfigError(f"{key}.datasets", "empty", "Give files, folders or hub ids: mix.datasets=[my.jsonl].")
@@ -62,7 +62,10 @@ def check(mix: Mix, places: Sequence[Path], hub: str, key: str = "mix") -> None:
 
 
 def _check(entry: str | Dataset, mix: Mix, places: Sequence[Path], hub: str, key: str) -> None:
-    spec = parse(entry, places, hub, key).spec
+    source = parse(entry, places, hub, key)
+    spec = source.spec
+    if source.files and not any(file.stat().st_size for file in source.files):
+        raise DataError(f"{spec.dataset}: holds no rows.")
     if spec.format:
         choose_format.load(spec.format, places, f"{key}.format")
     if spec.loss_scale is not None:

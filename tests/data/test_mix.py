@@ -173,8 +173,10 @@ def test_a_mix_that_contradicts_itself_is_refused(case: str, here: Path) -> None
 
 
 def test_an_empty_file_and_unknown_columns_are_refused(here: Path) -> None:
-    """In one sentence each."""
+    """In one sentence each; the empty file when planning, before any stage has worked for it."""
     write(here / "empty.jsonl", [])
+    with pytest.raises(DataError, match=r"empty\.jsonl: holds no rows"):
+        mix.check(Mix(datasets=["empty.jsonl"]), [here], "huggingface")
     write(here / "odd.jsonl", [{"foo": "a", "bar": "b"}])
     with pytest.raises(DataError, match=r"empty\.jsonl: holds no rows"):
         load("empty.jsonl")
