@@ -6,7 +6,7 @@ usage: python tests/benchmarks/grpo_step.py MODEL [--updates 8] [--trl-python PY
 MODEL is a folder with a chat model; random weights do, and answer to the limit. Our side is the whole command, its
 layers compiled, as `compile: auto` has it for a longer training than this. TRL 1.16 gets the same prompts, reward,
 sampling, memory share and optimizer, in device batches of 8. The first two updates of each side start engines and
-compile, and are not counted. Prints a table of the phases in seconds, writes JSON.
+compile, and are not counted. Prints a table of the phases in seconds and our memory by phase, writes JSON.
 """
 
 import argparse
@@ -46,6 +46,7 @@ stages:
   train: {kind: grpo, prompts_per_update: %d, num_generations: %d, sleep_level: %d, correction: token_truncate}
 """
 PHASES = ("generate", "sync", "score", "rest", "seconds")
+IN_USE = ("sampling", "learning")  # for which our side tells how much of the GPU all programs on it have taken
 
 
 def write(folder: Path, model: str, updates: int, sleep: int) -> None:
@@ -69,8 +70,9 @@ def ours(folder: Path, more: list[str]) -> list[dict[str, float]]:
     for line in lines:
         known = {name: line[f"seconds_{name}"] for name in ("generate", "sync", "score")}
         rest = line["seconds"] - sum(known.values())
-        more = {"seconds": line["seconds"], "memory_gib": line["memory_gib"], "tokens": line["completions/mean_length"]}
-        made.append({**known, "rest": rest, **more})
+        told = {"seconds": "seconds", "memory_gib": "memory_gib", "tokens": "completions/mean_length"}
+        told |= {f"{phase}_gib": f"gpu_gib_{phase}" for phase in IN_USE}
+        made.append({**known, "rest": rest, **{name: line[key] for name, key in told.items()}})
     return made
 
 
@@ -170,6 +172,10 @@ def main() -> None:
             made = ours(folder, given.more) if name == "ours" else trl(folder, given.trl_python, model, given.updates)
             middle = {key: statistics.median(one[key] for one in made[WARM:]) for key in (*PHASES, "memory_gib")}
             print(f"{name:6}" + "".join(f"{value:10.3f}" for value in middle.values()), flush=True)
+            if name == "ours":
+                taken = {phase: statistics.median(one[f"{phase}_gib"] for one in made[WARM:]) for phase in IN_USE}
+                told = ", ".join(f"{value:.0f} while {phase}" for phase, value in taken.items())
+                print(f"  GiB of the GPU in use: {told}", flush=True)
             sides[name] = made
             given.out.write_text(json.dumps(sides, indent=1) + "\n")
 
