@@ -98,12 +98,19 @@ def _run(step: Step, terminal: Terminal, in_process: bool, lock: int | None) -> 
     else:
         code, last, stopped = _batch(step, terminal, lock)
     if code in STOPPED or (code < 0 and stopped):
-        goes_on = " The same command goes on from what it left." if step.stage.reuse != "never" else ""
-        raise Interrupted(f"{step.name}: stopped.{goes_on}")
+        raise Interrupted(f"{step.name}: stopped.{_afterwards(step)}")
     if code:
         raise _failure(step, code, last)
     if stopped:
         raise Interrupted(f"{step.name}: complete; stopped before the next stage. The same command goes on.")
+
+
+def _afterwards(step: Step) -> str:
+    """What the same command does after a stop."""
+    if step.stage.reuse == "never":
+        return ""
+    goes_on = getattr(step.stage, "goes_on", True)
+    return f" The same command {'goes on from what it left' if goes_on else 'begins it anew'}."
 
 
 def _anew(plan: Plan, step: Step) -> bool:
@@ -148,9 +155,8 @@ def _join(plan: Plan, node: int) -> list[Done]:
             name = f"log.node{node}.txt"
             code, last, stopped = _batch(step, terminal, None, name, other)
             if code in STOPPED or (code < 0 and stopped):
-                raise Interrupted(
-                    f"{step.name}: stopped. The same command on all nodes goes on from the last checkpoint."
-                )
+                how = "goes on from the last checkpoint" if getattr(step.stage, "goes_on", True) else "begins it anew"
+                raise Interrupted(f"{step.name}: stopped. The same command on all nodes {how}.")
             if code:
                 raise _failure(step, code, last, name)
             ended.append(Done(step, "done", time.monotonic() - start, None))

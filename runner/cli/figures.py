@@ -9,15 +9,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from runner.core.specs import STAGE, Batch
+from runner.core.errors import ConfigError
+from runner.core.specs import STAGE, Batch, Parallelism
 from runner.data import counted
 from runner.data.size import Size, size_of_mix
 from runner.data.updates import ROWS
+from runner.engines import presets
 from runner.models.memory import FROZEN, GIB, WHOLE, Memory, estimate
 from runner.models.shape import Shape, shape_of
+from runner.training.budget import GPU
 
-LARGE = 75  # GiB
+LARGE = 75.0  # GiB that a device of 80 GB leaves
 DEVICES = (2, 4, 8, 16, 32)
+ADAPTER = "an adapter (train_type=lora or qlora), or "
+LESS = {"lora": "train_type=qlora, or ", "qlora": ""}  # what needs less than a kind of training
 NEEDED = ("model", "mix", "batch", "epochs", "max_updates", "max_length", "train_type", "parallelism")
 
 
@@ -57,7 +62,7 @@ def figures(
     tokens = None if size.tokens is None or samples else round(size.tokens * stage.epochs * share)
     beside = _beside(stage, bases)
     more = sum(beside.values())
-    over = memory is not None and memory.at(_micro(stage), "full") + more > LARGE
+    over = memory is not None and _least(stage, memory, more) > _limit(stage)
     fitting = _fitting(stage, shape, more) if shape and over else None
     return Figures(size, stage.max_updates or updates, memory, tokens, fitting, beside)
 
@@ -76,16 +81,39 @@ def _micro(stage: Any) -> int:
     return int(given if given != "auto" else (stage.max_length or 2048) + answer)
 
 
+def _limit(stage: Any) -> float:
+    """GiB of a device that may be used."""
+    return float(stage.batch.memory_gib or LARGE)
+
+
+def _least(stage: Any, memory: Memory, more: float) -> float:
+    """GiB that are needed at least. more: for models that stand beside."""
+    return max(memory.at(_micro(stage), "full"), memory.starting) + more
+
+
 def _fitting(stage: Any, shape: Shape, more: float) -> str:
-    """The fewest devices on which it would fit."""
-    too_much = f"more than the {LARGE} GiB that a device of 80 GB leaves"
+    """The fewest devices on which it would fit, by a preset that takes this kind of training."""
+    limit = _limit(stage)
+    whose = "of batch.memory_gib" if stage.batch.memory_gib else "that a device of 80 GB leaves"
+    too_much = f"more than the {limit:g} GiB {whose}"
     for devices in DEVICES:
         for preset in ("zero2", "zero3"):
             spread = replace(stage.parallelism, preset=preset, gpus=min(devices, 8), nodes=max(1, devices // 8))
-            each = estimate(shape, stage.train_type, spread, stage.model.dtype).at(_micro(stage), "full") + more
-            if each <= LARGE:
+            if not _takes(stage, spread):
+                continue
+            each = _least(stage, estimate(shape, stage.train_type, spread, stage.model.dtype), more)
+            if each <= limit:
                 return f"{too_much}; parallelism={preset} on {devices} devices would take ~{each:.0f} GiB of each"
-    return f"{too_much}; take an adapter (train_type=lora or qlora), or a shorter max_length"
+    return f"{too_much}; take {LESS.get(stage.train_type.kind, ADAPTER)}a shorter max_length"
+
+
+def _takes(stage: Any, parallelism: Parallelism) -> bool:
+    """Whether this training can be spread so."""
+    try:
+        presets.check(parallelism, stage.train_type, "")
+    except ConfigError:
+        return False
+    return not (stage.batch.memory_gib and parallelism.preset not in WHOLE)
 
 
 def _updates(stage: Any, size: Size) -> int | None:
@@ -138,7 +166,9 @@ def lines(stage: Any, known: Figures) -> Iterator[str]:
     amount = batch.packs or batch.tokens or _each(stage)
     each = "" if hasattr(stage, "prompts_per_update") else f" ({amount / devices:g} on each)"  # spread by answers
     shared = f" over {devices} devices{each}" if devices > 1 else ""
-    cut = "measured" if batch.tokens_per_device == "auto" else f"{batch.tokens_per_device}"
+    cut = str(batch.tokens_per_device)
+    if cut == "auto":  # what is split over devices is not tried out
+        cut = "measured" if parallelism.preset in WHOLE else f"{GPU} on a GPU"
     yield f"batch    {what} an update{shared}, cut into micro-batches by tokens per device ({cut})"
     if known.updates is not None:
         exact = size.exact and not (batch.packs or batch.tokens)
@@ -168,11 +198,14 @@ def _memory(stage: Any, memory: Memory) -> Iterator[str]:
         asked = "full" if asked == "auto" else asked
         other = "off" if asked == "full" else "full"
         less = f"checkpointing {asked}; {memory.at(tokens, other):.1f} {other}"
+    there = memory.at(tokens, asked)
     yield (
-        f"memory   ~{memory.at(tokens, asked):.1f} GiB a device with {tokens} tokens ({less}): "
+        f"memory   ~{there:.1f} GiB a device with {tokens} tokens ({less}): "
         f"{memory.fixed:.1f} for weights and optimizer ({short(memory.learning)} learn), "
         f"{memory.per_token[asked] * 1024:.2f} MiB a token"
     )
+    if memory.starting > there:
+        yield f"         ~{memory.starting:.1f} GiB while it starts: the whole model on each device, before it is split"
 
 
 def short(number: int) -> str:

@@ -25,6 +25,7 @@ from runner.engines.launch import LOCAL_RANK, LOCAL_WORLD, RANK, WORLD
 
 KEPT = 200  # last lines of a rank that are looked at
 TAIL = 12  # lines of a failed rank's log that are shown
+REPEAT = 2.0  # seconds that the last words of a rank that has ended may take
 GRACE = 60.0  # seconds that the other ranks have once one has ended as it should
 TIMED_OUT = re.compile(r"timed out (waiting|after)|timeout\(ms\)|operation timeout|wait timeout", re.IGNORECASE)
 LOST = re.compile(r"connection (closed|reset) by peer|remote process (has )?exited", re.IGNORECASE)
@@ -67,10 +68,13 @@ class Ranks:
         self.nodes = max((int(told[WORLD]) // int(told[LOCAL_WORLD]) for told in ranks), default=1)
         self._alive, self._hold = os.pipe()  # closes with this process, however it ends: the ranks watch it
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._repeaters: list[threading.Thread] = []
         self._before = {number: signal.signal(number, self._forward) for number in OUR_SIGNALS}
         for told in ranks:
             process = self._start(command, told, folder)
             self.processes[told[RANK]] = process
+            self._repeaters.append(threading.Thread(target=self._repeat, args=(process,), daemon=True))
+            self._repeaters[-1].start()
             threading.Thread(target=self._watch, args=(told[RANK], process), daemon=True).start()
 
     def _start(self, command: Sequence[str], told: Mapping[str, str], folder: Path) -> subprocess.Popen[bytes]:
@@ -89,11 +93,17 @@ class Ranks:
         with open(log_of(folder, told[RANK]), "wb") as log:
             return subprocess.Popen(command, env=environment, pass_fds=passed, stdout=log, stderr=subprocess.STDOUT)
 
+    def _repeat(self, process: subprocess.Popen[bytes]) -> None:
+        if process.stdout is None:
+            return
+        with process.stdout as lines:
+            for line in lines:
+                sys.stdout.buffer.write(line)
+                sys.stdout.buffer.flush()
+                self.said.append(line.decode("utf-8", "replace").rstrip("\n"))
+
     def _watch(self, rank: str, process: subprocess.Popen[bytes]) -> None:
-        for line in process.stdout or ():
-            sys.stdout.buffer.write(line)
-            sys.stdout.buffer.flush()
-            self.said.append(line.decode("utf-8", "replace").rstrip("\n"))
+        """Not by the end of what it says: a process that it leaves behind may hold that open."""
         self._ended.put((rank, process.wait()))
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
@@ -149,6 +159,8 @@ class Ranks:
             self._send(signal.SIGKILL)
         for process in self.processes.values():
             process.wait()
+        for repeater in self._repeaters:
+            repeater.join(REPEAT)
         for number, handler in self._before.items():
             signal.signal(number, handler)
         os.close(self._hold)

@@ -37,11 +37,14 @@ ENTRY = 2  # times the hidden width: what goes into a layer, all that is kept of
 @dataclass(frozen=True)
 class Memory:
     """GiB on one device. fixed: weights, gradients and optimizer; per_token: activations of one token, by
-    `batch.checkpointing`."""
+    `batch.checkpointing`. starting: before the work is split, while the whole model lies on the device; 0 where that is
+    no more than what follows.
+    """
 
     learning: int
     fixed: float
     per_token: Mapping[str, float]
+    starting: float = 0.0
 
     def at(self, tokens: int, checkpointing: str = "off") -> float:
         """With so many tokens in a micro-batch."""
@@ -62,7 +65,15 @@ def estimate(shape: Shape, train_type: TrainType, parallelism: Parallelism, dtyp
         fixed += 2 * min(shape.parameters, GATHERED)
     fixed += 2 * SENT * BUFFERS.get(preset, 0)
     kept = _activations(shape, fused=preset in WHOLE and importlib.util.find_spec("liger_kernel") is not None)
-    return Memory(learning, fixed / GIB, {mode: size / GIB for mode, size in kept.items()})
+    starting = shape.parameters * _loaded(train_type, devices) if preset in BUFFERS else 0.0  # those of ZeRO
+    return Memory(learning, fixed / GIB, {mode: size / GIB for mode, size in kept.items()}, starting / GIB)
+
+
+def _loaded(train_type: TrainType, devices: int) -> float:
+    """Bytes of a weight as DeepSpeed puts the whole model on each device, before it splits it: in bfloat16, but what
+    one device alone has loaded there already is as it is trained.
+    """
+    return 4.0 if devices == 1 and train_type.kind in ("full", "freeze") else 2.0
 
 
 def _frozen(shape: Shape, train_type: TrainType, preset: str, dtype: str, frozen: int) -> float:

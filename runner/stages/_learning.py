@@ -54,6 +54,11 @@ class Learning:
     interactive: ClassVar[bool] = False
     rates: ClassVar[tuple[float, float]] = (1e-4, 1e-5)  # optim.lr when it is not given: of adapters, of full weights
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether what a stop leaves behind can be gone on from."""
+        return not self.save.weights_only
+
     def produces(self) -> str:
         """An adapter under lora and qlora, a whole model otherwise."""
         return "adapter" if self.train_type.kind in ("lora", "qlora") else "model"

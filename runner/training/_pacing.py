@@ -16,7 +16,7 @@ from runner.core.content import digest
 from runner.core.errors import StageError
 from runner.core.places import cache_folder
 from runner.engines import presets
-from runner.training import fused_head, pace
+from runner.training import fused_head, pace, speed
 from runner.training._trial import Trial, fused_agrees, of_all, of_first, untouched
 from runner.training.layers import Checkpointing, arrange, repeated
 from runner.training.pace import Extent, Pace
@@ -51,10 +51,14 @@ class Pacing(TrainerCallback):
         (apart,) = of_all(trainer, float(not fuse))
         trainer.fuse = not apart
         kept = of_first(trainer, pace.read(trainer.job.folder / pace.FILE))
-        chosen = kept if kept is not None and self._asked(kept) else self._find(whole)
+        if kept is not None and self._asked(kept):
+            chosen = kept
+        else:
+            chosen = replace(self._find(whole), memory_gib=trainer.settings.batch.memory_gib)
         if trainer.is_world_process_zero():
             pace.write(trainer.job.folder / pace.FILE, chosen)
             print(_told(chosen, trainer.fuse), flush=True)
+            print(speed.told(torch.cuda.get_device_name()), flush=True)
         if chosen.checkpointing != self.arranged:  # what was compiled for the trial serves on
             arrange(self.model, chosen.checkpointing, chosen.compiled)
         trainer.keep_pace(chosen)
@@ -66,6 +70,7 @@ class Pacing(TrainerCallback):
             batch.tokens_per_device in ("auto", kept.budget)
             and batch.checkpointing in ("auto", kept.checkpointing)
             and compile_ in ("auto", kept.compiled)
+            and batch.memory_gib == kept.memory_gib
         )
 
     def _find(self, whole: bool) -> Pace:

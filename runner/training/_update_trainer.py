@@ -130,8 +130,9 @@ class UpdateTrainer(Trainer):
         self._loss, self._figures = sums.pop("loss"), {**sums, "data_seconds": self._waited, **self._told}
 
     def _passes(self, model: Any, item: UpdateBatch) -> list[dict[str, torch.Tensor]] | None:
-        """What each micro-batch adds to the loss and the figures; None when a device alone ran out of memory."""
+        """What each micro-batch adds to the loss and the figures; None when memory ran out and it can begin anew."""
         alone = self.args.world_size == 1
+        again = alone and not self.is_deepspeed_enabled  # which has gathered what finished micro-batches gave
         each = self.accelerator.is_fsdp2  # else all gradients would lie on every device, in bfloat16, until the last
         shares: list[dict[str, torch.Tensor]] = []
         for number, micro in enumerate(item.micros):
@@ -145,7 +146,7 @@ class UpdateTrainer(Trainer):
                     # devices average their gradients: times their number makes it a sum
                     self.accelerator.backward(share["loss"] * self.args.world_size)
             except torch.OutOfMemoryError as error:
-                if not alone:
+                if not again:
                     raise self._too_large(item) from error
                 return None
             shares.append({name: value.detach() for name, value in share.items()})
@@ -154,9 +155,11 @@ class UpdateTrainer(Trainer):
     # How updates are cut
 
     def keep_pace(self, chosen: pace.Pace) -> None:
-        """Cut updates from now on as a pace says."""
+        """Cut updates, and evaluations that are not told otherwise, from now on as a pace says."""
         self._pace = chosen
         self.updates.cutting = dataclasses.replace(self.updates.cutting, budget=chosen.budget)
+        if self.evaluation is not None and self.settings.eval.batch_tokens is None:
+            self.evaluation.recut(chosen.budget)
 
     def _cut_now(self, item: UpdateBatch) -> UpdateBatch:
         """The update as it would be cut now: the loader may have cut it before the budget changed."""
@@ -208,7 +211,9 @@ class UpdateTrainer(Trainer):
         return found, largest.slots
 
     def _too_large(self, item: UpdateBatch) -> StageError:
-        """Of several devices one alone ran out of memory, and the others wait for it: the next start takes less."""
+        """Memory ran out where an update cannot begin anew, as on one of several devices for which the others wait: the
+        next start takes less.
+        """
         found, slots = self._less(item)
         told = f"{self.job.name}: update {item.number + 1} ran out of memory on device {self.args.process_index}"
         given = self.settings.batch.tokens_per_device
@@ -216,7 +221,7 @@ class UpdateTrainer(Trainer):
             return StageError(f"{told}, with batch.tokens_per_device={given}. Lower it, or take auto.")
         pace.write(self.job.folder / pace.FILE, found)
         return StageError(
-            f"{told}, with micro-batches of {slots:,} tokens. The same command goes on from the last checkpoint, with "
+            f"{told}, with micro-batches of {slots:,} tokens. {self.settings.afterwards('the last checkpoint')}, with "
             f"{found.budget:,} and {found.checkpointing} activation checkpointing."
         )
 

@@ -1,6 +1,7 @@
 """The loss on rows kept aside: the same encoding, weights and loss as in training, over the totals of all of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from runner.core.types import Encoded
@@ -30,6 +31,11 @@ class Evaluation:
 
     def begin(self, learner: Learner) -> None:
         """Measure with the model of the moment what the loss asks for; nothing here."""
+
+    def recut(self, budget: int) -> None:
+        """Micro-batches of up to so many tokens from now on."""
+        self.cutting = replace(self.cutting, budget=budget)
+        self.__dict__.pop("_part", None)
 
     @cached_property
     def totals(self) -> Mapping[str, float]:

@@ -49,6 +49,10 @@ class Sums:
             for name, value in figures.items():
                 self.figures[name] = self.figures.get(name, 0.0) + value
 
+    def a_second(self, amount: int) -> float | None:
+        """So many of something, over the seconds of the updates."""
+        return round(amount / self.seconds, 2) if self.seconds else None
+
     @property
     def loss(self) -> float | None:
         """The mean loss of the updates; None when there was none or all were skipped."""
@@ -95,7 +99,8 @@ class Ledger:
             "trained_tokens": sums.trained_tokens,
             "padding_share": round(1.0 - sums.tokens / sums.slots, 6) if sums.slots else 0.0,
             "seconds": round(sums.seconds, 4),
-            "tokens_per_s": round(sums.tokens / sums.seconds, 2) if sums.seconds else None,
+            "tokens_per_s": sums.a_second(sums.tokens),
+            "trained_tokens_per_s": sums.a_second(sums.trained_tokens),
             **more,
             **{name: value / sums.counted for name, value in sums.figures.items()},
         }

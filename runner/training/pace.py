@@ -30,12 +30,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Pace:
-    """How micro-batches run. budget: tokens of one. tokens_per_s: as tried, 0 where nothing was tried."""
+    """How micro-batches run. budget: tokens of one. tokens_per_s: as tried, 0 where nothing was tried. memory_gib: what
+    the recipe let it use.
+    """
 
     budget: int
     checkpointing: Checkpointing = "off"
     compiled: bool = False
     tokens_per_s: float = 0.0
+    memory_gib: float | None = None
 
 
 @dataclass(frozen=True)

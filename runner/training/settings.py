@@ -27,6 +27,14 @@ class Settings:
     batch: Batch = field(default_factory=Batch)
     compile: bool | Literal["auto"] = "auto"
 
+    def afterwards(self, how: str) -> str:
+        """What the same command does after a stop. how: it goes on, where there is something to go on from."""
+        if self.save.weights_only:
+            return (
+                "Checkpoints of weights alone (save.weights_only) cannot be gone on from: the same command begins anew"
+            )
+        return f"The same command goes on from {how}"
+
 
 def check(optim: Optim, key: str) -> None:
     """Refuse what contradicts itself, at plan time.
@@ -43,8 +51,8 @@ def check(optim: Optim, key: str) -> None:
 
 
 def check_pace(batch: Batch, compiled: bool | Literal["auto"], preset: str, key: str) -> None:
-    """Refuse what no layer would do, at plan time: only compiled ones keep some of their activations, and those of a
-    model that is split over devices are not compiled.
+    """Refuse what nothing would follow, at plan time: only compiled layers keep some of their activations, those of a
+    model that is split over devices are not compiled, and its micro-batches are not tried out.
 
     Raises:
         ConfigError: with the key under `key`.
@@ -55,6 +63,12 @@ def check_pace(batch: Batch, compiled: bool | Literal["auto"], preset: str, key:
     if batch.checkpointing == "selective" and (split or compiled is False):
         why = f"{preset} compiles none" if split else "model.compile is false"
         raise ConfigError(f"{key}.batch.checkpointing", f"selective needs compiled layers, and {why}", "Take full.")
+    given = batch.tokens_per_device != "auto" and batch.checkpointing != "auto"
+    if batch.memory_gib is not None and (split or given):
+        why = f"{preset} tries none out" if split else "tokens_per_device and checkpointing are both given"
+        fix = "Leave it out, and give batch.tokens_per_device." if split else "Leave it out, or one of them."
+        told = f"{batch.memory_gib:g} bounds micro-batches that are tried out, and {why}"
+        raise ConfigError(f"{key}.batch.memory_gib", told, fix)
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,17 @@ a mixture's experts count those that a token goes through.
 """
 
 import math
+import re
 import resource
 import sys
 from typing import Any
 
 PEAKS = {  # dense bfloat16, operations a second, from the makers' data sheets
-    "H100": 989e12, "H200": 989e12, "GH200": 989e12, "H800": 989e12, "H20": 148e12, "A100": 312e12, "A800": 312e12,
-    "B200": 2250e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12, "RTX 4090": 165e12, "RTX 3090": 71e12,
+    "H100": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H200": 989e12, "GH200": 989e12, "H800": 989e12,
+    "H20": 148e12, "A100": 312e12, "A800": 312e12, "B200": 2250e12, "L40": 181e12, "L40S": 362e12, "L4": 121e12,
+    "A10": 125e12, "A10G": 70e12, "RTX 4090": 165e12, "RTX 3090": 71e12,
 }  # fmt: skip
+SMALLER = ("Laptop", "Max-Q", "MIG")  # of the same name, and slower
 
 
 def operations(model: Any) -> float:
@@ -47,8 +50,21 @@ def _active(config: Any) -> float:
 
 def peak(name: str) -> float | None:
     """The peak of a GPU by its name; None when it is not known."""
-    found = [key for key in PEAKS if key.replace(" ", "") in name.replace(" ", "")]
+    if any(word in name for word in SMALLER):
+        return None
+    found = [key for key in PEAKS if re.search(rf"(?<![\w-]){re.escape(key)}(?![^\W_])", name)]
     return PEAKS[max(found, key=len)] if found else None
+
+
+def told(name: str) -> str:
+    """How MFU is reckoned on a GPU of that name."""
+    found = peak(name)
+    if found is None:
+        return f"mfu: not told, as the peak of {name} is not known"
+    return (
+        "mfu: operations (6 a weight that learns, 4 a frozen one, for each token) a second, of a peak of "
+        f"{found / 1e12:g} TFLOP/s ({name})"
+    )
 
 
 def memory_gib() -> float:

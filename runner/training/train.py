@@ -175,7 +175,7 @@ def _run(trainer: "UpdateTrainer", start: checkpoints.Checkpoint | None) -> None
     if stopped or trainer.stopping:
         done, total = trainer.state.global_step, len(trainer.updates)
         raise Interrupted(
-            f"{trainer.job.name}: stopped after update {done} of {total}. The same command goes on from there."
+            f"{trainer.job.name}: stopped after update {done} of {total}. {trainer.settings.afterwards('there')}."
         )
 
 
@@ -207,7 +207,7 @@ def _no_memory(trainer: "UpdateTrainer") -> StageError:
     assert found is not None
     pace.write(job.folder / pace.FILE, found)
     return StageError(
-        f"{told}. The same command goes on from the last checkpoint, with micro-batches of up to {found.budget:,} "
+        f"{told}. {trainer.settings.afterwards('the last checkpoint')}, with micro-batches of up to {found.budget:,} "
         f"tokens (they were of up to {kept.budget:,})."
     )
 

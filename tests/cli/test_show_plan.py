@@ -118,6 +118,23 @@ def test_what_would_fit_is_said_where_one_device_is_too_small(shown) -> None:
     assert not [line for line in shown("train_type=lora") if line.startswith("more than")]
 
 
+def test_what_would_fit_can_be_followed(shown) -> None:
+    """Weights in 4 bits cannot be split, which zero3 would; and what needs less than qlora is not qlora."""
+    long = ("model=Qwen/Qwen3-32B", "train_type=qlora", "max_length=32768")
+    line, *_ = [line for line in shown(*long) if line.startswith("more than")]
+    assert line == "more than the 75 GiB that a device of 80 GB leaves; take a shorter max_length"
+    line, *_ = [line for line in shown("model=Qwen/Qwen3-8B", "batch.memory_gib=10") if line.startswith("more than")]
+    assert line == "more than the 10 GiB of batch.memory_gib; take train_type=qlora, or a shorter max_length"
+
+
+def test_what_starts_whole_is_said(shown) -> None:
+    """DeepSpeed puts the whole model on each device before it splits it, be it to leave the device again."""
+    keys = ("model=Qwen/Qwen3-32B", "train_type=full", "parallelism=zero3_offload")
+    lines = shown(*keys)
+    assert any(line.startswith("~122.0 GiB while it starts: the whole model on each device") for line in lines)
+    assert any("(8192 on a GPU)" in line for line in lines if line.startswith("batch"))
+
+
 def test_what_is_complete_is_said(shown, project) -> None:
     """No command for it, and nothing in the total."""
     assert project.call("recipe=mine")[0] == 0

@@ -23,7 +23,16 @@ from runner.training.settings import Settings
 from tests.training import small
 
 PRELOAD = ["peft", "transformers", "runner.training._update_trainer", "runner.training._beat", "tests.engines.group"]
-CLOCKS = ("seconds", "data_seconds", "tokens_per_s", "memory_gib", "eval_seconds", "mfu", "padding_share")
+CLOCKS = (
+    "seconds",
+    "data_seconds",
+    "tokens_per_s",
+    "trained_tokens_per_s",
+    "memory_gib",
+    "eval_seconds",
+    "mfu",
+    "padding_share",
+)
 
 
 class StopAt(Progress):
@@ -143,7 +152,7 @@ def main(folder: Path, preset: str, kind: str, stop: int, rank: int, world: int,
         told_of_whole_gradients()
     if kind == "full disk" and rank == 1:
         full_disk()
-    if kind == "no memory" and rank == 1:
+    if kind == "no memory" and rank == world - 1:
         no_memory()
     job = Job(name="train", folder=folder, run=folder, progress=trap, stopping=lambda: trap.reached)
     if kind == "hangs" and rank == 1:

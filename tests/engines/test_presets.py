@@ -257,6 +257,14 @@ def test_a_device_that_runs_out_of_memory_is_told_and_the_next_start_takes_less(
     assert 0 < json.loads((tmp_path / "pace.json").read_text())["budget"] < 80
 
 
+@pytest.mark.slow
+def test_under_zero_one_device_that_runs_out_of_memory_is_told(tmp_path: Path):
+    """DeepSpeed keeps what finished micro-batches gave, so that the update cannot begin anew: it was a TypeError."""
+    pytest.importorskip("deepspeed")
+    assert run(tmp_path, "zero2", "no memory", world=1) == [1]
+    assert "ran out of memory on device 0, with micro-batches of " in (tmp_path / "error.0").read_text()
+
+
 def test_under_fsdp2_no_device_keeps_the_gradients_of_all_weights(tmp_path: Path):
     """They were kept until an update's last micro-batch: as much memory again as the weights take, and in bfloat16."""
     assert run(tmp_path, "fsdp2", "whole gradients") == [0, 0], (tmp_path / "log.0").read_text()[-3000:]

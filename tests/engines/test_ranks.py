@@ -4,12 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from runner.__main__ import main
 from runner.core import artifact
+from runner.core.specs import Parallelism
+from runner.engines import launch, ranks
 from runner.engines.ranks import free_port
 from tests.test_execute import wait_for, workers_of
 
@@ -121,6 +124,23 @@ def test_the_log_of_the_rank_that_failed_is_shown(run: Path, capfd: pytest.Captu
     assert told.startswith("stages.meet: failed (exit code 1).") and "ValueError: one alone" in told
     assert "rank 1 failed first (exit code 1). Its last lines, more in " in told
     assert not workers_of(run)
+
+
+def test_a_rank_that_leaves_a_process_behind_is_still_the_first(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    """The process holds what the rank spoke through; a rank that failed later was blamed."""
+    script = (
+        "import os, subprocess, time\n"
+        "if os.environ['RANK'] == '0':\n"
+        "    subprocess.Popen(['sleep', '8'])\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "time.sleep(2)\n"
+        "raise SystemExit(1)\n"
+    )
+    told = launch.ranks(Parallelism(preset="ddp", gpus=2), 0, {}, free_port())
+    began = time.monotonic()
+    assert ranks.run([sys.executable, "-c", script], told, tmp_path, 10) == 1
+    assert time.monotonic() - began < 7
+    assert "rank 0 failed first (killed by signal 9" in capfd.readouterr().out
 
 
 def test_the_sentence_of_a_first_rank_that_failed_is_what_the_command_ends_with(

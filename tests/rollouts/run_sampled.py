@@ -131,7 +131,7 @@ def made(out: Path) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
         [json.loads(line) for line in (out / name).read_text().splitlines()]
         for name in ("completions.jsonl", "metrics.jsonl")
     ]
-    clock = ("seconds", "eval_seconds", "data_seconds", "tokens_per_s", "memory_gib", "mfu")
+    clock = ("seconds", "eval_seconds", "data_seconds", "tokens_per_s", "trained_tokens_per_s", "memory_gib", "mfu")
     kept = [[{k: v for k, v in one.items() if not k.startswith(clock)} for one in part] for part in lines]
     return digest, [{**one, "id": Path(one["id"]).name} for one in kept[0]], kept[1]
 

@@ -70,3 +70,11 @@ def test_memory_that_runs_out_in_the_optimizers_step_is_told_and_the_next_start_
         small.fit(tmp_path, small.model(), small.rows(8), settings=SETTINGS)
     kept = pace.read(tmp_path / pace.FILE)
     assert kept is not None and kept.budget < 200
+
+
+def test_evaluations_are_cut_as_updates_are(tmp_path, monkeypatch):
+    """They kept their own size, which did not fit, whatever had been found for the updates."""
+    tight(monkeypatch, most=120, from_micro=3)
+    small.fit(tmp_path, small.model(), small.rows(32), kept=small.rows(16, seed=1), settings=SETTINGS)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert any("eval_loss" in line for line in lines)

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from runner.core.errors import StageError
+from runner.core.errors import ConfigError, StageError
 from runner.core.specs import Batch
 from runner.engines.ranks import free_port
 from runner.training import checkpoints, pace, train
-from runner.training.settings import Settings
+from runner.training.settings import Settings, check_pace
 from tests.training import small
 
 GIB = 2**30
@@ -159,3 +159,24 @@ def test_hosts_that_remember_different_things_go_on_together(tmp_path):
     (caches / "2").rename(caches / "1")
     passes, again = hosts(caches, tmp_path / "c")
     assert passes[0] == passes[1] > 0 and again == first
+
+
+def test_a_resumed_run_with_another_bound_of_memory_is_tried_anew(gpu, tmp_path):
+    """The bound was passed over without a word."""
+    fit(tmp_path, Batch(rows=8))
+    fit(tmp_path, Batch(rows=8, memory_gib=25.0))
+    kept = pace.read(tmp_path / pace.FILE)
+    assert kept is not None and kept.budget <= 2400 and kept.memory_gib == 25.0
+
+
+@pytest.mark.parametrize(
+    ("batch", "preset", "told"),
+    [
+        (Batch(memory_gib=20), "zero3", "zero3 tries none out"),
+        (Batch(memory_gib=20, tokens_per_device=512, checkpointing="full"), "single", "are both given"),
+    ],
+)
+def test_a_bound_of_memory_that_nothing_would_keep_is_refused(batch, preset, told):
+    with pytest.raises(ConfigError, match=rf"^train\.batch\.memory_gib: 20 bounds .*{told}"):
+        check_pace(batch, "auto", preset, "train")
+    check_pace(Batch(memory_gib=20, tokens_per_device=512), "auto", "single", "train")

@@ -11,7 +11,7 @@ import pytest
 from runner.training import checkpoints
 from tests.training.run_small import run, start
 
-CLOCKS = ("seconds", "data_seconds", "tokens_per_s", "memory_gib", "eval_seconds")
+CLOCKS = ("seconds", "data_seconds", "tokens_per_s", "trained_tokens_per_s", "memory_gib", "eval_seconds")
 
 
 def figures(folder: Path) -> list[dict[str, Any]]:

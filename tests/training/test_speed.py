@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from runner.training.speed import operations
+from runner.training.speed import operations, peak, told
 from tests.training import small
 
 
@@ -24,3 +24,17 @@ def test_a_weight_in_four_bits_counts_for_what_it_stands() -> None:
     weight.quant_state = types.SimpleNamespace(shape=weight.shape)
     weight.data = weight.data.flatten()[::2]
     assert operations(model) == plain
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA L40", 181e12), ("NVIDIA L4", 121e12), ("NVIDIA A10G", 70e12), ("NVIDIA GeForce RTX 4090", 165e12),
+        ("NVIDIA RTX A1000", None), ("NVIDIA GeForce RTX 4090 Laptop GPU", None), ("Tesla T4", None),
+    ],
+)  # fmt: skip
+def test_a_peak_is_that_of_the_gpu_and_not_of_one_with_a_similar_name(name: str, found: float | None) -> None:
+    """An L40 got the L4's, an RTX A1000 the A100's: an MFU that nobody reached."""
+    assert peak(name) == found
+    assert ("not known" in told(name)) == (found is None) and name in told(name)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runner.core.errors import ConfigError, DataError, StageError
+from runner.core.errors import ConfigError, DataError, Interrupted, StageError
 from runner.core.job import Job
 from runner.core.specs import Batch, Eval, Log, Optim, Save
 from runner.core.types import Encoded
@@ -20,7 +20,7 @@ from tests.training import small
 GOLDEN = Path(__file__).parent.parent / "golden" / "small_training.json"
 FIELDS = (
     "update", "epoch", "loss", "grad_norm", "lr", "rows", "tokens", "trained_tokens", "padding_share", "seconds",
-    "tokens_per_s", "data_seconds", "mfu", "memory_gib",
+    "tokens_per_s", "trained_tokens_per_s", "data_seconds", "mfu", "memory_gib",
 )  # fmt: skip
 
 
@@ -171,3 +171,13 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_when_checkpoints_are_written(save: int | None, evaluate: int | None, total: int, saved: int):
     made = rhythm(Settings(lr=1.0, save=Save(every=save), eval=Eval(every=evaluate)), total)
     assert made.save == saved and made.saves(total) and made.evaluates(total) and made.logs(1)
+
+
+def test_a_stop_of_a_training_that_keeps_weights_alone_promises_nothing(tmp_path: Path):
+    """It said that the same command goes on, and that began at the first update."""
+    settings = Settings(lr=1e-2, save=Save(every=2, weights_only=True))
+    job = Job("train", tmp_path, tmp_path, progress=small.Silent(), stopping=lambda: True)
+    with pytest.raises(
+        Interrupted, match=r"save\.weights_only\) cannot be gone on from: the same command begins anew\.$"
+    ):
+        small.fit(tmp_path, small.model(), small.rows(32), settings=settings, job=job)
