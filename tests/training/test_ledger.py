@@ -17,8 +17,8 @@ def test_a_line_tells_of_the_updates_since_the_line_before(tmp_path: Path):
     line = books.line(2, 0.5, 0.7, 1e-4, mfu=None)
     assert line == {
         "update": 2, "epoch": 0.5, "loss": 2.0, "grad_norm": 0.7, "lr": 1e-4, "rows": 8, "tokens": 180,
-        "trained_tokens": 80, "padding_share": 0.1, "seconds": 1.0, "tokens_per_s": 180.0, "trained_tokens_per_s": 80.0, "mfu": None,
-        "entropy": 1.0,
+        "trained_tokens": 80, "padding_share": 0.1, "seconds": 1.0,
+        "tokens_per_s": 180.0, "trained_tokens_per_s": 80.0, "mfu": None, "entropy": 1.0,
     }  # fmt: skip
     books.add(SIZE, 5.0, 0.5, {})
     assert books.line(3, 0.75, 0.7, 1e-4)["loss"] == 5.0
