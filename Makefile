@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PYTHON ?= python3 python3.12 python3.11
-EXTRAS ?= train,hub,math,openai,dev
+EXTRAS ?= train,hub,math,openai,trl,dev
 # Without an NVIDIA GPU one release is named, so that pip can take a CPU build of it (README: without a GPU).
 TORCH ?= $(if $(shell command -v nvidia-smi 2>/dev/null),torch,torch==2.13.0)
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))
@@ -55,6 +55,5 @@ format: $(READY) ## mend the layout and what else ruff can mend
 check: lint types test ## what CI runs: lint, types, tests
 
 bench: $(READY) ## measure, beside TRL too; each script prints a table and writes JSON into outputs/bench
-	@$(PY) -m pip install -q -e ".[$(EXTRAS),trl]"
 	@mkdir -p outputs/bench
 	@for script in $(abspath $(wildcard tests/benchmarks/*.py)); do (cd outputs/bench && $(abspath $(PY)) $$script) || exit 1; done

@@ -54,6 +54,7 @@ def execute(plan: Plan, in_process: bool = False) -> list[Done]:
     if node > 0:
         return _join(plan, node)
     refuse_changes(plan)
+    _meet(plan)
     batch = any(step.stage.reuse != "never" for step in plan.steps)
     with (
         locked(plan.run) if batch else unlocked() as lock,
@@ -79,6 +80,16 @@ def execute(plan: Plan, in_process: bool = False) -> list[Done]:
             ended.append(Done(step, "done", time.monotonic() - start, artifact.read(step.folder)))
         terminal.table(plan, ended)
     return ended
+
+
+def _meet(plan: Plan) -> None:
+    """Before any stage runs: nodes that train together know where they meet."""
+    for step in plan.steps:
+        spread = getattr(step.stage, "parallelism", None)
+        if step.state == "reuse" or spread is None or getattr(step.stage, "replicates", False):
+            continue
+        if spread.nodes > 1 and launch.spread(spread):
+            launch.meeting_point(spread, os.environ)
 
 
 def _order(plan: Plan, step: Step) -> None:

@@ -77,7 +77,7 @@ def ranks(
         )  # fmt: skip
     world = parallelism.gpus * parallelism.nodes
     alone = parallelism.nodes == 1
-    master, port = ("127.0.0.1", free_port) if alone else _meeting_point(parallelism, environment)
+    master, port = ("127.0.0.1", free_port) if alone else meeting_point(parallelism, environment)
     node = 0 if alone else node_rank(parallelism, environment)
     return [
         {
@@ -119,7 +119,12 @@ def node_rank(parallelism: Parallelism, environment: Mapping[str, str]) -> int:
     return int(text)
 
 
-def _meeting_point(parallelism: Parallelism, environment: Mapping[str, str]) -> tuple[str, int]:
+def meeting_point(parallelism: Parallelism, environment: Mapping[str, str]) -> tuple[str, int]:
+    """The host and port at which the processes of several nodes find each other.
+
+    Raises:
+        ConfigError: nothing says it.
+    """
     slurm = environment.get("SLURM_JOB_NODELIST") or environment.get("SLURM_NODELIST")
     master = parallelism.master or environment.get(MASTER) or (first_host(slurm) if slurm else None)
     if not master:

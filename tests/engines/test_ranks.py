@@ -236,3 +236,10 @@ def test_a_node_whose_peer_died_says_so(run: Path):
 def test_nodes_that_do_not_know_where_to_meet_are_one_sentence(run: Path, capfd: pytest.CaptureFixture[str]):
     assert main(["+recipe=met", "parallelism.nodes=2"]) == 2
     assert "parallelism.nodes: 2 nodes, and nothing says which of them this is." in capfd.readouterr().err
+
+
+def test_where_nodes_meet_is_known_before_any_stage_runs(run: Path, capfd: pytest.CaptureFixture[str]):
+    """Hours of an earlier stage came before the sentence."""
+    assert main(["+recipe=met", "parallelism.nodes=2", "parallelism.node_rank=0"]) == 2
+    assert "parallelism.nodes: 2 nodes, and nothing says where they meet." in capfd.readouterr().err
+    assert not (run / "meet").exists()
