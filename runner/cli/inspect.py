@@ -166,6 +166,8 @@ def pick(sequences: Sequence[Encoded], chosen: Choice) -> list[int]:
 
 def write(file: Path, sequences: Sequence[Encoded], lost: Sequence[Any]) -> int:
     """Write the inspect JSONL: one object a sequence as trained, then one a dropped row. Returns the lines."""
+    if file.is_dir():
+        raise ConfigError("--output", f"{file} is a folder", f"Name a file in it: {file / 'rows.jsonl'}.")
     file.parent.mkdir(parents=True, exist_ok=True)
     side = file.with_name(f".{file.name}.{os.getpid()}")
     count = 0

@@ -5,6 +5,7 @@ whose columns mean nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,17 @@ def named(row: Mapping[str, Any], told: str) -> str:
     Raises:
         DataError: no format knows these columns.
     """
-    held = {name for name, value in row.items() if value is not None}
+    made = _of(row, {name for name, value in row.items() if value is not None}) or _of(row, set(row))
+    if made is None:
+        raise DataError(
+            f"{told}: its columns ({', '.join(sorted(map(str, row))) or 'none'}) are not those of a known format. "
+            "Say what they mean: columns: {old: query, other: response}, or choose a format: NAME."
+        )
+    return made
+
+
+def _of(row: Mapping[str, Any], held: AbstractSet[str]) -> str | None:
+    """The format that has such columns."""
     if {"chosen", "rejected"} <= held or held & {"rejected_response", "rejected_messages"}:
         return "preference"
     talks = next((name for name in NAMES if name in held), None)
@@ -38,12 +49,7 @@ def named(row: Mapping[str, Any], told: str) -> str:
         return "alpaca" if held & set(RESPONSE) else "prompt"
     if held & set(QUERY):
         return "query_response" if held & set(RESPONSE) else "prompt"
-    if held & {"text", "content"}:
-        return "text"
-    raise DataError(
-        f"{told}: its columns ({', '.join(sorted(map(str, row))) or 'none'}) are not those of a known format. "
-        "Say what they mean: columns: {old: query, other: response}, or choose a format: NAME."
-    )
+    return "text" if held & {"text", "content"} else None
 
 
 def _spoken(held: Any) -> bool:

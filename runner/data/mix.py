@@ -98,7 +98,9 @@ def load(mix: Mix, seed: int, hub: str, places: Sequence[Path], key: str = "mix"
     ]
     sizes = _sizes(mix, tables)
     unique = [min(size, len(table.rows)) for size, table in zip(sizes, tables, strict=True)]
-    wanted = mix.validation.rows or round(sum(sizes) * mix.validation.fraction) or (1 if mix.validation.fraction else 0)
+    wanted = (
+        mix.validation.rows or round(sum(unique) * mix.validation.fraction) or (1 if mix.validation.fraction else 0)
+    )
     aside = draw.shares(unique, wanted) if wanted else [0] * len(tables)
     if sum(aside) < wanted:
         raise ConfigError(

@@ -9,6 +9,7 @@ import gzip
 import json
 import re
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ def rows(file: Path, told: str = "") -> Iterator[Row]:
     kind = file.name.removesuffix(".gz").rpartition(".")[2]
     reader = READERS.get(kind)
     name = told or str(file)
+    if file.suffix == ".gz" and kind in TABLES:
+        raise DataError(f"{name}: is packed, and .{kind} is read as it is. Unpack it: gunzip {name}.")
     if reader is None:
         raise DataError(
             f"{name}: cannot read files that end in .{kind}. Endings: {', '.join(f'.{end}' for end in READERS)}."
@@ -55,7 +58,7 @@ def rows(file: Path, told: str = "") -> Iterator[Row]:
         raise DataError(
             f"{name}: is not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8."
         ) from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}.") from None
 
 
@@ -158,6 +161,7 @@ def _without_gaps(held: Any, inside: bool = False) -> Any:
     return [_without_gaps(item, inside) for item in held] if isinstance(held, list) else held
 
 
+TABLES = ("parquet", "arrow")  # are packed inside
 READERS: dict[str, Callable[[Path, str], Iterator[Row]]] = {
     "jsonl": _jsonl, "json": _json, "csv": _csv, "parquet": _parquet, "arrow": _arrow,
 }  # fmt: skip

@@ -17,12 +17,16 @@ SMALL = 50 * 1024**2  # a JSON list is parsed up to this size
 
 @dataclass(frozen=True)
 class Size:
-    """rows and tokens, None where nothing is known; exact: whether the rows were counted, counted: the tokens too."""
+    """rows and tokens, None where nothing is known; exact: whether the rows were counted, counted: the tokens too.
+
+    different: rows without copies.
+    """
 
     rows: int | None
     tokens: int | None
     exact: bool
     counted: bool = False
+    different: int | None = None
 
 
 def size_of_mix(mix: Mix, places: Sequence[Path]) -> Size:
@@ -31,7 +35,7 @@ def size_of_mix(mix: Mix, places: Sequence[Path]) -> Size:
     if not sizes or any(size.rows is None for size in sizes):
         return Size(None, None, False)
     rows = sum(size.rows or 0 for size in sizes)
-    aside = mix.validation.rows or round(rows * mix.validation.fraction)
+    aside = mix.validation.rows or round(sum(size.different or 0 for size in sizes) * mix.validation.fraction)
     known = all(size.tokens is not None for size in sizes)
     tokens = sum(size.tokens or 0 for size in sizes) if known else None
     left = max(0, rows - aside)
@@ -45,14 +49,15 @@ def size_of(entry: str | Dataset, places: Sequence[Path]) -> Size:
     source = parse(entry, places, hub=None)
     take, files = source.spec.take, source.files
     if not files:
-        return Size(take, None, False)
+        return Size(take, None, False, different=take)
     counts = [_rows(file) for file in files]
     if not counts or any(count is None for count in counts):
-        return Size(take, None, False)
+        return Size(take, None, False, different=take)
     rows = sum(count or 0 for count in counts)
     tokens = sum(file.stat().st_size for file in files) / BYTES_A_TOKEN
     taken = take or rows
-    return Size(taken, round(tokens * taken / rows) if rows else 0, source.spec.filter is None)
+    made = round(tokens * taken / rows) if rows else 0
+    return Size(taken, made, source.spec.filter is None, different=min(taken, rows))
 
 
 def _rows(file: Path) -> int | None:

@@ -87,6 +87,11 @@ def parse(
     if place is not None:
         return _local(spec, place, places, key)
     matches = _glob(spec.dataset, places)
+    if matches and spec.split is not None:
+        held = matches
+        matches = tuple(file for file in held if folders.split_of(Path(file.parent.name, file.name)) == spec.split)
+        if not matches:
+            raise ConfigError(key, f"none of {len(held)} files of {spec.dataset} is of split {spec.split!r}")
     if matches:
         return Source(spec, None, matches, known=known_as(matches[0], places), key=key)
     return _on_hub(spec, hub, places, key)
@@ -106,7 +111,8 @@ def _glob(name: str, places: Sequence[Path]) -> tuple[Path, ...]:
     for base in (Path(), *places):
         found = sorted(Path(match) for match in glob.glob(str(base / name), recursive=True))
         if found:
-            return tuple(file for match in found for file in (folders.data_files(match) if match.is_dir() else [match]))
+            files = (file for match in found for file in (folders.data_files(match) if match.is_dir() else [match]))
+            return tuple(dict.fromkeys(files))
     return ()
 
 

@@ -85,11 +85,31 @@ def _content(held: Any, name: str) -> str:
     if isinstance(held, Mapping):
         return json.dumps(held, ensure_ascii=False)
     if isinstance(held, Sequence) and all(isinstance(part, Mapping) for part in held):
+        if held and not any("type" in part or "text" in part for part in held):  # data, such as what a tool returned
+            return json.dumps(held, ensure_ascii=False)
         kinds = {str(part.get("type", "text")) for part in held} - {"text"}
         if kinds:
             raise BadRow("a message holds more than text", f"{name}: {', '.join(sorted(kinds))}")
-        return "".join(str(part.get("text", "")) for part in held)
+        return "".join(_part(part, name) for part in held)
     raise BadRow("a message's content is no text", f"{name}: {short(held)}")
+
+
+def _part(part: Mapping[str, Any], name: str) -> str:
+    if "text" not in part or not isinstance(part["text"], str | None):
+        raise BadRow("a part of a message has no text", f"{name}: {short(part)}")
+    return part["text"] or ""
+
+
+def talk(held: Any) -> Any:
+    """A list of messages that is written as JSON text, as in a table, as the list; all else as it is."""
+    if not isinstance(held, str) or not held.lstrip().startswith("["):
+        return held
+    try:
+        made = json.loads(held)
+    except ValueError:
+        return held
+    spoken = isinstance(made, list) and bool(made) and all(isinstance(each, Mapping) for each in made)
+    return made if spoken and all("role" in each or "from" in each for each in made) else held
 
 
 def _calls(held: Any, name: str) -> tuple[Mapping[str, Any], ...]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from runner.core.types import Example
-from runner.formats._messages import conversation
+from runner.formats._messages import conversation, talk
 from runner.formats._row import QUERY, RESPONSE, BadRow, column, first, led, short, tools
 from runner.formats.messages import NAMES, messages
 from runner.formats.prompt import prompt
@@ -31,9 +31,10 @@ def _talk(row: Mapping[str, Any]) -> Example:
     if first(row, NAMES):
         return messages(row)
     said = column(row, RESPONSE)
-    if said is None or not isinstance(row[said], list):
+    held = None if said is None else talk(row[said])
+    if said is None or not isinstance(held, list):
         return query_response(row)
-    answer = conversation(row[said], said)
+    answer = conversation(held, said)
     if any(message.role == "user" for message in answer):  # the whole conversation
         return Example(messages=led(row, answer), tools=tools(row))
     asked = prompt({name: value for name, value in row.items() if name in QUERY or name not in RESPONSE})

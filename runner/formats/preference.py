@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner.core.types import Example, Message
-from runner.formats._messages import conversation
+from runner.formats._messages import conversation, talk
 from runner.formats._row import BadRow, first, led, text, tools
 from runner.formats.messages import NAMES, messages
 from runner.formats.prompt import prompt
@@ -25,7 +25,10 @@ def preference(row: Mapping[str, Any]) -> Example:
     if missing:
         what = f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing"
         raise BadRow(what, "a pair has chosen and rejected, or messages and rejected_response")
-    chosen, rejected = (_answer(row[name], name) for name in ("chosen", "rejected"))
+    written = [talk(row[name]) for name in ("chosen", "rejected")]
+    if any(isinstance(held, str) for held in written):  # one of them alone is a text that looks like messages
+        written = [row[name] for name in ("chosen", "rejected")]
+    chosen, rejected = map(_answer, written, ("chosen", "rejected"))
     if any(message.role == "user" for message in chosen):  # whole conversations
         return _different(led(row, chosen), led(row, rejected), tools(row))
     asked = _question(row)

@@ -211,9 +211,7 @@ class UpdateTrainer(Trainer):
         return found, largest.slots
 
     def _too_large(self, item: UpdateBatch) -> StageError:
-        """Memory ran out where an update cannot begin anew, as on one of several devices for which the others wait: the
-        next start takes less.
-        """
+        """Memory ran out where an update cannot begin anew, as on one of several devices: the next start takes less."""
         found, slots = self._less(item)
         told = f"{self.job.name}: update {item.number + 1} ran out of memory on device {self.args.process_index}"
         given = self.settings.batch.tokens_per_device

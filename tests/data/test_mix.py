@@ -71,9 +71,10 @@ def test_one_dataset_does_not_change_what_is_drawn_from_another(here: Path) -> N
 
 
 def test_validation_is_apart(here: Path) -> None:
-    """In proportion, and never among the copies."""
+    """In proportion to the rows that differ, and never among the copies."""
     made = load("a.jsonl#60", "b.jsonl", validation={"fraction": 0.1})
-    assert (len(made.train), len(made.validation)) == (63, 7)
+    assert (len(made.train), len(made.validation)) == (67, 3)
+    assert len(load("a.jsonl#600", validation={"fraction": 0.1}).validation) == 2, "copies would leave few to train on"
     assert not set(questions(made.train)) & set(questions(made.validation))
     assert {example.part for example in made.validation} == {0, 1}
     assert len(load("a.jsonl", validation={"rows": 3}).validation) == 3

@@ -98,6 +98,8 @@ BROKEN = {
     "an open quote": ("a.csv", b'q,r\n"a,b\n', "a.csv:2: is not CSV"),
     "no parquet": ("a.parquet", b"nothing like it", "a.parquet: is not Parquet"),
     "no arrow": ("a.arrow", b"nothing like it", "a.arrow: is not Arrow"),
+    "damaged gzip": ("a.jsonl.gz", gzip.compress(b"x" * 5000)[:20] + b"\xff" * 40, "a.jsonl.gz: cannot be read"),
+    "packed Parquet": ("a.parquet.gz", b"any", "a.parquet.gz: is packed, and .parquet is read as it is. Unpack it"),
     "no gzip": ("a.jsonl.gz", b"nothing like it", "a.jsonl.gz: cannot be read"),
     "another ending": ("a.txt", b"a", "a.txt: cannot read files that end in .txt"),
 }

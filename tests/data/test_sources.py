@@ -170,3 +170,13 @@ def test_a_hub_that_cannot_be_asked_is_told_with_the_way_out(tmp_path: Path, mon
     with pytest.raises(DataError, match=r"does not answer|is not installed") as told:
         fetch(parse("hf::nobody/nothing:sub#5", ROOTS))
     assert "such as /path/to/nothing:sub." in str(told.value)
+
+
+def test_a_pattern_keeps_to_its_split_and_takes_no_file_twice(here: Path) -> None:
+    """It read the test split under the name of train; `many/**` took files once for each folder above them."""
+    found = parse(Dataset(dataset="split/*.parquet", split="train"), ROOTS)
+    assert [file.name for file in found.files] == ["train-0.parquet", "train-1.parquet"]
+    with pytest.raises(ConfigError, match=r"none of 3 files of split/\*\.parquet is of split 'dev'"):
+        parse(Dataset(dataset="split/*.parquet", split="dev"), ROOTS)
+    names = [file.name for file in parse(Dataset(dataset="many/**"), ROOTS).files]
+    assert len(names) == len(set(names)) and {"x.jsonl", "y.csv.gz"} <= set(names)

@@ -176,7 +176,45 @@ def test_no_tools_written_as_text_are_no_tools() -> None:
     assert [read({"messages": SAID, "tools": held}).tools for held in ("null", "[]", "", None)] == [()] * 4
 
 
+def test_lists_of_messages_may_be_written_as_text() -> None:
+    """A table cannot hold lists: their JSON was learned as the words of an answer."""
+    asked, said, other = (json.dumps([each]) for each in (SAID[0], SAID[1], OTHER[1]))
+    pair = read({"prompt": asked, "chosen": said, "rejected": other}, "preference")
+    assert (pair.messages, pair.rejected) == ((U, A), (U, Message("assistant", "x")))
+    assert read({"prompt": asked}, "prompt").messages == (U,)
+    assert read({"prompt": asked, "completion": said}, "query_response").messages == (U, A)
+    assert read({"prompt": [SAID[0]], "completion": [SAID[1]]}, "query_response").messages == (U, A)
+    assert read({"prompt": [SAID[0]], "completion": "r"}, "query_response").messages == (U, A)
+    assert kto({"prompt": asked, "completion": said, "label": True}).messages == (U, A)
+    assert read({"query": "q", "response": said}, "query_response").messages == (U, Message("assistant", said))
+    assert read({"prompt": "q", "chosen": said, "rejected": "no"}, "preference").messages[1].content == said
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ([{"type": "text", "text": None}, {"type": "text", "text": "yo"}], "yo"),
+        ([{"city": "Rome"}, {"city": "Bonn"}], '[{"city": "Rome"}, {"city": "Bonn"}]'),
+    ],
+)
+def test_parts_without_text_are_no_words(content: Any, text: str) -> None:
+    """None was learned as a word, and what a tool returned was lost."""
+    said = [SAID[0], {"role": "assistant", "tool_calls": [CALL]}, {"role": "tool", "content": content}, SAID[1]]
+    assert read({"messages": said}).messages[2].content == text
+
+
+def test_a_null_is_a_broken_row_and_not_an_unknown_format() -> None:
+    """It stopped the whole training, and said that the columns are not known."""
+    for row in ({"query": None, "response": "r"}, {"messages": None}, {"text": None}):
+        with pytest.raises(BadRow):
+            read(row)
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
+    (
+        {"messages": [{"role": "user", "content": [{"type": "text", "content": "q"}]}]},
+        "a part of a message has no text",
+    ),
     ({"messages": [{**SAID[1], "loss_scale": float("nan")}]}, "a message's loss_scale is no number from 0 on"),
     ({"messages": [{**SAID[1], "loss_scale": float("inf")}]}, "a message's loss_scale is no number from 0 on"),
     ({"messages": [{**SAID[1], "weight": 0.5}]}, "a message's weight is neither 0 nor 1 (loss_scale takes any)"),
@@ -208,7 +246,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"instruction": "q", "output": "r", "history": "["}, "history is no JSON"),
     ({"query": "", "response": "r"}, "query is empty"),
     ({"query": " ", "response": "r"}, "query is empty"),
-    ({"query": ["q"], "response": "r"}, "query is no text"),
+    ({"query": ["q"], "response": "r"}, "query is no list of messages"),
     ({"query": "q", "response": ["r"]}, "response is no text"),
     ({"query": "q", "response": "r", "history": [["q"]]}, "history is no list of pairs"),
     ({"query": "q", "response": "r", "system": 5}, "system is no text"),
