@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt
 
 from runner.backends import _completion
+from runner.core import thoughts
 from runner.core.schema import component
 from runner.core.specs import Count, Sampling, Template
 from runner.core.types import Completion, Message
@@ -153,8 +154,20 @@ def completion(
     reason = "length" if finish_reason == "length" else "stop"
     made = getattr(usage, "completion_tokens", None) or 0
     if not prompt.ids:
+        text = text if prompt.prefix else opened(text)
         prompt = _completion.Prompt((), getattr(usage, "prompt_tokens", None) or 0, prompt.prefix)
     return _completion.counted(prompt, text, made, reason, sample, logprobs)
+
+
+def opened(text: str) -> str:
+    """The text of a chat reply, begun as other backends begin it where the server's template opened the think block.
+
+    Such a block stands in the prompt, and a server that does not set thoughts apart says only where they end.
+    """
+    before, closed, _ = text.partition(thoughts.CLOSE)
+    if not closed or thoughts.OPEN in before:
+        return text
+    return thoughts.OPEN + ("" if text.startswith("\n") else "\n") + text
 
 
 class Pieces:

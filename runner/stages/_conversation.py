@@ -39,7 +39,7 @@ class Conversation:
             seed = self.seed if self.sampling.seed is None else self.sampling.seed
             for piece in self.engine.stream(prompt, alone, seed + len(self.messages)):
                 if isinstance(piece, Completion):
-                    completion = piece
+                    completion, said = piece, piece.text  # whole: a think block may be known only at its end
                 else:
                     said += piece
                 yield piece

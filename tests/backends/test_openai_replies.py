@@ -8,6 +8,7 @@ import pytest
 from runner.core.errors import ConfigError
 from runner.core.specs import Sampling, Template
 from runner.core.types import Completion, Message
+from runner.stages._conversation import Conversation
 from tests.backends.server import serving
 from tests.backends.test_openai import HELLO, client
 
@@ -61,6 +62,32 @@ def test_a_thought_that_was_cut_off_is_not_closed() -> None:
     message = {"role": "assistant", "content": None, "reasoning_content": "hm, so"}
     assert asked(reply(message, "length", usage=USAGE)).text == "<think>\nhm, so"
     assert asked(reply(message, "stop", usage=USAGE)).text == "<think>\nhm, so\n</think>\n\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "text", "thought"),
+    [
+        ("hm, 4</think>\n\nFour", "<think>\nhm, 4</think>\n\nFour", "hm, 4"),
+        ("\nhm</think>Four", "<think>\nhm</think>Four", "hm"),
+        ("</think>\n\nFour", "<think>\n</think>\n\nFour", ""),
+        ("<think>\nhm</think>Four", "<think>\nhm</think>Four", "hm"),
+        ("It goes <think>so</think>.", "It goes <think>so</think>.", None),
+    ],
+)
+def test_a_think_block_that_the_servers_template_opened(content: str, text: str, thought: str | None) -> None:
+    """Thoughts that a server without a reasoning parser leaves in the answer were read as the answer."""
+    made = asked(reply({"role": "assistant", "content": content}, usage=USAGE))
+    assert (made.text, made.reasoning) == (text, thought)
+
+
+def test_such_a_think_block_is_one_in_the_history_of_a_chat() -> None:
+    event = {"choices": [{"index": 0, "delta": {"content": "hm, 4</think>\n\nFour"}, "finish_reason": "stop"}]}
+    with serving(says={"POST": f"data: {json.dumps(event)}\n\ndata: [DONE]\n\n"}) as server:
+        engine = client(server)
+        talked = Conversation(engine, Template(), Sampling())
+        assert [*talked.ask("2 + 2?")][0] == "hm, 4</think>\n\nFour"
+        engine.close()
+    assert talked.messages[-1].content == "<think>\nhm, 4</think>\n\nFour"
 
 
 @pytest.mark.parametrize("page", ["<html>log in</html>", '{"data": [{"id"', "[]"])
