@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Overlong = Literal["drop", "truncate_left", "truncate_right", "split"]
+FINISH = "finish_reason"  # the column of `infer`'s rows that tells why an answer ended
+CUT_OFF = (
+    f"answers were cut off ({FINISH}: length) and are learned as if they ended there; at their dataset the key "
+    f"filter: '{FINISH} != \"length\"' leaves them out"
+)
 
 
 class Encoder:
@@ -122,6 +127,8 @@ class Encoder:
             return Dropped(example.source, example.row, "nothing in it is trained within max_length")
         if limit is not None and made is not whole:
             self._note_cuts(example, whole, len(made) - len(kept), limit)
+        if example.columns.get(FINISH) == "length" and example.text is None:
+            self.notes[CUT_OFF] += 1
         return kept
 
     def _note_cuts(self, example: Example, whole: Sequence[Encoded], lost: int, limit: int) -> None:

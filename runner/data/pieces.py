@@ -26,7 +26,7 @@ from runner.core.specs import Template
 from runner.core.types import Example
 from runner.data import rules, store
 from runner.data.dropped import Dropped
-from runner.data.encode import Encoder, Overlong
+from runner.data.encode import FINISH, Encoder, Overlong
 from runner.data.judged import Rows
 
 if TYPE_CHECKING:
@@ -104,14 +104,15 @@ def seldom_collected() -> Iterator[None]:
 
 
 def _cut(examples: Sequence[Example]) -> Iterator[tuple[int, list[Example]]]:
-    """Pieces of rows of one dataset, each with the number of its first row; columns stay behind."""
+    """Pieces of rows of one dataset, each with the number of its first row; most columns stay behind."""
     some: list[Example] = []
     letters = 0
     for number, example in enumerate(examples):
         if some and (len(some) == SIZE or letters > LETTERS or example.part != some[0].part):
             yield number - len(some), some
             some, letters = [], 0
-        some.append(replace(example, columns={}))
+        known = {FINISH: example.columns[FINISH]} if FINISH in example.columns else {}
+        some.append(replace(example, columns=known))
         letters += len(example.text or "") + sum(len(message.content) for message in example.messages)
     if some:
         yield len(examples) - len(some), some

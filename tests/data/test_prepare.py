@@ -71,6 +71,19 @@ def test_the_report_tells_shares(here: Path) -> None:
     assert "6 trained turns that do not think" in made.report
 
 
+def test_answers_that_were_cut_off_are_told(here: Path) -> None:
+    """Rows of `infer` say so; the filter that the sentence names leaves them out."""
+    rows = [talk(f"q{i}", "yes", finish_reason="stop" if i else "length") for i in range(3)]
+    write(here / "made.jsonl", rows)
+    told = [line for line in prepared(here, "made.jsonl", "b.jsonl").report if "cut off" in line]
+    assert told == [
+        "1 answers were cut off (finish_reason: length) and are learned as if they ended there; at their dataset the "
+        "key filter: 'finish_reason != \"length\"' leaves them out"
+    ]
+    made = prepared(here, {"dataset": "made.jsonl", "filter": told[0].split("'")[1]})
+    assert len(made.train.sequences) == 2 and "cut off" not in str(made.report)
+
+
 def test_a_dataset_may_have_rules_and_turns_of_its_own(here: Path) -> None:
     """Those of the recipe are for the others."""
     two = [*talk("a", "one")["messages"], *talk("b", "two")["messages"]]
