@@ -6,6 +6,8 @@ from typing import Any
 QUESTIONS = ("Who are you?", "What is 17 + 5?", "Name three colors.", "Write one sentence about the sea.")
 LENGTH = 12  # tokens of an answer
 TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}  # of the logits' spread, by the type of the weights
+MEASURABLE = 0.5  # of the tolerance: an adapter that changes more than this changes more than rounding does
+NEARER = 0.75  # of what an adapter changes: a merged model that is farther from it has lost the adapter, or much of it
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,10 @@ class Agreement:
         return Agreement(round(float(same), 4), *(float(f"{value:.3g}") for value in differences))
 
     def good(self, dtype: str) -> bool:
-        """Whether what is left between them is rounding alone."""
-        return self.difference <= TOLERANCE.get(dtype, TOLERANCE["bfloat16"])  # false for NaN
+        """Whether what is left between them is rounding alone, and not the adapter itself."""
+        tolerance = TOLERANCE.get(dtype, TOLERANCE["bfloat16"])
+        lost = self.adapter_difference > MEASURABLE * tolerance and self.difference > NEARER * self.adapter_difference
+        return self.difference <= tolerance and not lost  # false for NaN
 
     def __str__(self) -> str:
         """For people."""
