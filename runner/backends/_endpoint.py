@@ -19,6 +19,7 @@ from runner.core.types import Completion, Message
 from runner.data.chat import chat
 from runner.data.render import THINKING, with_system
 
+BYTES = 3  # of a token, where the server has not counted them: most have more
 SAID = 200  # characters of a server's refusal
 READS_ALL = "reasoning_content tool_calls arguments is string"  # a server takes thoughts and calls under their own keys
 
@@ -93,6 +94,16 @@ def chat_keys(prompt: str, prefix: str) -> dict[str, Any]:
         body |= {"continue_final_message": True, "add_generation_prompt": False}
     tools = [tool if "function" in tool else {"type": "function", "function": tool} for tool in held["tools"]]
     return {"messages": held["messages"], **({"tools": tools} if tools else {}), "extra_body": body}
+
+
+def size(prompt: str) -> int:
+    """Bytes of the words of a conversation; templates leave out the thoughts of earlier answers."""
+    words = 0
+    for message in json.loads(prompt)["messages"]:
+        said = str(message["content"])
+        said = thoughts.answer(said) if message["role"] == "assistant" else said
+        words += len(said.encode("utf-8", "replace"))
+    return words
 
 
 class Unreadable(Exception):

@@ -4,6 +4,7 @@ repeated with growing waits; a prompt that the server refuses costs that prompt 
 """
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from queue import Empty, SimpleQueue
@@ -23,6 +24,7 @@ from runner.models.load import tokenizer_of
 _OPEN = Sampling()
 NOT_JSON = "the server's reply is not JSON"
 PATIENCE = 0.2  # seconds between looks at whether the user wants to stop
+NO_ROOM = "context length"  # in a server's words about a prompt and max_tokens that are too many together
 
 
 class Openai(Engine):
@@ -33,6 +35,7 @@ class Openai(Engine):
         met = connect(self.keys, model.id, "backend.engine", "backend.name", "model.id")
         self.client, self.errors, self.context, self.name = met.client, met.errors, met.context, model.id
         self.tokenizer, self._told = None, set[str]()
+        self._counted = (0, 0)  # the tokens of the last conversation that the server counted, and its size
         if self.keys.sends_ids:
             self.tokenizer = tokenizer_of(self.keys.tokenizer or model.id, hub, "backend.engine.tokenizer")
 
@@ -55,6 +58,13 @@ class Openai(Engine):
             text = _endpoint.messages_text(messages, template, tools)
             return Prompt((), 0, template.response_prefix, text)
         return super().prompt(messages, template, tools)
+
+    def room(self, prompt: Prompt) -> int:
+        """See `Engine.room`; where the server makes the ids, by its last count and the words since then."""
+        if self.tokenizer is not None:
+            return super().room(prompt)
+        tokens, size = self._counted
+        return self.context - tokens - (_endpoint.size(prompt.text) - size) // _endpoint.BYTES
 
     def work(self, feed: Feed, sampling: Sampling, finished: Finished) -> None:
         """See `Engine.work`."""
@@ -92,6 +102,9 @@ class Openai(Engine):
     def _answer(self, ask: Ask, sampling: Sampling) -> list[Completion]:
         """All samples of a prompt: a request each, so that each has its seed and its counts."""
         made: list[Completion] = []
+        full = _completion.too_long(ask.prompt, self.context)
+        if full is not None:
+            return [_completion.failure(ask.prompt, full, sample) for sample in range(sampling.n)]
         for sample in range(sampling.n):
             try:
                 reply = self._send(ask.prompt, sampling, ask.seed + sample)
@@ -130,19 +143,33 @@ class Openai(Engine):
             print(told, flush=True)
 
     def _send(self, prompt: Prompt, sampling: Sampling, seed: int, stream: bool = False) -> Any:
-        keys = _endpoint.sampling_keys(sampling, seed, self.keys.extra)
-        if stream:
-            keys |= {"stream": True, "stream_options": {"include_usage": True}}
+        keys = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
         if self.tokenizer is None:
-            own = _endpoint.chat_keys(prompt.text, prompt.prefix)
-            body = {**keys.pop("extra_body"), **own.pop("extra_body")}
-            keys |= {"logprobs": True} if sampling.logprobs else {}
-            return self.client.chat.completions.create(model=self.name, **keys, **own, extra_body=body)
+            return self._converse(prompt, keys | _endpoint.sampling_keys(sampling, seed, self.keys.extra), sampling)
+        sampling = dataclasses.replace(sampling, max_new_tokens=min(sampling.max_new_tokens, self.room(prompt)))
         keys |= {"logprobs": 0} if sampling.logprobs else {}
+        keys |= _endpoint.sampling_keys(sampling, seed, self.keys.extra)
         return self.client.completions.create(model=self.name, prompt=list(prompt.ids), **keys)
+
+    def _converse(self, prompt: Prompt, keys: dict[str, Any], sampling: Sampling) -> Any:
+        """Send a conversation. Where max_tokens is more than the context leaves, the server itself fills that."""
+        own = _endpoint.chat_keys(prompt.text, prompt.prefix)
+        body = {**keys.pop("extra_body"), **own.pop("extra_body")}
+        asked = {"model": self.name, **keys, **own, **({"logprobs": True} if sampling.logprobs else {})}
+        try:
+            return self.client.chat.completions.create(**asked, extra_body=body)
+        except self.errors.BadRequestError as error:
+            if NO_ROOM not in _reason(error).lower():
+                raise
+            del asked["max_tokens"]
+            return self.client.chat.completions.create(**asked, extra_body=body)
 
     def stream(self, prompt: Prompt, sampling: Sampling, seed: int = 0) -> Iterator[str | Completion]:
         """See `Engine.stream`."""
+        full = _completion.too_long(prompt, self.context)
+        if full is not None:
+            yield _completion.failure(prompt, full)
+            return
         if prompt.prefix:
             yield prompt.prefix
         text, reason, usage, pieces = "", None, None, _endpoint.Pieces()
@@ -161,7 +188,10 @@ class Openai(Engine):
         except ValueError:
             yield _completion.failure(prompt, NOT_JSON)
             return
-        yield _endpoint.completion(prompt, text, reason, usage, 0, None)
+        made = _endpoint.completion(prompt, text, reason, usage, 0, None)
+        if self.tokenizer is None and made.prompt_tokens:
+            self._counted = made.prompt_tokens, _endpoint.size(prompt.text)
+        yield made
 
     def _gone(self, error: Exception) -> bool:
         """Whether the server cannot be reached: all other questions would fail too. One that is too slow is there."""

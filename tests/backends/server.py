@@ -1,7 +1,8 @@
 """A small server that speaks the parts of OpenAI's interface that the client uses, over a real socket.
 
 It answers with what it was asked, refuses prompts with the id 7 or the word "refuse", fails the first `failing`
-requests with status 503, and takes the key `secret` when it is told to want one. What `says` holds it says to every
+requests with status 503, and takes the key `secret` when it is told to want one. A `strict` one refuses more max_tokens
+than a context of 100 tokens leaves. What `says` holds it says to every
 request of that method, whatever was asked.
 """
 
@@ -23,6 +24,7 @@ class Server:
     failing: int = 0
     key: str | None = None
     delay: float = 0.0
+    strict: bool = False
     says: dict[str, str] = field(default_factory=dict)
     asked: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
@@ -85,6 +87,8 @@ class Handler(Json):
             return self._say(200, self.state.says["POST"], kind_of(self.state.says["POST"]))
         if failing:
             return self._reply(503, {"error": {"message": "busy"}})
+        if self.state.strict and body.get("max_tokens", 0) > (room := 100 - len(body.get("prompt", [0] * 11))):
+            return self._reply(400, {"error": {"message": NO_ROOM.format(body["max_tokens"], room)}})
         if "detail" in json.dumps(body.get("messages", "")):  # as FastAPI says it
             return self._reply(400, {"detail": "prompt must be a string"})
         if 7 in body.get("prompt", ()) or "refuse" in json.dumps(body.get("messages", "")):
@@ -128,6 +132,7 @@ def serving(**keys: Any) -> Iterator[Server]:
         yield state
 
 
+NO_ROOM = "'max_tokens' is too large: {}. This model's maximum context length is 100 tokens, {} are left."  # as vLLM
 USAGE = {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14}
 
 

@@ -13,6 +13,7 @@ from runner.core.errors import ConfigError, StageError
 from runner.core.specs import Backend, Model, Sampling, Template
 from runner.core.types import Completion, Message
 from runner.data.render import prompt_text
+from runner.stages._conversation import Conversation
 from tests.backends.server import Server, serving
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -49,6 +50,40 @@ def test_with_a_tokenizer_the_prompt_is_the_same_ids_as_everywhere(folder: Path)
     assert made.text == f"<think>\n\n</think>\n\n{len(ids)} ids, seed 5" and made.finish_reason == "length"
     assert (made.prompt_tokens, made.completion_tokens) == (len(ids) - begun, 3 + begun)
     assert made.logprobs == (0.0,) * begun + (-0.5, -0.25, -1.0)
+
+
+def test_an_answer_may_be_as_long_as_the_context_leaves(folder: Path) -> None:
+    """As with other backends, which answer until there is no room; a server refused the request."""
+    with serving(strict=True) as server:
+        ids, chat = client(server, tokenizer=str(folder)), client(server)
+        prompt, long = ids.prompt(HELLO, Template()), ids.prompt([Message("user", "hello " * 100)], Template())
+        made = ids.generate([prompt, long], Sampling(max_new_tokens=500))
+        *_, streamed = ids.stream(long, Sampling())
+        assert [asked["max_tokens"] for asked in server.asked] == [100 - len(prompt.ids)]
+        assert made[0][0].finish_reason == "length" and made[1][0].error == streamed.error
+        assert f"the prompt has {len(long.ids)} tokens and leaves no room for an answer" in str(streamed.error)
+        ((whole,),) = chat.generate([chat.prompt(HELLO, Template())], Sampling(max_new_tokens=500))
+        *_, again = chat.stream(chat.prompt(HELLO, Template()), Sampling(max_new_tokens=500))
+        ((short,),) = chat.generate([chat.prompt(HELLO, Template())], Sampling(max_new_tokens=5))
+    assert whole.text == again.text == short.text == "you said hello"
+    assert [asked.get("max_tokens") for asked in server.asked[1:]] == [500, None, 500, None, 5]
+
+
+def test_the_oldest_messages_of_a_chat_go_where_the_server_has_the_tokenizer() -> None:
+    """They never went, as a conversation seemed to have no tokens; the server's own count is taken once it is known."""
+    with serving() as server:
+        engine = client(server)
+        talked = Conversation(engine, Template(), Sampling())
+        talked.messages = [Message(role, "hello " * 10) for role in ("user", "assistant") * 3]
+        list(talked.ask("hello"))
+        assert talked.forgotten == 4 and [message.content for message in talked.messages[2:]] == [
+            "hello",
+            "you said hello",
+        ]
+        prompt = engine.prompt(talked.messages[:3], Template())
+        assert engine.room(prompt) == 100 - 11
+        grown = [*talked.messages, Message("user", "<think>hm</think>" + "a" * 30)]
+        assert engine.room(engine.prompt(grown, Template())) == 100 - 11 - (len("you said hello") + 47) // 3
 
 
 def test_words_that_spell_control_tokens_are_words(folder: Path) -> None:

@@ -85,7 +85,7 @@ def test_such_a_think_block_is_one_in_the_history_of_a_chat() -> None:
     with serving(says={"POST": f"data: {json.dumps(event)}\n\ndata: [DONE]\n\n"}) as server:
         engine = client(server)
         talked = Conversation(engine, Template(), Sampling())
-        assert [*talked.ask("2 + 2?")][0] == "hm, 4</think>\n\nFour"
+        list(talked.ask("2 + 2?"))
         engine.close()
     assert talked.messages[-1].content == "<think>\nhm, 4</think>\n\nFour"
 
