@@ -70,7 +70,10 @@ class Engine(ABC):
 
     @abstractmethod
     def stream(self, prompt: Prompt, sampling: Sampling, seed: int = 0) -> Iterator[str | Completion]:
-        """Pieces of one answer as they come, the prefix first; the whole Completion last."""
+        """Pieces of one answer as they come, the prefix first; the whole Completion last.
+
+        An empty piece says that nothing has come yet, so that who listens may stop.
+        """
 
     @abstractmethod
     def close(self) -> None:

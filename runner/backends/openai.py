@@ -6,7 +6,7 @@ repeated with growing waits; a prompt that the server refuses costs that prompt 
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -174,8 +174,11 @@ class Openai(Engine):
             yield prompt.prefix
         text, reason, usage, pieces = "", None, None, _endpoint.Pieces()
         try:
-            with self._send(prompt, sampling, seed, stream=True) as reply:
-                for event in reply:
+            with contextlib.closing(self._events(prompt, sampling, seed)) as events:
+                for event in events:
+                    if event is None:
+                        yield ""
+                        continue
                     usage = event.usage or usage
                     for choice in event.choices or ():
                         piece = pieces.add(choice.delta) if self.tokenizer is None else choice.text or ""
@@ -192,6 +195,39 @@ class Openai(Engine):
         if self.tokenizer is None and made.prompt_tokens:
             self._counted = made.prompt_tokens, _endpoint.size(prompt.text)
         yield made
+
+    def _events(self, prompt: Prompt, sampling: Sampling, seed: int) -> Generator[Any]:
+        """The events of a stream as they come, and None while none comes; who closes it waits for nothing."""
+        heard, left = SimpleQueue[Any](), threading.Event()
+        threading.Thread(target=self._listen, args=(heard, left, prompt, sampling, seed), daemon=True).start()
+        try:
+            while True:
+                try:
+                    event = heard.get(timeout=PATIENCE)
+                except Empty:
+                    yield None
+                    continue
+                if event is None:
+                    return
+                if isinstance(event, Exception):
+                    raise event
+                yield event
+        finally:
+            left.set()
+
+    def _listen(
+        self, heard: "SimpleQueue[Any]", left: threading.Event, prompt: Prompt, sampling: Sampling, seed: int
+    ) -> None:
+        """Hand on the events of a stream, then None, or what went wrong; hang up once nobody listens any more."""
+        try:
+            with self._send(prompt, sampling, seed, stream=True) as reply:
+                for event in reply:
+                    if left.is_set():
+                        return
+                    heard.put(event)
+            heard.put(None)
+        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+            heard.put(error)
 
     def _gone(self, error: Exception) -> bool:
         """Whether the server cannot be reached: all other questions would fail too. One that is too slow is there."""

@@ -72,7 +72,7 @@ class Dialogue:
                     if isinstance(piece, Completion):
                         completion = piece
                         break
-                    count += 1
+                    count += piece != ""
                     self.screen.show(piece)
                     if stopped():
                         break

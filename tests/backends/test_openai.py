@@ -185,6 +185,16 @@ def test_streams(thinking: Any, folder: Path) -> None:
             assert failed.finish_reason == "error" and failed.error == f"Error code: 400 - {told}"
 
 
+def test_a_stream_can_be_left_before_its_first_piece() -> None:
+    """Ctrl-C of a chat was heard only once the server began to answer."""
+    with serving(delay=20) as server:
+        talked, begun = Conversation(client(server), Template(), Sampling()), time.monotonic()
+        answer = talked.ask("hello")
+        assert next(answer) == ""
+        answer.close()
+        assert time.monotonic() - begun < 10 and len(server.asked) == 1 and not talked.messages
+
+
 def test_what_cannot_work_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """No server, another key, another model, a wrong key in the recipe."""
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
