@@ -68,6 +68,7 @@ class Terminal:
         self._bar: Progress | None = None
         self._task: Any = None
         self._last, self._start = 0.0, 0.0
+        self._begun = ("", 0)  # what is counted, and how much of it was done when this run began to count
 
     def stage(self, step: Step, note: str) -> None:
         """The heading of a stage."""
@@ -101,13 +102,16 @@ class Terminal:
 
     def _say(self, state: dict[str, Any], figures: str) -> None:
         now = time.monotonic()
-        if state["done"] <= 1 or not self._start:
-            self._start = now
+        what, begun = self._begun
+        if not self._start or state["what"] != what or state["done"] < begun:
+            self._start, self._begun = now, (state["what"], state["done"])
         if state["done"] < state["total"] and now - self._last < PLAIN_EVERY:
             return
         self._last = now
-        spent, done = now - self._start, max(state["done"], 1)
-        left = f"  about {spent / done * (state['total'] - done):.0f} s left" if spent and done < state["total"] else ""
+        spent, done = now - self._start, state["done"] - self._begun[1]
+        left = ""
+        if spent and done and state["done"] < state["total"]:
+            left = f"  about {spent / done * (state['total'] - state['done']):.0f} s left"
         self.line(f"{state['what']} {state['done']}/{state['total']}  {figures}{left}")
 
     def progress_over(self) -> None:
