@@ -15,7 +15,7 @@ clear                     forget the conversation
 exit, quit, Ctrl-D        leave
 Ctrl-C                    stop the answer
 /system TEXT              a system prompt, and a new conversation; without a text: none
-/think, /no_think         let the model think, or not; /think auto: as its template has it
+/think, /no_think         let the model think, or not, and ask what follows; /think auto: as its template has it
 /set KEY VALUE            a key of sampling: /set temperature 0.2; without a value: what it is
 /multi                    one message of several lines, up to a line that is /end; Ctrl-C leaves it
 /help                     this"""
@@ -31,8 +31,8 @@ class Dialogue:
             "clear": self._clear,
             "/clear": self._clear,
             "/system": self._system,
-            "/think": lambda rest: self._think(rest or "on"),
-            "/no_think": lambda rest: self._think("off"),
+            "/think": self._think,
+            "/no_think": lambda rest: self._mode("off", rest),
             "/set": self._set,
             "/multi": self._multi,
             "/help": lambda rest: self.screen.note(HELP),
@@ -109,13 +109,21 @@ class Dialogue:
         self.conversation.set_template(system=rest or None)
         self._clear("")
 
-    def _think(self, mode: str) -> None:
-        if mode not in ("on", "off", "auto"):
-            self.screen.complain(f"/think takes on, off or auto, not {mode}")
-            return
+    def _think(self, rest: str) -> None:
+        if rest in ("on", "off", "auto"):
+            self._mode(rest)
+        elif rest.isalpha():  # a word alone is meant as a mode
+            self.screen.complain(f"/think takes on, off or auto, or a question; not {rest}")
+        else:
+            self._mode("on", rest)
+
+    def _mode(self, mode: str, question: str = "") -> None:
+        """From now on; what else stands on the line is asked in it."""
         self.conversation.set_template(thinking=mode)
         idle = without_modes(self.conversation.engine.tokenizer, mode)
         self.screen.note(f"(thinking: {mode}" + ("; this model's chat template has no modes)" if idle else ")"))
+        if question:
+            self.ask(question)
 
     def _set(self, rest: str) -> None:
         name, _, value = rest.partition(" ")

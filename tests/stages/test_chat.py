@@ -95,6 +95,23 @@ def test_commands_change_the_conversation(engine: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "mode", "asked"),
+    [
+        ("/no_think what is 2 + 2?", "off", "what is 2 + 2?"),
+        ("/no_think hello", "off", "hello"),
+        ("/think why is that?", "on", "why is that?"),
+        ("/think why?", "on", "why?"),
+        ("/think auto", "auto", None),
+    ],
+)
+def test_a_question_behind_a_mode_is_asked_in_it(engine: Any, line: str, mode: str, asked: str | None) -> None:
+    """It was swallowed, or refused as a mode."""
+    conversation, out, errors = talk(engine, line + "\n")
+    assert conversation.template.thinking == mode and not errors and bool(out) == bool(asked)
+    assert [message.content for message in conversation.messages[:1]] == ([asked] if asked else [])
+
+
+@pytest.mark.parametrize(
     ("line", "sentence"),
     [
         ("/set temperatur 1", "Did you mean sampling.temperature?"),
