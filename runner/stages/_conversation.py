@@ -1,6 +1,7 @@
 """A conversation with a model: its history, its settings, and what is done when it outgrows the context."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -76,8 +77,12 @@ class Conversation:
         """
         try:
             read = yaml.safe_load(value)
+            json.dumps(read)
         except yaml.YAMLError:
             raise ConfigError(f"sampling.{name}", f"{value!r} is no value of YAML", 'Such as 0.2 or ["a"].') from None
+        except (TypeError, ValueError):  # a date, a set
+            problem = f"{value!r} is neither text, number, list nor mapping"
+            raise ConfigError(f"sampling.{name}", problem, f'As a text it has quotes: "{value}".') from None
         keys = {**schema.plain(self.sampling), name: read}
         wanted = schema.build(Sampling, keys, "sampling")
         self.judge(wanted)

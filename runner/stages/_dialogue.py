@@ -127,7 +127,7 @@ class Dialogue:
 
     def _set(self, rest: str) -> None:
         name, _, value = rest.partition(" ")
-        if name and (value or not hasattr(self.conversation.sampling, name)):
+        if name and (value or name not in schema.plain(self.conversation.sampling)):
             self.conversation.set_sampling(name, value)
         held = schema.plain(self.conversation.sampling)
         self.screen.note("\n".join(f"({key}: {held[key]})" for key in ([name] if name else held)))

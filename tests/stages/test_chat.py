@@ -117,6 +117,8 @@ def test_a_question_behind_a_mode_is_asked_in_it(engine: Any, line: str, mode: s
         ("/set temperatur 1", "Did you mean sampling.temperature?"),
         ("/set top_p 7", "sampling.top_p"),
         ("/set stop [a", "sampling.stop: '[a' is no value of YAML"),
+        ("/set __class__", "sampling.__class__: no such key"),
+        ("/set stop 2020-01-01", "sampling.stop: '2020-01-01' is neither text, number, list nor mapping"),
         ("/think perhaps", "on, off or auto"),
         ("/sytem x", "no command /sytem"),
     ],
