@@ -141,10 +141,10 @@ def _figures(scores: Sequence[float | None], ids: Sequence[object]) -> list[str]
     known = [score for score in scores if score is not None]
     if not known:
         return ["-", "-", "-"]
-    interval: Any = summary(scores, ids)["interval"]
+    interval: Any = summary(scores, ids).get("interval")
     return [
         f"{statistics.fmean(known):.3f}",
-        f"{interval[0]:.3f} to {interval[1]:.3f}",
+        f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "-",
         f"{statistics.pstdev(known):.3f}",
     ]
 

@@ -15,7 +15,7 @@ from runner.rollouts import store
 from runner.rollouts.answers import Answer, Group
 from runner.rollouts.draw import Clock, Drawing
 from runner.rollouts.figures import mean
-from runner.scoring.intervals import mean_interval, wilson
+from runner.scoring.intervals import interval
 from runner.training.algorithm import Algorithm
 from runner.training.evaluation import Evaluation
 from runner.training.planned import Cutting
@@ -133,12 +133,11 @@ def figures(groups: Sequence[Group]) -> dict[str, Any]:
 
 def _spread(middle: str, around: str, groups: Sequence[Sequence[float | None]]) -> dict[str, float | None]:
     """The mean of prompts that have a score, and its bounds."""
-    known = [[score for score in group if score is not None] for group in groups]
-    means = [score for group in known if (score := mean(group)) is not None]
-    found = mean(means)
+    scored = [[score for score in group if score is not None] for group in groups]
+    known = [group for group in scored if group]
+    found = mean([sum(group) / len(group) for group in known])
     if found is None:
         return {middle: None}
     sep = "_" if middle == around else "/"
-    right = all(len(group) <= 1 for group in known) and all(value in (0.0, 1.0) for value in means)
-    low, high = wilson(int(sum(means)), len(means)) if right else mean_interval(means)
+    low, high = interval(known)
     return {middle: found, f"{around}{sep}low": low, f"{around}{sep}high": high}

@@ -1,5 +1,5 @@
-"""How sure a score is: 95% intervals of a share of right answers (Wilson 1927) and of a mean, and pass@k (Chen et al.
-2021, arXiv 2107.03374).
+"""How sure a score is: 95% intervals of a share of right answers (Wilson 1927; with several answers to a question, for
+as many independent ones as these are worth, Kish 1965) and of a mean, and pass@k (Chen et al. 2021, arXiv 2107.03374).
 """
 
 import math
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 Z = 1.959964  # 97.5% of a standard normal distribution
 
 
-def wilson(right: int, count: int) -> tuple[float, float]:
+def wilson(right: float, count: float) -> tuple[float, float]:
     """The interval of a share; (0, 1) when nothing was counted."""
     if not count:
         return 0.0, 1.0
@@ -43,31 +43,48 @@ def summary(
 
     Args:
         questions: which question each answer is to. Answers to one question are no independent draws: where there are
-            several to one, the interval is that of the questions' means, and `questions` tells how many these are.
+            several to one, the interval is by the questions' means, and `questions` tells how many these are.
     """
     known = [score for score in scores if score is not None]
     if not known:
         return {"scored": 0, "unscored": len(scores)}
     made: dict[str, float | int | str | list[float]] = {"mean": sum(known) / len(known)}
-    means = _means(scores, questions) if questions is not None else known
+    groups = _by_question(scores, questions) if questions is not None else [[score] for score in known]
     if all(score in (0.0, 1.0) for score in known):
         made["right"] = f"{int(sum(known))}/{len(known)}"
-    made["interval"] = list(_interval(means))
-    if len(means) < len(known):
-        made["questions"] = len(means)
+    if "right" in made or len(known) > 1:  # one value that is no share tells nothing of others
+        made["interval"] = list(interval(groups))
+    if len(groups) < len(known):
+        made["questions"] = len(groups)
     return {**made, "scored": len(known), "unscored": len(scores) - len(known)}
 
 
-def _means(scores: Sequence[float | None], questions: Sequence[object]) -> list[float]:
-    """The mean of each question's scored answers."""
+def _by_question(scores: Sequence[float | None], questions: Sequence[object]) -> list[list[float]]:
+    """The scored answers of each question."""
     held: dict[object, list[float]] = {}
     for score, question in zip(scores, questions, strict=True):
         if score is not None:
             held.setdefault(question, []).append(score)
-    return [sum(values) / len(values) for values in held.values()]
+    return list(held.values())
 
 
-def _interval(values: Sequence[float]) -> tuple[float, float]:
-    if all(value in (0.0, 1.0) for value in values):
-        return wilson(int(sum(values)), len(values))
-    return mean_interval(values)
+def interval(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """The interval over questions, each with its scored answers, at least one; over the answers of one question alone.
+
+    That of a share is within 0 and 1.
+    """
+    means = [sum(scores) / len(scores) for scores in groups]
+    if all(score in (0.0, 1.0) for scores in groups for score in scores):
+        return _share_interval(means, sum(map(len, groups)))
+    return mean_interval(means if len(means) > 1 else groups[0])
+
+
+def _share_interval(means: Sequence[float], answers: int) -> tuple[float, float]:
+    """By the shares of the questions: the nearer these are to each other, the more is each answer worth."""
+    count = len(means)
+    if all(mean in (0.0, 1.0) for mean in means):
+        return wilson(int(sum(means)), count)
+    share = sum(means) / count
+    spread = sum((mean - share) ** 2 for mean in means) / count
+    independent = min(answers, count * share * (1 - share) / spread) if spread else answers
+    return wilson(share * independent, independent)

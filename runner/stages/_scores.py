@@ -74,6 +74,8 @@ def told(metrics: Mapping[str, Any], rewards: Sequence[str]) -> list[str]:
 def _told(details: Mapping[str, Any]) -> str:
     if not details["scored"]:
         return "nothing scored"
+    if "interval" not in details:
+        return f"{details['mean']:.3f}, of one answer"
     low, high = details["interval"]
     counted = f"{details['right']} = " if "right" in details else ""
     over = f" over {details['questions']} questions" if "questions" in details else ""

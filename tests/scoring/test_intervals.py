@@ -39,5 +39,25 @@ def test_samples_of_one_question_do_not_make_the_interval_narrow() -> None:
     made = summary(scores, questions)
     assert made["mean"] == 0.5 and made["right"] == "16/32" and made["questions"] == 4
     assert made["interval"] == list(wilson(2, 4)) and summary(scores)["interval"] == list(wilson(16, 32))
-    assert summary([1.0, 0.0, 1.0, None, 1.0], [0, 0, 1, 1, 2])["interval"] == list(mean_interval([0.5, 1.0, 1.0]))
+    assert summary([0.8, 0.2, 1.0, None, 1.0], [0, 0, 1, 1, 2])["interval"] == list(mean_interval([0.5, 1.0, 1.0]))
     assert "questions" not in summary([1.0, 0.0], [0, 1])
+
+
+def test_an_interval_of_a_share_is_within_0_and_1() -> None:
+    """It went on beyond 1, and was a point where all questions had the same share."""
+    low, high = summary([1.0, 0.0, 1.0, None, 1.0], [0, 0, 1, 1, 2])["interval"]
+    assert 0.3 < low < 5 / 6 < high <= 1.0
+    assert summary([1.0, 0.0], [0, 0])["interval"] == list(wilson(1, 2))
+    assert summary([1.0, 0.0] * 2, [0, 0, 1, 1])["interval"] == list(wilson(2, 4))
+    assert summary([1.0, 1.0], [0, 0])["interval"] == list(wilson(1, 1))
+
+
+def test_several_answers_to_a_question_are_worth_between_one_and_all() -> None:
+    """These eight questions with four each say as much as 16 that are independent."""
+    scores, questions = [1.0] * 8 + [1.0, 0.0] * 8 + [0.0] * 8, [place // 4 for place in range(32)]
+    assert summary(scores, questions)["interval"] == pytest.approx(wilson(8, 16))
+
+
+def test_one_question_tells_of_its_answers_and_one_answer_of_nothing() -> None:
+    assert summary([0.2, 0.6], [0, 0])["interval"] == list(mean_interval([0.2, 0.6]))
+    assert "interval" not in summary([0.7], [0])
