@@ -188,4 +188,8 @@ def as_row(message: Message) -> dict[str, Any]:
         made["name"] = message.name
     if message.tool_call_id is not None:
         made["tool_call_id"] = message.tool_call_id
+    if message.loss is not None:
+        made["loss"] = message.loss
+    if message.loss_scale is not None:
+        made["loss_scale"] = message.loss_scale
     return made

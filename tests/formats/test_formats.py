@@ -154,6 +154,14 @@ def test_a_result_says_which_call_it_answers() -> None:
     assert chat(made, "")[2] == as_row(made[2]) == answer
 
 
+def test_a_message_says_of_its_loss_in_a_row_of_answers_what_it_said_before() -> None:
+    """An earlier turn that must not be learned was learned from the rows of `infer`."""
+    said = [{**SAID[0], "loss": True}, {**SAID[1], "loss": False}, SAID[0], {**SAID[1], "loss_scale": 0.5}]
+    made = read({"messages": said}).messages
+    assert [(message.loss, message.loss_scale) for message in made][1::2] == [(False, None), (None, 0.5)]
+    assert read({"messages": [as_row(message) for message in made]}).messages == made
+
+
 @pytest.mark.parametrize(
     "row",
     [
