@@ -23,18 +23,20 @@ def figures(lines: Sequence[Mapping[str, Any]], rewards: Sequence[str], ks: Sequ
     made: dict[str, Any] = {
         name: details["mean"] for name, details in _by_reward(lines, rewards).items() if "mean" in details
     }
-    made.update(
-        {
-            f"{name}_pass_at_{k}": value
-            for name in rewards
-            for k in ks
-            if (value := _pass_at(lines, name, k)) is not None
-        }
-    )
+    few = {}
+    for name in rewards:
+        for k in ks:
+            value, left_out = _pass_at(lines, name, k)
+            if value is not None:
+                made[f"{name}_pass_at_{k}"] = value
+            if left_out:
+                few[f"{name}: pass@{k}"] = left_out
     made["rows"] = len(lines)
     made["truncated"] = sum(row["finish_reason"] == "length" for row in lines)
     made["errors"] = sum(row["finish_reason"] == "error" for row in lines)
     made["rewards"] = _by_reward(lines, rewards)
+    if few:
+        made["pass_at_left_out"] = few  # questions
     sources = dict.fromkeys(str(row["source"]) for row in lines)
     made["sources"] = {
         source: _by_reward([row for row in lines if str(row["source"]) == source], rewards) for source in sources
@@ -47,28 +49,34 @@ def _by_reward(lines: Sequence[Mapping[str, Any]], rewards: Sequence[str]) -> di
     return {name: summary([row["scores"].get(name) for row in lines], questions) for name in rewards}
 
 
-def _pass_at(lines: Sequence[Mapping[str, Any]], name: str, k: int) -> float | None:
-    """Mean over the questions; None where scores are not 0 or 1. Answers without a score do not count."""
+def _pass_at(lines: Sequence[Mapping[str, Any]], name: str, k: int) -> tuple[float | None, int]:
+    """Mean over the questions, and how many are left out, as fewer than k of their answers have a score.
+
+    None where scores are not 0 or 1, and where all questions are left out.
+    """
     by_question: dict[str, list[float]] = {}
     for row in lines:
         score = row["scores"].get(name)
         by_question.setdefault(str(row["id"]), []).extend([] if score is None else [score])
     values = [value for scores in by_question.values() for value in scores]
     if not values or any(value not in (0.0, 1.0) for value in values):
-        return None
+        return None, 0
     each = [pass_at(k, len(scores), int(sum(scores))) for scores in by_question.values() if len(scores) >= k]
-    return sum(each) / len(each) if each else None
+    return sum(each) / len(each) if each else None, len(by_question) - len(each)
 
 
 def told(metrics: Mapping[str, Any], rewards: Sequence[str]) -> list[str]:
-    """A line for each reward and source."""
+    """A line for each reward and source, and for each pass@k that leaves questions out."""
     places = {"all": metrics["rewards"], **(metrics["sources"] if len(metrics["sources"]) > 1 else {})}
     lines = []
     for name in rewards:
         for source, details in places.items():
             where = "" if source == "all" else f" on {Path(source).name}"
             lines.append(f"{name}{where}: {_told(details[name])}")
-    return lines
+    few = metrics.get("pass_at_left_out", {})
+    return lines + [
+        f"{name} leaves {count} questions out: too few of their answers have a score" for name, count in few.items()
+    ]
 
 
 def _told(details: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from runner.core import artifact, schema
 from runner.core.artifact import Artifact
 from runner.core.errors import ConfigError
 from runner.core.job import Job
-from runner.stages._scores import figures
+from runner.stages._scores import figures, told
 from runner.stages.evaluate import Evaluate
 from tests.tiny import tiny_model
 
@@ -86,6 +86,18 @@ def test_an_answer_without_a_score_is_not_a_wrong_one() -> None:
     lines = [{**row, "scores": {"known": score}} for row, score in zip(rows, (1.0, None, 0.0, 0.0), strict=True)]
     made = figures(lines, ["known"], [1, 2])
     assert made["known_pass_at_1"] == 0.5 and made["known_pass_at_2"] == 0.0
+
+
+def test_questions_that_pass_at_k_leaves_out_are_told() -> None:
+    """It was told over fewer questions than were asked, or not at all, without a word."""
+    rows = [{"id": name, "source": "a", "finish_reason": "stop"} for name in "aabb"]
+    lines = [{**row, "scores": {"known": score}} for row, score in zip(rows, (1.0, None, 0.0, 0.0), strict=True)]
+    made = figures(lines, ["known"], [1, 2, 3])
+    assert told(made, ["known"])[1:] == [
+        "known: pass@2 leaves 1 questions out: too few of their answers have a score",
+        "known: pass@3 leaves 2 questions out: too few of their answers have a score",
+    ]
+    assert "known_pass_at_3" not in made and len(told(figures(lines, ["known"], [1]), ["known"])) == 1
 
 
 def test_answers_that_are_there_are_scored_as_they_are(tmp_path: Path) -> None:
