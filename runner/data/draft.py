@@ -143,6 +143,7 @@ class Drafter:
         if not turns:
             return []
         layouts = [together(conversation, turns)] if self.template.turns == "all" else faithful(turns)
+        self._note_tools(messages, tools, "".join(layout.text for layout in layouts))
         before = [None, *(layout.last for layout in layouts)]
         return [weigher.draft(conversation, *pair) for pair in zip(layouts, before, strict=False)]
 
@@ -156,6 +157,14 @@ class Drafter:
             if turn.composed:
                 self.notes["trained turns without thoughts in the template's rendering, written after the prompt"] += 1
 
+    def _note_tools(self, messages: Sequence[Message], tools: Sequence[Any], text: str) -> None:
+        """What a template without tools leaves out; of a trained turn that is refused (turns.py)."""
+        offered, called = _names(tools), _names([call for message in messages for call in message.tool_calls])
+        if offered and not any(name in text for name in offered):
+            self.notes["rows whose tools the chat template does not show"] += 1
+        if any(name not in text for name in called):
+            self.notes["rows with tool calls that the chat template leaves out"] += 1
+
     def _plain(self, text: str) -> list[Draft]:
         """Plain text, with the tokens that begin and end a document for this tokenizer."""
         start, end = self.bounds
@@ -165,6 +174,12 @@ class Drafter:
         whole = f"{start}{text}{end}"
         trained = _stretches(whole, 0, self.rules.weigh(Span(whole, "assistant", 0, True)))
         return [Draft(Guarded(whole, places), trained)]
+
+
+def _names(functions: Sequence[Any]) -> list[str]:
+    """Of functions, or of calls of them."""
+    inner = (held.get("function", held) for held in functions if isinstance(held, Mapping))
+    return [str(held["name"]) for held in inner if isinstance(held, Mapping) and held.get("name")]
 
 
 def _judged(draft: Draft, values: Mapping[str, float]) -> Draft:

@@ -98,15 +98,16 @@ def parsed(value: Any, name: str) -> Any:
 
 
 def tools(row: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """The functions that a row offers: a list, or JSON text of one."""
-    held = row.get("tools")
+    """The functions that a row offers: a list, or JSON text of one; `functions` is OpenAI's older name for it."""
+    older = row.get("tools") is None
+    held = row.get("functions") if older else row["tools"]
     made = None if held is None or held == "" else parsed(held, "tools")
     if made is None or made == []:  # maybe written as text
         return ()
     made = [parsed(tool, "tools") for tool in made] if isinstance(made, list) else made
     if not isinstance(made, list) or not all(isinstance(tool, dict) for tool in made):
         raise BadRow("tools is no list of functions", short(held))
-    return tuple(made)
+    return tuple({"type": "function", "function": one} if older and "function" not in one else one for one in made)
 
 
 def short(value: Any) -> str:

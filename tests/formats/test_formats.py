@@ -211,6 +211,12 @@ def test_parts_without_text_are_no_words(content: Any, text: str) -> None:
     assert read({"messages": said}).messages[2].content == text
 
 
+def test_functions_are_tools_as_openai_called_them_once() -> None:
+    """Calls of them were trained with no word of what could be called."""
+    assert read({"messages": SAID, "functions": [{"name": "f"}]}).tools == (TOOL,)
+    assert read({"messages": SAID, "functions": [{"name": "g"}], "tools": [TOOL]}).tools == (TOOL,)
+
+
 def test_a_null_is_a_broken_row_and_not_an_unknown_format() -> None:
     """It stopped the whole training, and said that the columns are not known."""
     for row in ({"query": None, "response": "r"}, {"messages": None}, {"text": None}):
