@@ -5,8 +5,9 @@
 
 Positional: the data. A keyword without default: a column of the dataset, or one of `prompts`, `messages`,
 `completion_ids`, `finish_reason`. A keyword with default: a parameter from YAML. `**columns`: every column.
-`async def` is welcome. A score of None means "no score". A completion is the whole answer, thoughts included:
-`answer(completion)` is what comes after them. `reward("accuracy")` is the function of another reward.
+`async def` is welcome. A score of None means "no score"; an exception instead of a score, returned, that scoring this
+completion failed, which is counted. A completion is the whole answer, thoughts included: `answer(completion)` is what
+comes after them. `reward("accuracy")` is the function of another reward.
 
     # plugins/loss_scales/think.py
     def think(span: Span, *, weight: float = 0.5) -> list[tuple[str, float]]: ...

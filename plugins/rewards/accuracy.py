@@ -2,7 +2,7 @@
 
 Column: `solution`, a number, LaTeX, or a worked solution whose result is in \\boxed{} or after ####. The answer is what
 stands in <answer> tags, else what comes after the thoughts; a thought that never ends has none. No score, instead of 0,
-where the solution cannot be read or the comparison takes longer than `seconds`.
+where the solution cannot be read. A comparison that takes longer than `seconds` has failed.
 """
 
 import logging
@@ -31,20 +31,23 @@ class _OutOfTime(BaseException):
     """Not an Exception: sympy and math_verify catch those and would go on without an alarm."""
 
 
-def accuracy(completions: list[str], *, solution: list[Any], seconds: float = 5.0) -> list[float | None]:
-    """Score each answer 1.0, 0.0 or None.
+def accuracy(completions: list[str], *, solution: list[Any], seconds: float = 5.0) -> list[float | Exception | None]:
+    """Score each answer 1.0, 0.0 or None; an exception where the comparison failed.
 
     Args:
         seconds: that a comparison may take, in the main thread, where alarms work; rewards run there.
     """
-    scores: list[float | None] = []
-    for completion, gold in zip(completions, solution, strict=True):
-        try:
-            with _alarm(seconds):
-                scores.append(_equal(_given(completion), gold))
-        except _OutOfTime:
-            scores.append(None)
-    return scores
+    return [_scored(completion, gold, seconds) for completion, gold in zip(completions, solution, strict=True)]
+
+
+def _scored(completion: str, gold: Any, seconds: float) -> float | Exception | None:
+    try:
+        with _alarm(seconds):
+            return _equal(_given(completion), gold)
+    except _OutOfTime:
+        return TimeoutError(f"the comparison with the solution took longer than seconds={seconds:g}")
+    except Exception as error:  # noqa: BLE001 - the others keep their scores
+        return error
 
 
 def _given(completion: str) -> str:

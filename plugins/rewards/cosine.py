@@ -18,7 +18,7 @@ def cosine(
     right: list[float] = [1.0, 0.5],  # noqa: B006 - read only
     wrong: list[float] = [-0.5, 0.0],  # noqa: B006 - read only
     **columns: Any,
-) -> list[float | None]:
+) -> list[float | Exception | None]:
     """Score each answer.
 
     Args:
@@ -27,10 +27,10 @@ def cosine(
     """
     if max_length < 1:
         raise ConfigError("reward.cosine.params.max_length", "missing", "Say how many tokens: sampling.max_new_tokens.")
-    scores: list[float | None] = []
+    scores: list[float | Exception | None] = []
     for hit, length in zip(reward("accuracy")(completions, solution=solution), _lengths(columns), strict=True):
-        if hit is None:
-            scores.append(None)
+        if not isinstance(hit, float):  # none, or accuracy failed
+            scores.append(hit)
             continue
         short, long = right if hit >= 1.0 else wrong
         wave = (1 - math.cos(math.pi * min(length / max_length, 1.0))) / 2

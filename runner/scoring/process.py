@@ -54,8 +54,8 @@ class RewardProcess:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # receive() tells what became of the process
             self._pipe.send((list(completions), keywords))
 
-    def receive(self, waiting: Callable[[], None] = lambda: None) -> list[float | None]:
-        """The scores of the call that was sent.
+    def receive(self, waiting: Callable[[], None] = lambda: None) -> list[float | Failed | None]:
+        """The scores of the call that was sent, and what it failed on.
 
         Args:
             waiting: called again and again meanwhile; what it raises ends the call, and the process.
@@ -65,7 +65,7 @@ class RewardProcess:
         """
         kind, value = self._answer(self.time_limit, waiting)
         if kind == "scores":
-            return list(value)
+            return [Failed(score) if isinstance(score, str) else score for score in value]
         if kind == "wrong":
             raise PluginError(f"reward {self.name}: {value}")
         raise (TooSlow if kind == "slow" else Failed)(value)
@@ -179,17 +179,17 @@ async def _awaited(made: Any) -> Any:
 
 
 def _checked(made: Any, count: int) -> tuple[str, Any]:
-    """The scores as plain numbers, or the sentence about what is wrong with them."""
+    """The scores as plain numbers and failures as texts, or the sentence about what is wrong with them."""
     fix = "Return one number, or None for no score, a completion."
     if isinstance(made, str | bytes | Mapping | Set) or not isinstance(made, Iterable):
         return "wrong", f"returned {_short(made)} instead of a list. {fix}"
     values = list(made)
     if len(values) != count:
         return "wrong", f"returned {len(values)} scores for {count} completions. {fix}"
-    scores: list[float | None] = []
+    scores: list[float | str | None] = []
     for value in values:
-        if value is None:
-            scores.append(None)
+        if value is None or isinstance(value, Exception):
+            scores.append(None if value is None else "".join(traceback.format_exception(value)).rstrip())
             continue
         try:
             number = math.nan if isinstance(value, str | bytes) else float(value)

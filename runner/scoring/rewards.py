@@ -115,11 +115,13 @@ class Rewards:
         halves: list[list[int]] = []
         try:
             for row, value in zip(rows, self._processes[name].receive(waiting), strict=True):
-                scores[row] = value
+                if isinstance(value, Failed):
+                    self._lose(name, row, value)
+                else:
+                    scores[row] = value
         except Failed as failure:
             if len(rows) == 1:
-                self._lost.add(rows[0])
-                self._count(name, str(failure))
+                self._lose(name, rows[0], failure)
             else:
                 self._tell_slow(name, failure, len(rows))
                 halves = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
@@ -149,11 +151,12 @@ class Rewards:
                 flush=True,
             )
 
-    def _count(self, name: str, failure: str) -> None:
+    def _lose(self, name: str, row: int, failure: Failed) -> None:
+        self._lost.add(row)
         tally = self.tallies[name]
         tally.failed += 1
         if tally.failed == 1:
-            tally.first = failure
+            tally.first = str(failure)
             print(f"reward {name} failed on a completion, which gets no score:\n{failure}", flush=True)
         if tally.failed > self.max_failed * max(tally.asked, self.few):
             raise StageError(

@@ -38,14 +38,29 @@ def test_what_equals_the_solution(text: str, solution: Any, score: float | None)
 
 
 def test_a_comparison_that_takes_too_long_has_no_score(tmp_path: Path) -> None:
-    """In the process where rewards run, while the others keep their scores; with and without the plugin's own alarm."""
+    """In the process where rewards run, while the others keep their scores; with and without the plugin's own alarm.
+    It is counted, and no other reward's score stands alone as the answer's sum.
+    """
     hard = "$" + "+".join(f"\\sqrt{{{n}}}^{{{n}^{{9}}}}" for n in range(2, 40)) + "$"
     texts, solutions = ["1", hard, "3"], ["1", hard.replace("2", "3", 1), "3"]
     start = time.monotonic()
-    with Rewards({"accuracy": Reward(params={"seconds": 0.5})}, [ROOT], max_failed=0.5) as rewards:
-        assert rewards.score(texts, {"solution": solutions}) == {"accuracy": [1.0, None, 1.0]}
-        assert rewards.tallies["accuracy"].failed == 0
+    brief = {"accuracy": Reward(params={"seconds": 0.5}), "contains": Reward()}
+    with Rewards(brief, [ROOT], max_failed=0.5) as rewards:
+        scores = rewards.score(texts, {"solution": solutions, "expected": solutions})
+        assert scores == {"accuracy": [1.0, None, 1.0], "contains": [1.0, 0.0, 1.0]}
+        assert rewards.total(scores) == [2.0, None, 2.0]
+        assert rewards.tallies["accuracy"].failed == 1
+        assert rewards.tallies["accuracy"].first.endswith("took longer than seconds=0.5")
     with Rewards({"accuracy": Reward(params={"seconds": 100.0}, time_limit=3.0)}, [ROOT], max_failed=0.5) as rewards:
         assert rewards.score(texts, {"solution": solutions}) == {"accuracy": [1.0, None, 1.0]}
         assert rewards.tallies["accuracy"].failed == 1
     assert time.monotonic() - start < 60
+
+
+def test_cosine_fails_where_the_comparison_fails() -> None:
+    """It said None, as where there is nothing to compare with."""
+    texts, keys = ["\\boxed{10^{10^{10}}}", "5", "5"], {"solution": ["5", "5", ""], "completion_tokens": [1, 1, 1]}
+    with Rewards({"cosine": Reward(params={"max_length": 10})}, [ROOT], max_failed=0.5) as rewards:
+        failed, right, none = rewards.score(texts, keys)["cosine"]
+        assert failed is None and right is not None and none is None
+        assert rewards.tallies["cosine"].failed == 1

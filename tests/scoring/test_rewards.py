@@ -315,3 +315,15 @@ def test_a_reward_finds_others_where_the_run_looks(
     monkeypatch.chdir(tmp_path / "elsewhere")
     scores, _, _ = score(tmp_path, ["4"], given=keywords([{"solution": "4"}]), twice=Reward())
     assert scores == {"twice": [0.5]}
+
+
+def test_an_exception_instead_of_a_score_is_a_failure(tmp_path: Path, write: Write) -> None:
+    """Counted and told as if it had been raised on this completion, and the others are not asked again."""
+    write(
+        "frail",
+        "calls = []\ndef frail(completions):\n    calls.append(1)\n"
+        "    return [ValueError('odd') if c == 'bad' else float(len(calls)) for c in completions]\n",
+    )
+    scores, tallies, total = score(tmp_path, ["a", "bad", "c"], frail=Reward())
+    assert scores == {"frail": [1.0, None, 1.0]} and total(scores) == [1.0, None, 1.0]
+    assert tallies["frail"].failed == 1 and tallies["frail"].first == "ValueError: odd"
