@@ -2,7 +2,7 @@
 
 Column: `solution`, a number, LaTeX, or a worked solution whose result is in \\boxed{} or after ####. The answer is what
 stands in <answer> tags, else what comes after the thoughts; a thought that never ends has none. No score, instead of 0,
-where the solution cannot be read. A comparison that takes longer than `seconds` has failed.
+where the solution cannot be read. A comparison that takes longer than `seconds` or raises has failed.
 """
 
 import logging
@@ -60,7 +60,13 @@ def _equal(given: str, gold: Any) -> float | None:
     expected = _read(str(gold).rpartition("####")[2].strip())
     if not expected:
         return None
-    return float(verify(expected, _read(given), timeout_seconds=None))
+    found = _read(given)
+    try:
+        return float(verify(expected, found, timeout_seconds=None, raise_on_error=True))
+    except Exception:
+        if verify(expected, found, timeout_seconds=None):  # another reading of the two is equal
+            return 1.0
+        raise
 
 
 def _read(text: str) -> list[Any]:

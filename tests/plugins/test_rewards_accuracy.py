@@ -64,3 +64,12 @@ def test_cosine_fails_where_the_comparison_fails() -> None:
         failed, right, none = rewards.score(texts, keys)["cosine"]
         assert failed is None and right is not None and none is None
         assert rewards.tallies["cosine"].failed == 1
+
+
+def test_a_comparison_that_raises_is_no_wrong_answer() -> None:
+    """math_verify swallows what is raised and says unequal; but another reading of the two may still be equal."""
+    texts, solutions = ["5", "5", "$\\frac{1}{0}$"], ["$\\frac{1}{0}$", "5", "$\\frac{1}{0}$"]
+    with Rewards({"accuracy": Reward()}, [ROOT], max_failed=0.5) as rewards:
+        assert rewards.score(texts, {"solution": solutions}) == {"accuracy": [None, 1.0, 1.0]}
+        assert rewards.tallies["accuracy"].failed == 1
+        assert "evaluate nan or zoo" in rewards.tallies["accuracy"].first
