@@ -130,12 +130,20 @@ class RolloutUpdates:
         return replace(cut, figures=made.figures if place.first else _later(made.figures))
 
     def _learns(self, answer: Answer) -> bool:
-        """Whether an answer has a gradient."""
-        if answer.masked or not sum(answer.completion.mask):
-            return False
+        """Whether an answer has a gradient; where a divergence counts, each has."""
+        held = bool(getattr(self.algorithm, "beta", 0.0)) and self.rules.gae is None
+        return self._teaches(answer) or (held and _trained(answer))
+
+    def _compares(self, group: Group) -> bool:
+        """Whether a group teaches something else than to stay near the reference, which may be part of the worth."""
+        same = self.rules.penalty and not advantages.usable([answer.total for answer in group])
+        return not same and any(map(self._teaches, group))
+
+    def _teaches(self, answer: Answer) -> bool:
+        """Whether what is to be learned can be learned from an answer, whatever it is held to besides."""
         if self.rules.gae is not None:
-            return bool(answer.gains)
-        return bool(answer.advantage) or not self.rules.weighed or bool(getattr(self.algorithm, "beta", 0.0))
+            return _trained(answer) and bool(answer.gains)
+        return _trained(answer) and (bool(answer.advantage) or not self.rules.weighed)
 
     def _rollout(self, number: int, amid: bool, learner: "Learner") -> Rollout:
         if self._held is not None and self._held.number == number:
@@ -255,10 +263,13 @@ class RolloutUpdates:
             update = self.schedule.first(made.number) + 1
             self.alerts.look(known, self.drawing.rewards.tallies, update)
             self.store.note(update, known)
-        learns = any(self._learns(answer) for group in made.groups for answer in group)
-        self._idle = 0 if learns else self._idle + 1
+        self._idle = 0 if any(map(self._compares, made.groups)) else self._idle + 1
         if self._idle >= self.rules.max_idle:
             raise StageError(_nothing(self._idle, made.groups, known))
+
+
+def _trained(answer: Answer) -> bool:
+    return not answer.masked and any(answer.completion.mask)
 
 
 def _nothing(idle: int, groups: Sequence[Group], known: figures.Facts) -> str:

@@ -215,13 +215,31 @@ def test_rewards_get_the_own_answer_of_a_row_and_answers_can_be_scored_again(
     assert "completions.jsonl does not carry 'wide'" in capsys.readouterr().out
 
 
-def test_nothing_to_learn_for_long_ends_the_training(base: Path, place: Path) -> None:
+@pytest.mark.parametrize("beta", [0.0, 0.1])
+def test_nothing_to_learn_for_long_ends_the_training(base: Path, place: Path, beta: float) -> None:
+    """To stay near the reference is nothing to learn."""
     plugin(place, "def letters(completions, *, place=''): return [0.5] * len(completions)\n")
-    keys = {**LEARN, "max_idle": 3, "prompts_per_update": 6}
+    keys = {**LEARN, "max_idle": 3, "prompts_per_update": 6, "beta": beta}
     with pytest.raises(StageError, match=r"3 rollouts in a row had no group .* \(mean reward 0.5\)"):
         done(stage(place, base, **keys), place)
     alerts = (place / "out/alerts.jsonl").read_text()
     assert "in 100% of the last 18 groups all answers were worth the same" in alerts
+
+
+def test_the_reference_holds_answers_that_rewards_tell_nothing_of(base: Path, place: Path) -> None:
+    """They have a gradient where others of the rollout are compared; a rollout without any in between ends nothing."""
+    text = "calls = 0\ndef letters(completions, *, number, place=''):\n    global calls\n    calls += 1\n"
+    text += "    return [i % 4 * (n % 2) * (calls % 2) for i, n in enumerate(number)]\n"
+    plugin(place, text)
+    keys = {**LEARN, "beta": 0.1, "max_idle": 2, "max_updates": 6, "optim": {"lr": 1e-2, "schedule": "constant"}}
+    _, lines, answers = done(stage(place, base, **keys), place)
+    assert len(lines) == 6 and {one["advantage"] is None for one in answers if one["update"] == 1} == {True, False}
+    assert all(line["trained_tokens"] == _tokens(answers, line["update"]) for line in lines)
+    assert all(line["kl"] > 0 for line in lines[1:])
+
+
+def _tokens(answers: list[dict[str, Any]], update: int) -> int:
+    return sum(one["completion_tokens"] for one in answers if one["update"] == update)
 
 
 def test_answers_without_a_score_teach_nothing(base: Path, place: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from runner.core.errors import StageError
 from runner.core.schema import build
 from runner.stages.rloo import Rloo
 from tests.rollouts.run_sampled import plugin, rows
@@ -41,3 +42,13 @@ def test_going_far_from_the_start_costs_reward(tmp_path: Path, base: Path) -> No
     _, held, answers = done(stage(tmp_path, base, beta=0.5, max_updates=12), tmp_path, "held")
     assert free[-1]["rollout_kl"] > 2 * held[-1]["rollout_kl"] and free[0]["rollout_kl"] == pytest.approx(0.0, abs=1e-6)
     assert sum(one["advantage"] for one in answers[:8]) == pytest.approx(0.0, abs=1e-5)
+
+
+def test_equal_rewards_end_the_training_though_the_divergence_differs(tmp_path: Path, base: Path) -> None:
+    """It is part of an answer's worth, but says nothing of what the reward wants."""
+    one = stage(tmp_path, base, beta=0.5, max_idle=3)
+    text = "calls = 0\ndef letters(completions):\n    global calls\n    calls += 1\n"
+    text += "    return [i % 4 if calls == 1 else 0.5 for i in range(len(completions))]\n"
+    plugin(tmp_path, text)  # the first rollout takes the model away from its start
+    with pytest.raises(StageError, match=r"3 rollouts in a row had no group .* \(mean reward 0.5\)"):
+        done(one, tmp_path)
