@@ -32,8 +32,8 @@ SENTENCES = {
     "optim.lr.",
     "kl": "the model is {now:.3f} nats a token away from its reference, {before:.3f} at the start. Raise beta or lower "
     "optim.lr.",
-    "failing": "reward {name} failed on {failed} of {asked} answers, which got no score from it. Its first failure "
-    "stands above; reward.{name}.time_limit is the seconds that a call may take.",
+    "failing": "reward {name} failed on {failed} of the last {asked} answers, which got no score from it. Its first "
+    "failure stands above; reward.{name}.time_limit is the seconds that a call may take.",
 }
 
 
@@ -96,8 +96,9 @@ class Alerts:
 
 def _failing(tallies: Mapping[str, Tally]) -> Iterator[tuple[str, str]]:
     for name, tally in tallies.items():
-        if tally.asked and tally.failed / tally.asked >= FAILING:
-            yield f"reward {name}", SENTENCES["failing"].format(name=name, failed=tally.failed, asked=tally.asked)
+        asked, failed = tally.recent()
+        if asked and failed / asked >= FAILING:
+            yield f"reward {name}", SENTENCES["failing"].format(name=name, failed=failed, asked=asked)
 
 
 def _mean(seen: Sequence[Facts] | deque[Facts], name: str) -> float | None:

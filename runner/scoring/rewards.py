@@ -2,6 +2,7 @@
 gives it no score: never 0 by accident. Failures are counted, the first one is shown, and too many of them end the run.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from runner.scoring.arguments import RESERVED, arguments, scorable
 from runner.scoring.process import Failed, RewardProcess, TooSlow
 
 MAX_FAILED = 0.1  # share of completions on which a reward may fail before the run ends
+RECENT = 300  # completions over which that share is taken, rounded up to whole calls
+FEW_SLOW = 3  # completions alone too slow in a call, from which on the halves of what is slow are not tried any more
 
 Scores = dict[str, list[float | None]]
 
@@ -21,7 +24,7 @@ Scores = dict[str, list[float | None]]
 @dataclass
 class Tally:
     """How a reward has fared. first: what its first failure said. slow: calls of several completions that took longer
-    than they may. lacking: completions without a column that it needs.
+    than they may. lacking: completions without a column that it needs. calls: the last ones, asked and failed.
     """
 
     asked: int = 0
@@ -29,14 +32,32 @@ class Tally:
     first: str = ""
     slow: int = 0
     lacking: int = 0
+    calls: deque[tuple[int, int]] = field(default_factory=deque)
+
+    def ask(self, count: int) -> None:
+        """Begin a call with so many completions."""
+        self.asked += count
+        self.calls.append((count, 0))
+        while sum(asked for asked, _ in self.calls) - self.calls[0][0] >= RECENT:
+            self.calls.popleft()
+
+    def fail(self) -> None:
+        """Count a completion of the last call."""
+        self.failed += 1
+        asked, failed = self.calls.pop()
+        self.calls.append((asked, failed + 1))
+
+    def recent(self) -> tuple[int, int]:
+        """Of the last calls, how many completions were asked and how many failed: late failures must show too."""
+        return sum(asked for asked, _ in self.calls), sum(failed for _, failed in self.calls)
 
 
 @dataclass
 class Rewards:
     """The rewards of a recipe, ready to be called. Use as a context manager: it ends their processes.
 
-    max_failed: share of completions on which a reward may fail, of `few` at least: a training begins with few of them
-    on each device, and again after each stop.
+    max_failed: share of the last completions on which a reward may fail, of `few` at least: a training begins with few
+    of them on each device, and again after each stop.
     """
 
     specs: Mapping[str, Reward]
@@ -52,6 +73,7 @@ class Rewards:
         }
         self.tallies = {name: Tally() for name in self.specs}
         self._lost: set[int] = set()  # completions of the last call on which a reward failed
+        self._slow = dict.fromkeys(self.specs, 0)  # of the last call, those that alone took longer than they may
 
     def __enter__(self) -> Self:
         return self
@@ -76,13 +98,13 @@ class Rewards:
 
         Raises:
             PluginError: a needed column that no row has, or a result that is no list of scores.
-            StageError: a reward that fails on more than `max_failed` of the completions.
+            StageError: a reward that fails on more than `max_failed` of the last completions.
         """
-        self._lost = set()
+        self._lost, self._slow = set(), dict.fromkeys(self.specs, 0)
         rows = {name: scorable(wanted, given, len(completions)) for name, wanted in self._signatures.items()}
         for name, asked in rows.items():  # all at work before the first is waited for
             self._tell_lacking(name, len(completions) - len(asked), len(completions))
-            self.tallies[name].asked += len(asked)
+            self.tallies[name].ask(len(asked))
             self._send(name, completions, given, asked, waiting)
         return {name: self._collect(name, completions, given, asked, waiting) for name, asked in rows.items()}
 
@@ -108,7 +130,9 @@ class Rewards:
         self, name: str, completions: Sequence[str], given: Mapping[str, Sequence[Any]], rows: list[int],
         waiting: Callable[[], None],
     ) -> list[float | None]:  # fmt: skip
-        """Wait for the call that was sent; where it failed, find the completions that it fails on by halves."""
+        """Wait for the call that was sent; where it failed, find the completions that it fails on by halves. Each that
+        is too slow costs the whole time limit: after a few of them, all of what is slow have failed.
+        """
         scores: list[float | None] = [None] * len(completions)
         if not rows:
             return scores
@@ -120,8 +144,11 @@ class Rewards:
                 else:
                     scores[row] = value
         except Failed as failure:
-            if len(rows) == 1:
-                self._lose(name, rows[0], failure)
+            slow = isinstance(failure, TooSlow)
+            self._slow[name] += slow and len(rows) == 1
+            if len(rows) == 1 or (slow and self._slow[name] >= FEW_SLOW):
+                for row in rows:
+                    self._lose(name, row, failure)
             else:
                 self._tell_slow(name, failure, len(rows))
                 halves = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
@@ -154,14 +181,15 @@ class Rewards:
     def _lose(self, name: str, row: int, failure: Failed) -> None:
         self._lost.add(row)
         tally = self.tallies[name]
-        tally.failed += 1
+        tally.fail()
         if tally.failed == 1:
             tally.first = str(failure)
             print(f"reward {name} failed on a completion, which gets no score:\n{failure}", flush=True)
-        if tally.failed > self.max_failed * max(tally.asked, self.few):
+        asked, failed = tally.recent()
+        if failed > self.max_failed * max(asked, self.few):
             raise StageError(
-                f"reward {name}: failed on {tally.failed} of {tally.asked} completions, more than "
-                f"{self.max_failed:.0%}. Its first failure: {failure_line(tally.first)}."
+                f"reward {name}: failed on {failed} of the last {asked} completions, more than {self.max_failed:.0%}. "
+                f"Its first failure: {failure_line(tally.first)}."
             )
 
 

@@ -40,7 +40,7 @@ CASES = {
         words=SCORE + "reward=[format] --output",
     ),
     "a reward that raises on every answer": Case(
-        "reward mine: failed on 1 of 1 completions, more than 10%. Its first failure: KeyError: 5.",
+        "reward mine: failed on 1 of the last 1 completions, more than 10%. Its first failure: KeyError: 5.",
         rows='{"response": "a", "column": 5}\n',
         words=SCORE + "reward=[mine]",
         files=(("plugins/rewards/mine.py", FAILS),),

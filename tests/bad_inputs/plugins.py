@@ -62,14 +62,14 @@ CASES = {
         files=plugin("def mine(completions): return ['good'] * len(completions)\n"),
     ),
     "a reward that raises": Case(
-        "reward mine: failed on 1 of 2 completions, more than 10%. Its first failure: KeyError: 'x'.",
+        "reward mine: failed on 1 of the last 2 completions, more than 10%. Its first failure: KeyError: 'x'.",
         words=EVALUATE,
         code=1,
         files=plugin("def mine(completions): raise KeyError('x')\n"),
     ),
     "a reward that ends its process": Case(
         (
-            "reward mine: failed on 1 of 2 completions, more than 10%. Its first failure: its process "
+            "reward mine: failed on 1 of the last 2 completions, more than 10%. Its first failure: its process "
             "ended (exit code 3)."
         ),
         words=EVALUATE,

@@ -50,7 +50,7 @@ CASES = {
         reward="def mine(completions): return [float('nan')] * len(completions)\n",
     ),
     "rl: a reward that raises": case(
-        "reward mine: failed on 4 of 8 completions, more than 10%. Its first failure: KeyError: 'x'.",
+        "reward mine: failed on 4 of the last 8 completions, more than 10%. Its first failure: KeyError: 'x'.",
         reward="def mine(completions): raise KeyError('x')\n",
         code=1,
     ),

@@ -35,8 +35,16 @@ def test_each_trouble_is_told_with_its_number_and_a_remedy() -> None:
     assert "differ by 0.140 nats" in mismatch and "0.010 at the start" in mismatch
     (kl,) = told(*[fine(kl=0.0)] * 2, *[fine(kl=2.0)] * 3)
     assert "nats a token away from its reference" in kl and "Raise beta" in kl
-    (failing,) = told(fine(), tallies={"mine": Tally(asked=100, failed=3)})
-    assert failing.startswith("reward mine failed on 3 of 100 answers")
+    tally = Tally()
+    tally.ask(5000)  # long ago
+    for _ in range(3):
+        tally.ask(100)
+        tally.fail()
+    assert told(fine(), tallies={"mine": tally}) == []
+    for _ in range(3):
+        tally.fail()
+    (failing,) = told(fine(), tallies={"mine": tally})
+    assert failing.startswith("reward mine failed on 6 of the last 300 answers")
 
 
 def test_equal_answers_are_no_trouble_where_groups_are_not_compared() -> None:

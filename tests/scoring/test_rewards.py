@@ -213,7 +213,8 @@ def gone(pid: str) -> bool:
 def test_too_many_failures_end_the_run(tmp_path: Path, write: Write) -> None:
     """More than the share allowed: one sentence with the reward's name and the first failure."""
     write("frail", "def frail(completions):\n    raise KeyError('gold')\n")
-    with pytest.raises(StageError, match=r"reward frail: failed on 3 of 20 completions, more than 10%.*Error: 'gold'"):
+    told = r"reward frail: failed on 3 of the last 20 completions, more than 10%.*Error: 'gold'"
+    with pytest.raises(StageError, match=told):
         score(tmp_path, ["x"] * 20, 0.1, frail=Reward())
 
 
@@ -223,8 +224,38 @@ def test_one_failure_among_the_first_few_does_not_end_a_training(tmp_path: Path,
     with Rewards({"frail": Reward()}, [tmp_path], few=30) as rewards:
         for _ in range(3):
             assert rewards.score(["bad", "good"], {}) == {"frail": [None, 1.0]}
-        with pytest.raises(StageError, match=r"failed on 4 of 8 completions, more than 10%"):
+        with pytest.raises(StageError, match=r"failed on 4 of the last 8 completions, more than 10%"):
             rewards.score(["bad", "good"], {})
+
+
+def test_a_reward_that_fails_late_is_not_hidden_by_what_was_well(tmp_path: Path, write: Write) -> None:
+    """The share was taken over all completions of a training; what was long ago does not count against it either."""
+    write("frail", "def frail(completions):\n    return [1.0 if c == 'good' else ValueError(c) for c in completions]\n")
+    with Rewards({"frail": Reward()}, [tmp_path]) as rewards:
+        rewards.score(["good"] * 5000, {})
+        for _ in range(8):
+            rewards.score(["bad", *["good"] * 49], {})
+        with pytest.raises(StageError, match=r"failed on 31 of the last 300 completions, more than 10%"):
+            rewards.score(["bad"] * 50, {})
+
+
+def test_a_reward_that_hangs_is_not_asked_for_each_half(
+    tmp_path: Path, write: Write, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """64 answers took 127 time limits; after a few alone that were too slow, all of what is slow have failed."""
+    write(
+        "slow",
+        "import time\ndef slow(completions):\n    open('calls', 'a').write('x')\n"
+        "    time.sleep(9 * ('bad' in completions))\n    return [1.0] * len(completions)\n",
+    )
+    texts = ["bad"] * 8 + ["good"] * 8 + ["bad", "good"] * 8
+    with pytest.MonkeyPatch.context() as patch, Rewards({"slow": Reward(time_limit=0.5)}, [tmp_path], 1.0) as rewards:
+        patch.chdir(tmp_path)
+        scores = rewards.score(texts, {})
+        assert scores == {"slow": [None] * 8 + [1.0] * 8 + [None] * 16}
+        assert rewards.total(scores) == scores["slow"] and rewards.tallies["slow"].failed == 24
+    assert len((tmp_path / "calls").read_text()) == 13  # 32, 16, 8, 4, 2, 1, 1, 2, 1, 1, 4, 8, 16
+    assert "took longer than 0.5 s" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(
