@@ -1,16 +1,18 @@
 """Samples with transformers from the very model that learns: the engine of CPUs, and of models that vLLM lacks."""
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runner.backends import _completion, _sampling
+from runner.backends._feed import Ask, ListFeed
 from runner.backends.transformers import Transformers
-from runner.core.specs import Backend, Sampling
+from runner.core.specs import Sampling
 from runner.core.types import Completion
 from runner.rollouts.answers import Prompt
-from runner.rollouts.sampler import Finished, penalised
+from runner.rollouts.sampler import Engine, Finished, penalised, too_slow
 
 if TYPE_CHECKING:
     from runner.training.algorithm import Learner
@@ -31,8 +33,8 @@ class _Live(Transformers):
 class LiveTransformers:
     """See `Sampler`. Its log-probabilities are told after penalties: with those, they are not the model's."""
 
-    def __init__(self, tokenizer: Any, backend: Backend, sampling: Sampling, prefix: str) -> None:
-        self.tokenizer, self.backend, self.prefix = tokenizer, backend, prefix
+    def __init__(self, tokenizer: Any, keys: Engine, sampling: Sampling) -> None:
+        self.tokenizer, self.keys = tokenizer, keys
         self.sampling = replace(sampling, n=1, logprobs=True)
         self.exact = not penalised(sampling)
         if not self.exact:
@@ -48,20 +50,27 @@ class LiveTransformers:
         if self._attention not in CACHED:
             base.set_attn_implementation("sdpa")
         ends = _sampling.end_ids({"eos_token_id": model.generation_config.eos_token_id}, self.tokenizer)
-        self._engine = _Live(model, self.tokenizer, ends, self.backend.batch_tokens)
+        self._engine = _Live(model, self.tokenizer, ends, self.keys.backend.batch_tokens)
 
     def answer(
         self, prompts: Sequence[Prompt], seeds: Sequence[int], finished: Finished, sampling: Sampling | None = None
     ) -> None:  # fmt: skip
         """See `Sampler.answer`."""
         assert self._engine is not None, "begin comes first"
+        until, done = time.monotonic() + self.keys.timeout, list[int]()
+
+        def beat() -> None:
+            if time.monotonic() > until:
+                raise too_slow(self.keys.timeout, len(done), len(prompts))
 
         def take(place: int, made: list[Completion]) -> None:
+            done.append(place)
             told = made[0].logprobs
             finished(place, made[0] if self.exact or told is None else replace(made[0], logprobs=_unknown(told)))
 
         asked = [_completion.Prompt(prompt.ids, prompt.head, prompt.prefix, prompt.text) for prompt in prompts]
-        self._engine.generate(asked, sampling or self.sampling, seeds, take)
+        asks = map(Ask, range(len(asked)), asked, seeds)
+        self._engine.work(ListFeed(asks, beat), sampling or self.sampling, take)
 
     def end(self, learner: "Learner") -> None:
         """Give the model its own attention back."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from runner.backends import _completion, _sampling, _vllm_arguments, _vllm_start
-from runner.core.errors import ConfigError, StageError, first_line
+from runner.core.errors import ConfigError, first_line
 from runner.core.specs import Sampling
 from runner.core.types import Completion
 from runner.models.locate import Located
@@ -22,7 +22,7 @@ from runner.rollouts._heard import listen
 from runner.rollouts._offload import Offload
 from runner.rollouts._weights import buckets, weights
 from runner.rollouts.answers import Prompt
-from runner.rollouts.sampler import UTILIZATION, Engine, Finished, changed, seed_of
+from runner.rollouts.sampler import UTILIZATION, Engine, Finished, changed, seed_of, too_slow
 from runner.training._random_state import RandomState
 
 if TYPE_CHECKING:
@@ -89,11 +89,7 @@ class LiveVllm:
                         place = asked.pop(output.request_id)
                         finished(place, self._completion(prompts[place], output.outputs[0], keys))
                 if asked and time.monotonic() > until:
-                    done = len(prompts) - len(asked)
-                    raise StageError(
-                        f"sampling took longer than sampler_timeout={self.keys.timeout:g} s: {done} of {len(prompts)} "
-                        "answers were done. Raise it, or take fewer prompts or a lower sampling.max_new_tokens."
-                    )
+                    raise too_slow(self.keys.timeout, len(prompts) - len(asked), len(prompts))
         finally:
             if asked:
                 self.engine.abort_request(list(asked))

@@ -152,5 +152,5 @@ def choose(keys: Engine, tokenizer: Any, located: Any, seed: int) -> Sampler:
         return LiveVllm(keys, sampling, tokenizer, located, seed)
     from runner.rollouts._transformers import LiveTransformers
 
-    made: Sampler = LiveTransformers(tokenizer, keys.backend, sampling, keys.prefix)
+    made: Sampler = LiveTransformers(tokenizer, keys, sampling)
     return made

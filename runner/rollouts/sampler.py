@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from runner.core.errors import StageError
 from runner.core.specs import Backend, Model, Sampling
 from runner.core.types import Completion
 from runner.rollouts.answers import Prompt
@@ -66,6 +67,14 @@ class Sampler(Protocol):
 
     def close(self) -> None:
         """End the engine."""
+
+
+def too_slow(seconds: float, done: int, count: int) -> StageError:
+    """So many answers of a rollout were there in time."""
+    return StageError(
+        f"sampling took longer than sampler_timeout={seconds:g} s: {done} of {count} answers were done. Raise it, or "
+        "take fewer prompts or a lower sampling.max_new_tokens."
+    )
 
 
 def penalised(sampling: Sampling) -> bool:

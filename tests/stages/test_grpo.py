@@ -215,6 +215,13 @@ def test_rewards_get_the_own_answer_of_a_row_and_answers_can_be_scored_again(
     assert "completions.jsonl does not carry 'wide'" in capsys.readouterr().out
 
 
+def test_sampling_that_takes_too_long_ends_it(base: Path, place: Path) -> None:
+    """Within a step too, and by the sentence of the other engines."""
+    told = r"sampling took longer than sampler_timeout=1e-09 s: 0 of 64 answers were done. Raise it, or take fewer"
+    with pytest.raises(StageError, match=told):
+        done(stage(place, base, **LEARN, sampler_timeout=1e-9), place)
+
+
 @pytest.mark.parametrize("beta", [0.0, 0.1])
 def test_nothing_to_learn_for_long_ends_the_training(base: Path, place: Path, beta: float) -> None:
     """To stay near the reference is nothing to learn."""
