@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from runner.training._predictions import Predictions
 
+LEFT_OUT = "correction_left_out"  # the figure
+
 
 @component
 class Grpo(GrpoKeys):
@@ -34,13 +36,17 @@ class Grpo(GrpoKeys):
     whole_rows: ClassVar[bool] = False
 
     def measure(self, sequence: Encoded) -> Mapping[str, float]:
-        """Answers and trained tokens; an answer that is masked has none."""
-        return {"answers": 1.0, "tokens": float(len(trained(sequence)))}
+        """Answers and trained tokens, of which a masked answer has none; of both, those that have an advantage."""
+        tokens = float(len(trained(sequence)))
+        held = tokens if sequence.values.get("advantage") else 0.0
+        return {"answers": 1.0, "tokens": tokens, "compared": float(held > 0), "compared_tokens": held}
 
     def loss(
         self, predictions: "Predictions", micro: MicroBatch, totals: Mapping[str, float]
     ) -> "tuple[torch.Tensor, Mapping[str, torch.Tensor]]":
-        """The share of the update's loss; shares of clipped tokens and the divergence to be logged."""
+        """The share of the update's loss; to be logged shares of clipped tokens, of what the correction leaves out (of
+        all that has an advantage), and the divergence.
+        """
         new = predictions.logprobs
         owned = _Owners(micro)
         advantage = micro.values["advantage"][micro.owners]
@@ -51,12 +57,14 @@ class Grpo(GrpoKeys):
         loss = -self._clipped(ratio, advantage)
         tokens = max(totals["tokens"], 1.0)
         figures: dict[str, torch.Tensor] = {}
-        if "correction" in micro.per_token:
-            loss = loss * micro.per_token["correction"]
-        elif "sampled" in micro.per_token:
+        factor = micro.per_token.get("correction")
+        if factor is None and "sampled" in micro.per_token:
             gaps = (new.detach() - micro.per_token["sampled"]).nan_to_num(0.0)
-            loss = loss * self._factors(gaps, owned, micro)
+            factor = self._factors(gaps, owned, micro)
             figures["sampling_mismatch"] = (gaps.abs() * micro.weights).sum() / tokens
+        if factor is not None:
+            loss = loss * factor
+            figures |= self._left_out(factor, owned, micro, totals)
         high = self.epsilon if self.epsilon_high is None else self.epsilon_high
         low = ((ratio < 1 - self.epsilon) & (advantage < 0)) * micro.weights
         above = ((ratio > 1 + high) & (advantage > 0)) * micro.weights
@@ -86,6 +94,17 @@ class Grpo(GrpoKeys):
             kept = ratio >= (0.0 if low is None else low)
             return ratio * (kept if high is None else kept & (ratio <= high))
         return ratio if low is None and high is None else ratio.clamp(low, high)
+
+    def _left_out(
+        self, factor: "torch.Tensor", owned: "_Owners", micro: MicroBatch, totals: Mapping[str, float]
+    ) -> "dict[str, torch.Tensor]":
+        """The share of answers, or tokens, that have an advantage and are masked by the correction all the same."""
+        if not self.correction.endswith("mask"):
+            return {}
+        gone = (factor == 0) * (micro.values["advantage"][micro.owners] != 0) * micro.weights
+        if self.correction.startswith("sequence"):
+            return {LEFT_OUT: owned.mean(gone).sum() / max(totals["compared"], 1.0)}
+        return {LEFT_OUT: gone.sum() / max(totals["compared_tokens"], 1.0)}
 
     def _share(self, owned: "_Owners", micro: MicroBatch, totals: Mapping[str, float]) -> Any:
         """What a token counts in the mean."""

@@ -1,7 +1,7 @@
 """Says in plain words, with the number and a remedy, when a training on its own answers goes wrong.
 
-Nothing that tells good from bad, answers cut off or without a score, entropy gone, sampler or model drifting away, a
-reward that fails.
+Nothing that tells good from bad, answers cut off, without a score or left out by the correction, entropy gone, sampler
+or model drifting away, a reward that fails.
 """
 
 from collections import deque
@@ -14,6 +14,7 @@ from runner.scoring.rewards import Tally
 WINDOW, AT_LEAST = 20, 16  # rollouts looked at together; groups from which on a share means something
 AGAIN = 50  # rollouts until the same is said again
 SAME, CUT_OFF, UNSCORED, FAILING = 0.7, 0.3, 0.2, 0.02  # shares of groups, of answers twice, of a reward's calls
+LEFT_OUT = 0.5  # share of what is compared
 COLLAPSE, DRIFT = 0.25, 3.0  # of the entropy at the start; times the mismatch or divergence at the start
 APART, FAR = 0.05, 0.5  # nats a token below which a mismatch or a divergence is none
 
@@ -30,6 +31,9 @@ SENTENCES = {
     "mismatch": "the engine's log-probabilities differ by {now:.3f} nats a token from the model's, {before:.3f} at the "
     "start. Take correction=token_truncate, a higher precision of the engine (backend.engine.dtype), or a lower "
     "optim.lr.",
+    "left out": "the correction leaves out {share:.0%} of what could be learned from in the last rollouts, long "
+    "answers first (correction_left_out in metrics.jsonl). Take correction=token_truncate, a higher correction_max, or "
+    "a higher precision of the engine (backend.engine.dtype).",
     "kl": "the model is {now:.3f} nats a token away from its reference, {before:.3f} at the start. Raise beta or lower "
     "optim.lr.",
     "failing": "reward {name} failed on {failed} of the last {asked} answers, which got no score from it. Its first "
@@ -80,6 +84,9 @@ class Alerts:
         cut_off /= answers
         if cut_off >= CUT_OFF:
             yield "cut off", SENTENCES["cut off"].format(share=cut_off, limit=self.limit)
+        left_out = _mean(self._seen, "left_out")
+        if left_out is not None and left_out > LEFT_OUT:
+            yield "left out", SENTENCES["left out"].format(share=left_out)
         if len(self._seen) > len(self._begin):
             yield from self._drifting()
 

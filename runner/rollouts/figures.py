@@ -13,8 +13,8 @@ from runner.rollouts.correction import mismatch
 class Facts:
     """What alerts look at. groups: of the rollout; same: those whose answers were all worth the same; entropy: the mean
     surprise of a sampled token, an estimate, in nats; mismatch: mean difference of sampler and model; kl: to the
-    reference, as it stood when the rollout was made; unscored: answers that rewards looked at and none has scored.
-    None: not known.
+    reference, as it stood when the rollout was made; unscored: answers that rewards looked at and none has scored;
+    left_out: share of what is compared that the correction masks. None: not known.
     """
 
     groups: int
@@ -26,6 +26,7 @@ class Facts:
     mismatch: float | None = None
     kl: float | None = None
     unscored: int = 0
+    left_out: float | None = None
 
 
 def facts(groups: Sequence[Group]) -> Facts:

@@ -256,9 +256,10 @@ class RolloutUpdates:
     def _judge(self, made: Rollout, learner: "Learner") -> None:
         """Alerts, and the end where nothing is learned for long."""
         known = figures.facts(made.groups)
-        before = learner.figures.get("sampling_mismatch")  # of the update before, where the loss tells it
-        if known.mismatch is None and before is not None:
-            known = replace(known, mismatch=before)
+        before = learner.figures  # of the update before, where the loss tells it
+        known = replace(known, left_out=before.get("correction_left_out"))
+        if known.mismatch is None:
+            known = replace(known, mismatch=before.get("sampling_mismatch"))
         if self.first:
             update = self.schedule.first(made.number) + 1
             self.alerts.look(known, self.drawing.rewards.tallies, update)

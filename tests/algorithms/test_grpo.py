@@ -149,6 +149,26 @@ def test_a_factor_made_with_the_loss_is_that_of_the_rollout(kind: Any) -> None:
         assert 0.0 < figures["sampling_mismatch"] < 1.0
 
 
+@pytest.mark.parametrize(("kind", "share_of"), [("token_mask", "tokens"), ("sequence_mask", "answers")])
+@pytest.mark.parametrize("made", ["correction", "sampled"])
+def test_what_the_correction_leaves_out_is_told(kind: Any, share_of: str, made: str) -> None:
+    """Of what has an advantage: masked answers and those of groups without a spread have nothing to be left out."""
+    learner, data, gone = small.model(), answers(8, masked=(3,)), (1, 3, 4, 6)
+    far = {"correction": (0.0, 1.0), "sampled": (-60.0, math.nan)}[made]
+    data = [
+        dataclasses.replace(
+            one, per_token={made: [far[number not in gone]] * len(one.input_ids)},
+            values={"advantage": 0.0 if number in (5, 6) else 1.0},
+        )
+        for number, one in enumerate(data)
+    ]  # fmt: skip
+    counted = [sum(label != -100 for label in one.labels) if share_of == "tokens" else 1 for one in data]
+    expected = (counted[1] + counted[4]) / sum(counted[i] for i in (0, 1, 2, 4, 7))
+    for cut in ([range(8)], [[0, 1], [2], [3, 4, 5, 6, 7]]):
+        _, _, figures = share(learner, Grpo(correction=kind), data, cut)
+        assert figures["correction_left_out"] == pytest.approx(expected)
+
+
 def test_on_policy_the_gradient_is_that_of_the_advantage_times_the_log_probability() -> None:
     """The ratio is 1 and says nothing of itself; its gradient is all there is."""
     learner, data = small.model(), known(answers(6), ("old", "reference", "correction"))

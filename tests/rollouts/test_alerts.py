@@ -27,6 +27,8 @@ def test_each_trouble_is_told_with_its_number_and_a_remedy() -> None:
     assert "in 88% of the last 16 groups" in same and "(mean reward 0.4)" in same and "dynamic_sample=true" in same
     (cut,) = told(*[fine(truncated=32)] * 3)
     assert cut.startswith("50% of the last answers were cut off at 512 tokens. Raise sampling.max_new_tokens")
+    (left_out,) = told(fine(), *[fine(left_out=0.75)] * 3)
+    assert left_out.startswith("the correction leaves out 75% of what") and "token_truncate" in left_out
     (unscored,) = told(*[fine(unscored=16)] * 3)
     assert unscored.startswith("25% of the last answers have no score, so nothing is learned from them: the rewards")
     (entropy,) = told(*[fine()] * 2, *[fine(entropy=0.01)] * 20)

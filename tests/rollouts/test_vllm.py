@@ -59,6 +59,15 @@ def test_log_probabilities_are_taken_from_a_vllm_that_is_made_otherwise(
     assert [[line[name] for name in same] for line in listed] == [[line[name] for name in same] for line in heard]
 
 
+@pytest.mark.parametrize("iterations", [1, 2])
+def test_what_the_correction_leaves_out_is_a_figure_and_an_alert(base: Path, place: Path, iterations: int) -> None:
+    """Whether the factors are made with the loss or before it."""
+    more = {"correction": "sequence_mask", "correction_max": 1e-9, "num_iterations": iterations, "num_generations": 4}
+    _, lines, _ = done(stage(place, base, **{**KEYS, **more, "prompts_per_update": 6, "max_updates": 8}), place)
+    assert [line["correction_left_out"] for line in lines] == pytest.approx([1.0] * 8)
+    assert "the correction leaves out 100% of what could be learned" in (place / "out/alerts.jsonl").read_text()
+
+
 def test_log_probabilities_of_other_tokens_are_refused() -> None:
     heard = Heard()
     step = types.SimpleNamespace(logprob_token_ids=np.array([[7]]), logprobs=np.array([[-0.5]]))
