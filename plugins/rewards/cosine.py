@@ -28,9 +28,10 @@ def cosine(
     if max_length < 1:
         raise ConfigError("reward.cosine.params.max_length", "missing", "Say how many tokens: sampling.max_new_tokens.")
     scores: list[float | Exception | None] = []
-    for hit, length in zip(reward("accuracy")(completions, solution=solution), _lengths(columns), strict=True):
-        if not isinstance(hit, float):  # none, or accuracy failed
-            scores.append(hit)
+    lengths = _lengths(columns)
+    for hit, length in zip(reward("accuracy")(completions, solution=solution), lengths, strict=True):
+        if not isinstance(hit, float) or length is None:
+            scores.append(None if isinstance(hit, float) else hit)  # accuracy says none, or failed
             continue
         short, long = right if hit >= 1.0 else wrong
         wave = (1 - math.cos(math.pi * min(length / max_length, 1.0))) / 2
@@ -38,7 +39,12 @@ def cosine(
     return scores
 
 
-def _lengths(columns: dict[str, Any]) -> list[int]:
+def _lengths(columns: dict[str, Any]) -> list[int | None]:
+    """None where a row does not tell it."""
     if columns.get("completion_ids") is not None:
         return [len(ids) for ids in columns["completion_ids"]]
-    return [int(length) for length in columns["completion_tokens"]]
+    told = columns.get("completion_tokens") or []
+    if all(length is None for length in told):
+        fix = "Write into each row how many tokens its answer has."
+        raise ConfigError("column completion_tokens", "no row has it, and lengths are needed", fix)
+    return [None if length is None else int(length) for length in told]

@@ -93,3 +93,19 @@ def test_answers_of_any_rows(tmp_path: Path) -> None:
 def test_how_scores_are_spread(scores: list[float], text: str) -> None:
     """Few values are counted, many drawn."""
     assert spread(scores) == text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["reward=[soft_overlong]", "reward.soft_overlong.params={max_length: 9, cache: 3}"],
+        ["reward=[cosine]", "reward.cosine.params={max_length: 9}"],
+    ],
+)
+def test_rows_without_lengths_are_told_by_their_column(user: Any, words: list[str]) -> None:
+    """It was a KeyError and its traceback, an answer at a time."""
+    pytest.importorskip("math_verify")
+    user.write("rows.jsonl", json.dumps({"messages": [], "response": "4", "solution": "4"}) + "\n")
+    code, _, told = user.call("reward", "rows.jsonl", *words)
+    assert code == 2 and "column completion_tokens: no row has it, and lengths are needed. Write into" in told
+    assert "Traceback" not in told

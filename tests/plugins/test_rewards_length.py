@@ -37,6 +37,15 @@ def test_soft_overlong() -> None:
             reward("soft_overlong")(["x"], completion_tokens=[1], **keys)
 
 
+def test_an_answer_of_unknown_length_has_no_score() -> None:
+    """Where a row does not tell it; where none does, rewards that need it are refused."""
+    made = reward("soft_overlong")(["x"] * 2, max_length=100, cache=20, completion_tokens=[90, None])
+    assert made == [-0.5, None]
+    pytest.importorskip("math_verify")
+    made = reward("cosine")(["4"] * 2, solution=["4"] * 2, max_length=100, completion_tokens=[None, 100])
+    assert made == [None, pytest.approx(0.5)]
+
+
 @pytest.mark.parametrize(
     ("text", "n", "share"),
     [
