@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.core.artifact import write_whole
+from runner.core.errors import StageError
 from runner.core.specs import Model
 from runner.plan import Plan, Step
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from runner.rollouts.answers import Answer, Group, Prompt
 
 PROMPTS = 8  # that are asked when --count is not given
+KINDS = 3  # of reasons that are told
 WIDTH = 1200  # characters of an answer that are shown
 
 
@@ -53,7 +55,7 @@ def preflight(plan: Plan, step: Step, model: Model, count: int | None, output: P
     )  # fmt: skip
     asked = random.Random(recipe.seed).sample(held, min(count or PROMPTS, len(held)))
     print(f"{len(asked)} of {len(held)} prompts x {stage.num_generations} answers of {model.id}", flush=True)
-    answered = _answered(stage, model, recipe.hub, asked)
+    answered = _given(_answered(stage, model, recipe.hub, asked), asked)
     with Rewards(stage.reward, plan.places, max_failed=1.0) as rewards:
         groups = Rules().weigh(_scored(answered, asked, rewards))
         failed = {name: tally.failed for name, tally in rewards.tallies.items()}
@@ -80,6 +82,24 @@ def _answered(stage: Any, model: Model, hub: str, asked: "Sequence[Prompt]") -> 
     finally:
         engine.close()
     return [tuple(Answer(place, one.sample, one) for one in answers) for place, answers in enumerate(made)]
+
+
+def _given(groups: "list[Group]", asked: "Sequence[Prompt]") -> "list[Group]":
+    """The answers that were given; of the others is told how many there are, and why, by the first of each kind.
+
+    Raises:
+        StageError: there are none.
+    """
+    lost = [answer for group in groups for answer in group if answer.completion.error]
+    kept = [tuple(answer for answer in group if not answer.completion.error) for group in groups]
+    first = {answer.completion.error: asked[answer.prompt].id for answer in reversed(lost)}
+    why = ". ".join(f"prompt {prompt}: {error}" for error, prompt in list(first.items())[:KINDS])
+    if lost and not any(kept):
+        raise StageError(f"none of the {len(lost)} answers could be given. {why}.")
+    if lost:
+        count = sum(map(len, groups))
+        print(f"{len(lost)} of {count} answers could not be given, which ends a training. {why}.", flush=True)
+    return [group for group in kept if group]
 
 
 def _scored(groups: "Sequence[Group]", asked: "Sequence[Prompt]", rewards: Any) -> "list[Group]":

@@ -46,6 +46,33 @@ def test_nothing_is_said_of_groups_where_they_are_not_compared(
     assert ("distribution" in told) is ("mine" in shown)
 
 
+def test_answers_that_could_not_be_given_are_not_scored(
+    user: User, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty text had a score and a length like an answer's; how many there are is told, and why."""
+    user.write("recipes/rl.yaml", RECIPE)
+    user.write("plugins/rewards/mine.py", "def mine(completions): return [float(bool(c)) for c in completions]\n")
+    from runner.__main__ import main
+    from runner.backends import _completion
+    from runner.backends.transformers import Transformers
+
+    whole, words = Transformers._completion, ["inspect", "recipe=rl", "--count", "2", "--output", "answers.jsonl"]
+    for lost, code in (((0, 1), 0), ((0, 1, 2, 3), 1)):
+
+        def broken(self, prompt, row, sampling, sample, lost=lost):
+            failed = _completion.failure(prompt, "the engine is gone", sample)
+            return failed if sample in lost else whole(self, prompt, row, sampling, sample)
+
+        monkeypatch.setattr(Transformers, "_completion", broken)
+        assert main(words) == code
+    told = capsys.readouterr()
+    assert "4 of 8 answers could not be given, which ends a training. prompt rows.jsonl:" in told.out
+    assert ": the engine is gone.\n" in told.out and "lengths    0" not in told.out
+    assert "none of the 8 answers could be given. prompt rows.jsonl:" in told.err
+    rows = [json.loads(line) for line in (user.root / "answers.jsonl").read_text().splitlines()]
+    assert len(rows) == 4 and all(row["reward"] == 1.0 for row in rows)
+
+
 def test_mistakes_end_it_with_a_sentence(user: User) -> None:
     user.write("recipes/rl.yaml", RECIPE)
     user.write("plugins/rewards/mine.py", "def mine(completions): raise KeyError('x')\n")
