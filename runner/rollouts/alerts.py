@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from runner.rollouts.figures import Facts, mean
-from runner.scoring.rewards import Tally
 
 WINDOW, AT_LEAST = 20, 16  # rollouts looked at together; groups from which on a share means something
 AGAIN = 50  # rollouts until the same is said again
@@ -56,13 +55,18 @@ class Alerts:
     _said: dict[str, int] = field(default_factory=dict)
     _count: int = 0
 
-    def look(self, made: Facts, tallies: Mapping[str, Tally], update: int, aloud: bool = True) -> None:
-        """Look at a rollout, and say what is new. aloud: False where a training goes on, and it was said before."""
+    def look(self, made: Facts, rewards: Mapping[str, tuple[int, int]], update: int, aloud: bool = True) -> None:
+        """Look at a rollout, and say what is new.
+
+        Args:
+            rewards: of each the last answers that it was asked, and those of them on which it failed.
+            aloud: False where a training goes on, and it was said before.
+        """
         self._count += 1
         self._seen.append(made)
         if sum(one.groups for one in self._begin) < AT_LEAST:
             self._begin.append(made)
-        for kind, sentence in (*self._found(), *_failing(tallies)):
+        for kind, sentence in (*self._found(), *_failing(rewards)):
             if self._count - self._said.get(kind, -AGAIN) >= AGAIN:
                 self._said[kind] = self._count
                 if aloud:
@@ -101,9 +105,8 @@ class Alerts:
                 yield kind, SENTENCES[kind].format(before=before, now=now)
 
 
-def _failing(tallies: Mapping[str, Tally]) -> Iterator[tuple[str, str]]:
-    for name, tally in tallies.items():
-        asked, failed = tally.recent()
+def _failing(rewards: Mapping[str, tuple[int, int]]) -> Iterator[tuple[str, str]]:
+    for name, (asked, failed) in rewards.items():
         if asked and failed / asked >= FAILING:
             yield f"reward {name}", SENTENCES["failing"].format(name=name, failed=failed, asked=asked)
 

@@ -16,7 +16,7 @@ from runner.rollouts import advantages, figures
 from runner.rollouts.alerts import Alerts
 from runner.rollouts.answers import Answer, Group, Rollout
 from runner.rollouts.correction import Correction, factors
-from runner.rollouts.draw import Clock, Drawing
+from runner.rollouts.draw import Clock, Drawing, together
 from runner.rollouts.gae import Gae
 from runner.rollouts.say import FILE as ALERTS
 from runner.rollouts.schedule import Schedule
@@ -260,13 +260,20 @@ class RolloutUpdates:
         known = replace(known, left_out=before.get("correction_left_out"))
         if known.mismatch is None:
             known = replace(known, mismatch=before.get("sampling_mismatch"))
+        fared = self._fared(learner)
         if self.first:
             update = self.schedule.first(made.number) + 1
-            self.alerts.look(known, self.drawing.rewards.tallies, update)
+            self.alerts.look(known, fared, update)
             self.store.note(update, known)
         self._idle = 0 if any(map(self._compares, made.groups)) else self._idle + 1
         if self._idle >= self.rules.max_idle:
             raise StageError(_nothing(self._idle, made.groups, known))
+
+    def _fared(self, learner: "Learner") -> dict[str, tuple[int, int]]:
+        """Of each reward the last answers that it was asked and those on which it failed, on all devices."""
+        own = {name: tally.recent() for name, tally in self.drawing.rewards.tallies.items()}
+        parts = together(own, learner.trainer.args.world_size)
+        return {name: (sum(part[name][0] for part in parts), sum(part[name][1] for part in parts)) for name in own}
 
 
 def _trained(answer: Answer) -> bool:

@@ -2,14 +2,13 @@
 
 from runner.rollouts.alerts import AGAIN, Alerts
 from runner.rollouts.figures import Facts
-from runner.scoring.rewards import Tally
 
 
-def told(*rollouts: Facts, tallies: dict[str, Tally] | None = None) -> list[str]:
+def told(*rollouts: Facts, rewards: dict[str, tuple[int, int]] | None = None) -> list[str]:
     said: list[str] = []
     alerts = Alerts(512, lambda update, sentence: said.append(sentence))
     for one in rollouts:
-        alerts.look(one, tallies or {}, 1)
+        alerts.look(one, rewards or {}, 1)
     return said
 
 
@@ -37,15 +36,8 @@ def test_each_trouble_is_told_with_its_number_and_a_remedy() -> None:
     assert "differ by 0.140 nats" in mismatch and "0.010 at the start" in mismatch
     (kl,) = told(*[fine(kl=0.0)] * 2, *[fine(kl=2.0)] * 3)
     assert "nats a token away from its reference" in kl and "Raise beta" in kl
-    tally = Tally()
-    tally.ask(5000)  # long ago
-    for _ in range(3):
-        tally.ask(100)
-        tally.fail()
-    assert told(fine(), tallies={"mine": tally}) == []
-    for _ in range(3):
-        tally.fail()
-    (failing,) = told(fine(), tallies={"mine": tally})
+    assert told(fine(), rewards={"mine": (300, 5)}) == []
+    (failing,) = told(fine(), rewards={"mine": (300, 6)})
     assert failing.startswith("reward mine failed on 6 of the last 300 answers")
 
 

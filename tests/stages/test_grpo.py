@@ -113,6 +113,17 @@ def test_two_devices_learn_what_one_does(base: Path, place: Path, whole: Any, pr
             assert two[name] == pytest.approx(one[name], rel=1e-4, abs=1e-5), (one["update"], name)
 
 
+def test_a_reward_that_fails_on_another_device_is_told(base: Path, place: Path) -> None:
+    """The first device speaks for all of them, and knew of its own failures alone."""
+    text = "import os\nbad = [ValueError('odd')] * int(os.environ['RANK'])\n"
+    text += "def letters(completions, *, place=''):\n"
+    text += "    return [bad.pop() if bad and i == 3 else i % 4 for i in range(len(completions))]\n"
+    plugin(place, text)
+    assert run(place, base, place / "out", world=2) == 0, (place / "out/log").read_text()
+    told = "reward letters failed on 1 of the last 19 answers"  # 8 on each device, 3 of an evaluation
+    assert any(told in line for line in alerts(place / "out")), alerts(place / "out")
+
+
 def test_an_evaluation_changes_nothing_that_is_learned(base: Path, place: Path) -> None:
     """With it and without, greedy and drawn: the same weights, answers and figures of training."""
     keys = {"max_updates": 6, "train_type": {"kind": "lora", "lora": {"rank": 4, "dropout": 0.5}}}
