@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from runner.core.schema import build
 from runner.stages.gkd import Gkd
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.training.small import Silent
+from tests.user import HEAD, User, tiny_folder, user_at_work  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +24,18 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_model(folder / "student")
     tiny_model(folder / "teacher", family="qwen3", seed=7)
     return folder
+
+
+TAUGHT = f"""{HEAD}name: taught
+mix: {{datasets: [rows.jsonl]}}
+max_length: 100
+train_type: {{kind: full}}
+optim: {{lr: 3e-3, schedule: constant}}
+log: {{every: 1}}
+stages:
+  teach: {{kind: sft, batch: {{rows: 20}}, max_updates: 4, train_type: {{kind: full}}, optim: {{lr: 1e-2}}}}
+  learn: {{kind: gkd, model: tiny, teacher: "stage:teach", lmbda: 0.0, prompts_per_update: 20, max_updates: 6}}
+"""
 
 
 def stage(folder: Path, models: Path, answered: bool = True, **keys: Any) -> Gkd:
@@ -52,14 +66,32 @@ def done(one: Gkd, folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, A
 
 @pytest.mark.parametrize(("lmbda", "beta"), [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)])
 def test_the_student_comes_nearer_to_its_teacher(tmp_path: Path, models: Path, lmbda: float, beta: float) -> None:
-    """Divergence a token; on the data's answers, on its own, on both in the share that is asked for."""
+    """Divergence a token; on the data's answers, on its own, on both in the share that is asked for. The control asks
+    the same prompts and does not learn.
+    """
+    still = {"optim": {"lr": 1e-12, "schedule": "constant"}}
+    control, _ = done(stage(tmp_path, models, lmbda=lmbda, beta=beta, **still), tmp_path)
+    (tmp_path / "out").rename(tmp_path / "control")
     lines, answers = done(stage(tmp_path, models, lmbda=lmbda, beta=beta), tmp_path)
-    assert lines[-1]["loss"] < 0.6 * lines[0]["loss"]
+    assert lines[0]["loss"] == pytest.approx(control[0]["loss"], rel=1e-5)
+    learned, idle = (mean(one["loss"] for one in part[-3:]) for part in (lines, control))
+    assert learned < 0.6 * idle, (learned, idle)
     own = sum(not one["given"] for one in answers)
     assert all(one["response"].startswith("It is ") for one in answers if one["given"])
     assert len(answers) == 8 * 25
     assert {0.0: own == 0, 0.5: 0.35 < own / len(answers) < 0.65, 1.0: own == len(answers)}[lmbda]
     assert "reward" not in lines[0] and "completions/mean_length" in lines[0]
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_a_stage_is_the_teacher_of_another(user: User, kind: str) -> None:
+    """Weights or an adapter: the student, the model that the teacher began as, is apart from it and comes nearer."""
+    user.write("recipes/taught.yaml", TAUGHT)
+    code, told = user.tell("recipe=taught", f"stages.teach.train_type.kind={kind}")
+    assert code == 0, told
+    metrics = user.root / "outputs/taught/learn/metrics.jsonl"
+    losses = [json.loads(line)["loss"] for line in metrics.read_text().splitlines()]
+    assert losses[0] > 1e-4 and losses[-1] < 0.7 * losses[0], losses
 
 
 def test_an_evaluation_tells_the_divergence_on_answers_to_prompts_kept_aside(tmp_path: Path, models: Path) -> None:
