@@ -229,11 +229,19 @@ class Weigher:
         if self.rules.context or any(message.loss and message.role != "assistant" for message in self.messages):
             for held in context.stretches(conversation, layout, previous):
                 trained += self._weighed(layout.text, held.start, held.end, held.role, held.turn)
+                trained += self._end(conversation, layout.text, held)
         plain = self.plane is None
         answers = tuple(
             turn.start if plain else len(self.shown(layout.text[: turn.start]).text) for turn in layout.turns
         )
         return Draft(self.shown(layout.text), tuple(sorted(trained)), layout.last, answers)
+
+    def _end(self, conversation: Conversation, text: str, held: context.Stretch) -> tuple[tuple[int, int, float], ...]:
+        """The token that ends a message whose own `loss` trains it: a model must not learn words that never end."""
+        if self.rules.context or held.turn < 0 or not self.messages[held.turn].loss:
+            return ()
+        end = conversation.dialect.end_of_turn(text, held.end)
+        return self._weighed(text, *end, held.role, held.turn) if end and not text[held.end : end[0]].strip() else ()
 
     def _weighed(self, text: str, start: int, end: int, role: str, turn: int) -> tuple[tuple[int, int, float], ...]:
         if start == end:

@@ -75,6 +75,8 @@ def _said(messages: Sequence[Message]) -> Iterable[object]:
         yield message.content
         if message.tool_calls or message.name or message.reasoning is not None:
             yield (message.tool_calls, message.name, message.reasoning)
+        if message.loss is not None or message.loss_scale is not None:  # what is learned of it is part of the meaning
+            yield (message.loss, message.loss_scale)
 
 
 def _sentence(count: int, what: str, sources: Sequence[str], wanted: Wanted) -> str:

@@ -36,6 +36,8 @@ def verdict(values: Mapping[str, float]) -> tuple[str, Any] | None:
 
 def sides(example: Example, rows: Rows) -> list[Side] | Dropped:
     """The conversations of a row, the chosen one before the rejected one; or why there are none."""
+    if rows == "conversations" and example.label is False:
+        return Dropped(example.source, example.row, "its label says that the answer is a bad one")
     if rows == "conversations":
         return [Side(example)]
     if rows == "pairs":

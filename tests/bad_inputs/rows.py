@@ -139,10 +139,7 @@ CASES = {
         ROW % '{"content": "a"}',
     ),
     "null messages": Case(
-        (
-            "rows.jsonl:1: its columns (messages) are not those of a known format. Say what they mean: "
-            "columns: {old: query, other: response}, or choose a format: NAME."
-        ),
+        "rows.jsonl: row 0: messages is no list of messages (None). None of the 1 rows can be trained on.",
         '{"messages": null}\n',
     ),
     "no messages": Case(

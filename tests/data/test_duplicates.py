@@ -69,6 +69,8 @@ DIFFERENT = [
     Example((Message("user", "qassistant"), Message("assistant", "a"))),
     Example((Message("system", "q"), SAID[1])),
     Example((SAID[0], Message("assistant", "a", reasoning="hm"))),
+    Example((SAID[0], Message("assistant", "a", loss=False))),
+    Example((SAID[0], Message("assistant", "a", loss_scale=2.0))),
     Example((SAID[0], Message("assistant", "a", ({"function": {"name": "f"}},)))),
     Example(SAID, rejected=SAID),
     Example(SAID, label=True),

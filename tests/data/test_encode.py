@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from runner.core.places import package_root
 from runner.core.specs import Template
 from runner.core.types import UNTRAINED, Encoded, Example, Message
-from runner.data import rules
+from runner.data import gate, rules
 from runner.data.dropped import Dropped
 from runner.data.encode import Encoder
 from tests.data.conversations import conversations, mappings, template_ids
@@ -198,9 +198,10 @@ def test_messages_have_the_last_word() -> None:
 
 
 def test_a_user_turn_is_trained_where_it_says_so() -> None:
-    """And nothing around it."""
+    """With the token that ends it, without which the gate refuses the row; and nothing else around it."""
     (made,) = encoded((Message("user", "hello", loss=True), Message("assistant", "thank you")))
-    assert trained_text(made) == ["hello", f"thank you{END}"]
+    assert trained_text(made) == [f"hello{END}", f"thank you{END}"]
+    gate.check([made], KINDS["chatml"])
 
 
 def test_no_weights_where_all_are_one() -> None:

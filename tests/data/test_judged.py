@@ -153,3 +153,10 @@ def test_through_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proc
         assert made.train.rows == [row for row in range(18) for _ in range(2)]
         assert len(made.validation.sequences) == 4
     assert len(read("conversations").train.sequences) == 18
+
+
+def test_an_answer_that_is_labelled_as_bad_is_not_taught():
+    """Supervised training learned it like a good one, without a word."""
+    bad = encoded(kto({"query": "q", "response": "no", "label": False}), rows="conversations")
+    assert isinstance(bad, Dropped) and bad.reason == "its label says that the answer is a bad one"
+    assert isinstance(encoded(kto({"query": "q", "response": "r", "label": True}), rows="conversations"), list)
