@@ -7,7 +7,7 @@ Positional: the data. A keyword without default: a column of the dataset, or one
 `completion_ids`, `finish_reason`. A keyword with default: a parameter from YAML. `**columns`: every column.
 `async def` is welcome. A score of None means "no score"; an exception instead of a score, returned, that scoring this
 completion failed, which is counted. A completion is the whole answer, thoughts included: `answer(completion)` is what
-comes after them. `reward("accuracy")` is the function of another reward.
+comes after them. `lengths(columns)` are the tokens of each. `reward("accuracy")` is the function of another reward.
 
     # plugins/loss_scales/think.py
     def think(span: Span, *, weight: float = 0.5) -> list[tuple[str, float]]: ...
@@ -15,7 +15,7 @@ comes after them. `reward("accuracy")` is the function of another reward.
 The pieces joined must be the span's text; each piece's number multiplies its weight.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from runner.core.errors import ConfigError, DataError
@@ -23,7 +23,7 @@ from runner.core.registry import load
 from runner.core.thoughts import answer
 from runner.core.types import Completion, Example, Message, Span
 
-__all__ = ["Completion", "ConfigError", "DataError", "Example", "Message", "Span", "answer", "reward"]
+__all__ = ["Completion", "ConfigError", "DataError", "Example", "Message", "Span", "answer", "lengths", "reward"]
 
 
 def reward(name: str) -> Callable[..., Any]:
@@ -32,3 +32,21 @@ def reward(name: str) -> Callable[..., Any]:
     """
     function: Callable[..., Any] = load("rewards", name)
     return function
+
+
+def lengths(columns: Mapping[str, Any]) -> list[int | None]:
+    """How many tokens each completion has; None where a row of a completions file does not tell it.
+
+    Args:
+        columns: what a reward gets as `**columns`: `completion_ids`, or `completion_tokens` of such a file.
+
+    Raises:
+        ConfigError: no row tells it.
+    """
+    if columns.get("completion_ids") is not None:
+        return [len(ids) for ids in columns["completion_ids"]]
+    told = columns.get("completion_tokens") or []
+    if all(length is None for length in told):
+        fix = "Write into each row how many tokens its answer has."
+        raise ConfigError("column completion_tokens", "no row has it, and lengths are needed", fix)
+    return [None if length is None else int(length) for length in told]

@@ -116,12 +116,12 @@ def _run(step: Step, terminal: Terminal, in_process: bool, lock: int | None) -> 
         raise Interrupted(f"{step.name}: complete; stopped before the next stage. The same command goes on.")
 
 
-def _afterwards(step: Step) -> str:
-    """What the same command does after a stop."""
+def _afterwards(step: Step, where: str = "", left: str = "what it left") -> str:
+    """What the same command does after a stop. where: it is to be given. left: what it goes on from."""
     if step.stage.reuse == "never":
         return ""
-    goes_on = getattr(step.stage, "goes_on", True)
-    return f" The same command {'goes on from what it left' if goes_on else 'begins it anew'}."
+    how = f"goes on from {left}" if getattr(step.stage, "goes_on", True) else "begins it anew"
+    return f" The same command{where} {how}."
 
 
 def _anew(plan: Plan, step: Step) -> bool:
@@ -166,8 +166,7 @@ def _join(plan: Plan, node: int) -> list[Done]:
             name = f"log.node{node}.txt"
             code, last, stopped = _batch(step, terminal, None, name, other)
             if code in STOPPED or (code < 0 and stopped):
-                how = "goes on from the last checkpoint" if getattr(step.stage, "goes_on", True) else "begins it anew"
-                raise Interrupted(f"{step.name}: stopped. The same command on all nodes {how}.")
+                raise Interrupted(f"{step.name}: stopped.{_afterwards(step, ' on all nodes', 'the last checkpoint')}")
             if code:
                 raise _failure(step, code, last, name)
             ended.append(Done(step, "done", time.monotonic() - start, None))

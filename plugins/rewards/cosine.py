@@ -7,7 +7,7 @@ Columns: `solution`, as for accuracy. Lengths come from `completion_ids`, or `co
 import math
 from typing import Any
 
-from runner.api import ConfigError, reward
+from runner.api import ConfigError, lengths, reward
 
 
 def cosine(
@@ -28,8 +28,8 @@ def cosine(
     if max_length < 1:
         raise ConfigError("reward.cosine.params.max_length", "missing", "Say how many tokens: sampling.max_new_tokens.")
     scores: list[float | Exception | None] = []
-    lengths = _lengths(columns)
-    for hit, length in zip(reward("accuracy")(completions, solution=solution), lengths, strict=True):
+    told = lengths(columns)
+    for hit, length in zip(reward("accuracy")(completions, solution=solution), told, strict=True):
         if not isinstance(hit, float) or length is None:
             scores.append(None if isinstance(hit, float) else hit)  # accuracy says none, or failed
             continue
@@ -37,14 +37,3 @@ def cosine(
         wave = (1 - math.cos(math.pi * min(length / max_length, 1.0))) / 2
         scores.append(short + (long - short) * wave)
     return scores
-
-
-def _lengths(columns: dict[str, Any]) -> list[int | None]:
-    """None where a row does not tell it."""
-    if columns.get("completion_ids") is not None:
-        return [len(ids) for ids in columns["completion_ids"]]
-    told = columns.get("completion_tokens") or []
-    if all(length is None for length in told):
-        fix = "Write into each row how many tokens its answer has."
-        raise ConfigError("column completion_tokens", "no row has it, and lengths are needed", fix)
-    return [None if length is None else int(length) for length in told]

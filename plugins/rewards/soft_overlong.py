@@ -6,7 +6,7 @@ Lengths come from `completion_ids`, or `completion_tokens` of a completions file
 
 from typing import Any
 
-from runner.api import ConfigError
+from runner.api import ConfigError, lengths
 
 
 def soft_overlong(completions: list[str], *, max_length: int = 0, cache: int = 0, **columns: Any) -> list[float | None]:
@@ -19,15 +19,4 @@ def soft_overlong(completions: list[str], *, max_length: int = 0, cache: int = 0
         fix = "Say both, in tokens: cache at most max_length."
         raise ConfigError("reward.soft_overlong.params", f"max_length {max_length} and cache {cache} do not fit", fix)
     allowed = max_length - cache
-    return [None if length is None else max(-1.0, min(0.0, (allowed - length) / cache)) for length in _lengths(columns)]
-
-
-def _lengths(columns: dict[str, Any]) -> list[int | None]:
-    """None where a row does not tell it."""
-    if columns.get("completion_ids") is not None:
-        return [len(ids) for ids in columns["completion_ids"]]
-    told = columns.get("completion_tokens") or []
-    if all(length is None for length in told):
-        fix = "Write into each row how many tokens its answer has."
-        raise ConfigError("column completion_tokens", "no row has it, and lengths are needed", fix)
-    return [None if length is None else int(length) for length in told]
+    return [None if length is None else max(-1.0, min(0.0, (allowed - length) / cache)) for length in lengths(columns)]

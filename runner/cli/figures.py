@@ -18,6 +18,7 @@ from runner.engines import presets
 from runner.models.memory import FROZEN, GIB, WHOLE, Memory, estimate
 from runner.models.shape import Shape, shape_of
 from runner.training.budget import GPU
+from runner.training.settings import check_pace
 
 LARGE = 75.0  # GiB that a device of 80 GB leaves
 DEVICES = (2, 4, 8, 16, 32)
@@ -108,12 +109,13 @@ def _fitting(stage: Any, shape: Shape, more: float) -> str:
 
 
 def _takes(stage: Any, parallelism: Parallelism) -> bool:
-    """Whether this training can be spread so."""
+    """Whether this training can be spread so: what its stage refuses when planning."""
     try:
         presets.check(parallelism, stage.train_type, "")
+        check_pace(stage.batch, stage.model.compile, parallelism.preset, "")
     except ConfigError:
         return False
-    return not (stage.batch.memory_gib and parallelism.preset not in WHOLE)
+    return True
 
 
 def _updates(stage: Any, size: Size) -> int | None:

@@ -143,7 +143,7 @@ class Drafter:
         if not turns:
             return []
         layouts = [together(conversation, turns)] if self.template.turns == "all" else faithful(turns)
-        self._note_tools(messages, tools, "".join(layout.text for layout in layouts))
+        self._note_tools(messages, tools, layouts)
         before = [None, *(layout.last for layout in layouts)]
         return [weigher.draft(conversation, *pair) for pair in zip(layouts, before, strict=False)]
 
@@ -157,9 +157,10 @@ class Drafter:
             if turn.composed:
                 self.notes["trained turns without thoughts in the template's rendering, written after the prompt"] += 1
 
-    def _note_tools(self, messages: Sequence[Message], tools: Sequence[Any], text: str) -> None:
+    def _note_tools(self, messages: Sequence[Message], tools: Sequence[Any], layouts: Sequence[Layout]) -> None:
         """What a template without tools leaves out; of a trained turn that is refused (turns.py)."""
         offered, called = _names(tools), _names([call for message in messages for call in message.tool_calls])
+        text = "".join(layout.text for layout in layouts) if offered or called else ""
         if offered and not any(name in text for name in offered):
             self.notes["rows whose tools the chat template does not show"] += 1
         if any(name not in text for name in called):
