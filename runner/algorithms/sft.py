@@ -18,6 +18,7 @@ class Sft:
     """Cross-entropy of the trained tokens, weighted, over the trained weight of the whole update."""
 
     whole_rows: ClassVar[bool] = False
+    weighted_sum: ClassVar[bool] = True
 
     def measure(self, sequence: Encoded) -> Mapping[str, float]:
         """The trained weight of a sequence."""

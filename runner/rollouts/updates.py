@@ -177,6 +177,7 @@ class RolloutUpdates:
     def _draw(self, number: int, learner: "Learner") -> Rollout:
         clock, parts = Clock(), self.schedule.parts(number)
         asked = [prompt for part in parts for prompt in part]
+        memory = _on_gpu("learning") if self._held is not None else {}  # of the updates since the last rollout
         begun = time.monotonic()
         self.drawing.sampler.begin(learner)
         clock.sync = time.monotonic() - begun
@@ -186,7 +187,7 @@ class RolloutUpdates:
             if self.rules.resample:
                 groups, drawn = self._usable(groups, number, learner, clock)
         finally:
-            memory = _on_gpu("sampling")
+            memory |= _on_gpu("sampling")
             ended = time.monotonic()
             self.drawing.sampler.end(learner)
             clock.sync += time.monotonic() - ended
@@ -200,7 +201,6 @@ class RolloutUpdates:
             "seconds_logprobs": time.monotonic() - start,
             "drawn": float(drawn),
             **memory,
-            **_on_gpu("learning"),
         }
         return Rollout(number, _dealt(groups, [len(part) for part in parts]), told, drawn)
 
@@ -299,7 +299,9 @@ def _nothing(idle: int, groups: Sequence[Group], known: figures.Facts) -> str:
 
 
 def _on_gpu(phase: str) -> dict[str, float]:
-    """GiB of the GPU that are taken now, by the training and an engine together."""
+    """GiB of the GPU that are taken now, by the training and an engine together: what the phase that ends has needed,
+    as the training keeps what it took until a rollout begins.
+    """
     import torch
 
     if not torch.cuda.is_available():

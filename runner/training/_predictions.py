@@ -49,17 +49,20 @@ class Predictions:
 
 
 def predict(
-    model: Any, head: torch.nn.Module, micro: MicroBatch, temperature: float = 1.0, fuse: bool = False
-) -> Predictions:
+    model: Any, head: torch.nn.Module, micro: MicroBatch, temperature: float = 1.0, fuse: bool = False,
+    weighted: bool = False,
+) -> Predictions:  # fmt: skip
     """Run the model on a micro-batch.
 
     Args:
         model: as wrapped for training. head: its output layer. micro: on the model's device. temperature: logits are
             divided by it, once the model has done with them what it does (a bias, a cap), as they were where answers
-            were sampled. fuse: whether the head may be fused with the loss.
+            were sampled. fuse: whether the head may be fused with the loss. weighted: whether that will be a multiple
+            of the log-probabilities times the micro-batch's weights, summed up.
     """
-
-    with _trained_places(head, micro), fused(head, micro.targets, temperature) if fuse else contextlib.nullcontext():
+    weights = micro.weights if weighted else None
+    stands_in = fused(head, micro.targets, temperature, weights=weights) if fuse else contextlib.nullcontext()
+    with _trained_places(head, micro), stands_in:
         out = model(**micro.inputs, use_cache=False).logits
     return Predictions(out, micro.targets, temperature)
 

@@ -77,8 +77,9 @@ class Trial:
         trainer = self.trainer
         model = trainer.model_wrapped
         with trainer.accelerator.no_sync(model):
-            made = predict(model, self.head, micro, fuse=trainer.fuse)
-            trainer.accelerator.backward(made.logprobs.mean())
+            weighted = getattr(trainer.algorithm, "weighted_sum", False)
+            made = predict(model, self.head, micro, fuse=trainer.fuse, weighted=weighted)
+            trainer.accelerator.backward(made.logprobs.mean())  # the weights of a trial are all 1
 
 
 def of_all(trainer: "UpdateTrainer", *figures: float) -> list[float]:

@@ -232,8 +232,8 @@ class UpdateTrainer(Trainer):
 
     def _share(self, model: Any, micro: Any, totals: Any) -> dict[str, torch.Tensor]:
         micro = micro.to(self.args.device)
-        temperature = getattr(self.algorithm, "temperature", 1.0)
-        loss, figures = self.algorithm.loss(predict(model, self._head, micro, temperature, self.fuse), micro, totals)
+        asked = (getattr(self.algorithm, "temperature", 1.0), self.fuse, getattr(self.algorithm, "weighted_sum", False))
+        loss, figures = self.algorithm.loss(predict(model, self._head, micro, *asked), micro, totals)
         return {"loss": loss, **figures}
 
     def _over_devices(self, shares: list[dict[str, torch.Tensor]], **more: float) -> tuple[list[str], torch.Tensor]:

@@ -24,7 +24,8 @@ class Algorithm(Protocol):
 
     whole_rows: whether all sequences of a row must share a micro-batch, as the two of a preference pair. One that
     learns from sampled answers may have a `temperature` too: logits are divided by it; one that looks at whole logits
-    says `needs_logits`.
+    says `needs_logits`; one whose loss is a multiple of the log-probabilities times the micro-batch's weights, summed
+    up, says `weighted_sum`, and the gradient is made together with them.
     """
 
     @property

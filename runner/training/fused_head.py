@@ -2,14 +2,15 @@
 for passes without a gradient, that layer itself on a few places at a time.
 
 Logits of 8,000 places and 150,000 tokens take 2.4 GB in bfloat16 and several times that with their gradient; the kernel
-makes them piece by piece, forward and again backward, and weights of any kind may be put on the result. It stands in
-only where it gives what the model itself gives: a plain linear head whose output no later step caps or scales, which
-is tried on the model and not guessed from its name.
+makes them piece by piece, forward and again backward, and weights of any kind may be put on the result; where those
+are known before, once is enough. It stands in only where it gives what the model itself gives: a plain linear head
+whose output no later step caps or scales, which is tried on the model and not guessed from its name.
 """
 
 import contextlib
 import importlib.util
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,27 +18,32 @@ if TYPE_CHECKING:
 
 
 PIECE = 512  # places whose logits are held at once without the kernel
+CHUNK = 2**28  # bytes of logits that the kernel holds at once: fewer, and its products are too small to be fast
+SINCE = "0.8.3"  # the first Liger that can be told so
 
 
 @contextlib.contextmanager
 def fused(
-    head: "torch.nn.Module", targets: "torch.Tensor", temperature: float, kernel: bool = True, less: float = 0.0
-) -> "Iterator[list[torch.Tensor]]":
+    head: "torch.nn.Module", targets: "torch.Tensor", temperature: float, kernel: bool = True, less: float = 0.0,
+    weights: "torch.Tensor | None" = None,
+) -> "Iterator[list[torch.Tensor]]":  # fmt: skip
     """While it lasts, the head gives the log-probabilities of the targets, float32 [N], and they are listed.
 
     Args:
         head: a linear layer that is given [N, hidden]; any other output layer without the kernel. targets: int64 [N].
         temperature: logits are divided by it. kernel: else it gives logits piece by piece, which saves memory only
             where there is no gradient. less: is taken off what the head gives, not off what is listed: far from 0 it
-            shows whether the model does anything more to it.
+            shows whether the model does anything more to it. weights: float32 [N], where the loss will be a multiple
+            of the log-probabilities times them, summed up.
     """
     own, given = head.forward, head.__dict__.get("forward")  # of whoever stands in for it already
     told: list[torch.Tensor] = []
 
     def forward(hidden: "torch.Tensor") -> "torch.Tensor":
-        told.append(
-            _logprobs(hidden, head, targets, temperature) if kernel else _pieces(hidden, own, targets, temperature)
-        )
+        if kernel:
+            told.append(_logprobs(hidden, head, targets, temperature, weights))
+        else:
+            told.append(_pieces(hidden, own, targets, temperature))
         return told[-1] - less if less else told[-1]
 
     head.__dict__["forward"] = forward
@@ -62,7 +68,9 @@ def _pieces(
     return made
 
 
-def _logprobs(hidden: "torch.Tensor", head: Any, targets: "torch.Tensor", temperature: float) -> "torch.Tensor":
+def _logprobs(
+    hidden: "torch.Tensor", head: Any, targets: "torch.Tensor", temperature: float, weights: "torch.Tensor | None"
+) -> "torch.Tensor":
     import torch
     from liger_kernel.transformers.functional import (  # type: ignore[import-not-found, unused-ignore]
         liger_fused_linear_cross_entropy,
@@ -71,16 +79,30 @@ def _logprobs(hidden: "torch.Tensor", head: Any, targets: "torch.Tensor", temper
     kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else head.weight.dtype
     bias = None if head.bias is None else head.bias.to(kind) / temperature
     scaled = hidden if temperature == 1.0 else hidden / temperature  # of a plain linear layer: as good as its logits
+    given, weight = scaled.to(kind), head.weight.to(kind)
+    options = {"accum_dtype": torch.float32, "chunk_mem_const": _chunk(len(targets), weight)}
+    if weights is not None and torch.is_grad_enabled():
+        from runner.training._weighted_logprobs import WeightedLogprobs
+
+        made: torch.Tensor = WeightedLogprobs.apply(given, weight, bias, targets, weights, options)  # type: ignore[no-untyped-call]
+        return made
     loss: torch.Tensor = liger_fused_linear_cross_entropy(
-        scaled.to(kind), head.weight.to(kind), targets, bias=bias, reduction="none", accum_dtype=torch.float32
+        given, weight, targets, bias=bias, reduction="none", **options
     )
     return -loss.float()
+
+
+def _chunk(places: int, weight: "torch.Tensor") -> int:
+    """Liger's measure of a chunk of `CHUNK` bytes: how many times the size of the hidden states its logits may have."""
+    wanted = CHUNK // weight.element_size()
+    return max(1, round(wanted / (max(places, 1) * weight.shape[1])))
 
 
 def possible(head: "torch.nn.Module") -> bool:
     """Whether the kernel is installed, runs here, and the head is a plain linear layer on a GPU."""
     import torch
+    from packaging.version import Version
 
-    if importlib.util.find_spec("liger_kernel") is None:
+    if importlib.util.find_spec("liger_kernel") is None or Version(metadata.version("liger-kernel")) < Version(SINCE):
         return False
     return type(head) is torch.nn.Linear and head.weight.is_cuda

@@ -71,8 +71,8 @@ def ours(folder: Path, more: list[str]) -> list[dict[str, float]]:
         known = {name: line[f"seconds_{name}"] for name in ("generate", "sync", "score")}
         rest = line["seconds"] - sum(known.values())
         told = {"seconds": "seconds", "memory_gib": "memory_gib", "tokens": "completions/mean_length"}
-        told |= {f"{phase}_gib": f"gpu_gib_{phase}" for phase in IN_USE}
-        made.append({**known, "rest": rest, **{name: line[key] for name, key in told.items()}})
+        taken = {f"{phase}_gib": line.get(f"gpu_gib_{phase}", 0.0) for phase in IN_USE}  # no update before the first
+        made.append({**known, "rest": rest, **{name: line[key] for name, key in told.items()}, **taken})
     return made
 
 

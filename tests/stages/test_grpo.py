@@ -124,6 +124,25 @@ def test_a_reward_that_fails_on_another_device_is_told(base: Path, place: Path) 
     assert any(told in line for line in alerts(place / "out")), alerts(place / "out")
 
 
+def test_each_phase_tells_what_it_took_of_the_gpu(base: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of learning was read before anything was learned, when the last update's was given back already."""
+    from runner.rollouts import updates
+    from runner.training._update_trainer import UpdateTrainer
+
+    learned, plain = [0], UpdateTrainer.training_step
+
+    def counted(*args: Any, **keys: Any) -> Any:
+        made = plain(*args, **keys)
+        learned[0] += 1
+        return made
+
+    monkeypatch.setattr(UpdateTrainer, "training_step", counted)
+    monkeypatch.setattr(updates, "_on_gpu", lambda phase: {f"gpu_gib_{phase}": float(learned[0])})
+    _, lines, _ = done(stage(place, base, **{**LEARN, "max_updates": 3}), place)
+    assert [line.get("gpu_gib_learning") for line in lines] == [None, 1.0, 2.0]
+    assert [line["gpu_gib_sampling"] for line in lines] == [0.0, 1.0, 2.0]
+
+
 def test_an_evaluation_changes_nothing_that_is_learned(base: Path, place: Path) -> None:
     """With it and without, greedy and drawn: the same weights, answers and figures of training."""
     keys = {"max_updates": 6, "train_type": {"kind": "lora", "lora": {"rank": 4, "dropout": 0.5}}}

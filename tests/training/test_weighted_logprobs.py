@@ -1,0 +1,87 @@
+"""The gradient that is made with the log-probabilities, by a kernel reckoned without a GPU, against autograd's."""
+
+import sys
+import types
+from typing import Any
+
+import pytest
+import torch
+
+from runner.algorithms.sft import Sft
+from runner.core.types import Encoded
+from runner.data.collate import MicroBatch, collate
+from runner.training._predictions import head_of, predict
+from tests.training import small
+from tests.training.test_temperature import T, biased
+
+
+def reckoned(
+    hidden: Any, weight: Any, target: Any, bias: Any = None, *, token_grad_output: Any, weight_requires_grad: bool,
+    reduction: str, compute_gradients: bool, accum_dtype: Any, chunk_mem_const: int,
+) -> Any:  # fmt: skip
+    """What Liger's function of this name gives."""
+    assert reduction == "none" and compute_gradients and chunk_mem_const >= 1 and accum_dtype is torch.float32
+    logits = hidden @ weight.T + (0 if bias is None else bias)
+    loss = torch.nn.functional.cross_entropy(logits, target, reduction="none")
+    each = logits.softmax(-1)
+    each[torch.arange(len(target)), target] -= 1
+    each *= token_grad_output[:, None]
+    grad_weight = each.T @ hidden if weight_requires_grad else None
+    return loss, None, None, None, each @ weight, grad_weight, None if bias is None else each.sum(0)
+
+
+@pytest.fixture(autouse=True)
+def kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the place of Liger."""
+
+    def deferred(*_: Any, **__: Any) -> Any:
+        raise AssertionError("the loss is known to be a weighted sum")
+
+    made: dict[str, Any] = {
+        name: types.ModuleType(name)
+        for name in (
+            "liger_kernel", "liger_kernel.transformers", "liger_kernel.transformers.functional", "liger_kernel.ops",
+            "liger_kernel.ops.fused_linear_cross_entropy",
+        )
+    }  # fmt: skip
+    made["liger_kernel.transformers.functional"].liger_fused_linear_cross_entropy = deferred
+    made["liger_kernel.ops.fused_linear_cross_entropy"].fused_linear_cross_entropy_forward = reckoned
+    for name, module in made.items():
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+def gradients(model: Any, micro: MicroBatch, fuse: bool, temperature: float = 1.0) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    told = predict(model, head_of(model), micro, temperature, fuse, weighted=True)
+    loss, _ = Sft().loss(told, micro, {"weight": 7.0})
+    loss.backward()
+    found = {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
+    return {"loss": loss.detach(), **found}
+
+
+def weighted(filler: bool = False) -> MicroBatch:
+    rows = [Encoded(row.input_ids, row.labels, [(i % 5) / 2 for i in range(len(row.input_ids))])
+            for row in small.rows(6)]  # fmt: skip
+    return collate(rows, range(6), filler=filler)
+
+
+@pytest.mark.parametrize("make", [small.model, small.adapter, biased])
+@pytest.mark.parametrize("temperature", [1.0, T])
+def test_weights_of_any_kind(make: Any, temperature: float) -> None:
+    model, micro = make().eval(), weighted()
+    assert len(set(micro.weights.tolist())) > 3
+    plain, made = (gradients(model, micro, fuse, temperature) for fuse in (False, True))
+    assert plain.keys() == made.keys() and len(plain) > 2
+    for name, value in plain.items():
+        assert torch.allclose(made[name], value, atol=1e-6), name
+
+
+def test_a_filler_has_a_gradient_of_nothing() -> None:
+    made = gradients(small.model().eval(), weighted(filler=True), fuse=True)
+    assert len(made) > 2 and all(not value.any() for value in made.values())
+
+
+def test_without_a_gradient_nothing_is_made_ahead() -> None:
+    model = small.model()
+    with torch.no_grad(), pytest.raises(AssertionError, match="weighted sum"):
+        predict(model, head_of(model), weighted(), fuse=True, weighted=True)
