@@ -5,11 +5,15 @@ graph (called directly it would break each layer's graph in two). Refuses what a
 """
 
 import inspect
+import warnings
 from typing import Any
 
 import torch
 
 from runner.core.errors import ModelError
+
+# What FlashAttention 4 says of its own arguments, with each kernel that it compiles: nothing that a user could mend.
+warnings.filterwarnings("ignore", message="Argument aux_data ", category=UserWarning)
 
 WHOLE = 32  # FlashAttention 4.0.0b36 has wrong gradients for heads of 16, 48 or 80; multiples of this are right
 UNKNOWN = {"softcap": "a cap on attention's logits", "s_aux": "attention sinks"}  # what these kernels here leave out

@@ -3,9 +3,9 @@
 Bytes: a frozen weight takes 2 (bfloat16; 4 as float32, as under freeze; about 0.55 in 4 bits, where embeddings and head
 are not). One that learns takes 16 (weight, gradient and Adam's two moments in float32; under ZeRO a bfloat16 weight and
 gradient, and in float32 a copy and the moments), and 4 more where DDP sends its gradient. ZeRO and FSDP divide their
-part of these by the devices, and ZeRO has buffers beside them: reckoned, not measured. Activations are those that
-compiled layers keep for the backward pass, in 2 bytes, by factors measured on an H100 (README); logits in float32 with
-their gradient come on top where the head is not fused with the loss.
+part of these by the devices, and ZeRO has buffers beside them. Activations are those that compiled layers keep for the
+backward pass, in 2 bytes, by factors measured on an H100 and an H200 (README); logits with their gradient, in bfloat16
+and in float32, come on top where the head is not fused with the loss, and a few of them where it is.
 """
 
 import importlib.util
@@ -29,8 +29,12 @@ SENT = 5 * 10**8  # gradients that ZeRO sends at a time, its own limit: a buffer
 BUFFERS = {"zero1": 2, "zero2": 2, "zero3": 1, "zero3_offload": 1}
 
 ACTIVE = 8  # experts that a token goes through
-HIDDEN, INNER, HEADS = 6.9, 5.0, 2.7  # times the widths of a layer: what a token keeps of it
-SELECTIVE = 0.39  # of that, when what is cheap is computed again
+ADAPTED = (6.9, 5.0, 2.7)  # times the widths of a layer (hidden, inner, heads): what a token keeps of it with adapters,
+PLAIN = (4.0, 3.55, 2.7)  # and where the weights themselves learn
+DORA = 1.3  # times what the linear layers give: what DoRA keeps besides
+SELECTIVE, SELECTIVE_PLAIN = 0.39, 0.46  # of that, when what is cheap is computed again
+LOGITS = 9.5  # bytes of a place and a word where they are not fused with the loss, as measured
+CHUNK = 2**29  # bytes of the logits, and of their gradient, that a fused head holds at once
 ENTRY = 2  # times the hidden width: what goes into a layer, all that is kept of it under full checkpointing
 
 
@@ -64,7 +68,10 @@ def estimate(shape: Shape, train_type: TrainType, parallelism: Parallelism, dtyp
     if preset in ("zero3", "zero3_offload"):
         fixed += 2 * min(shape.parameters, GATHERED)
     fixed += 2 * SENT * BUFFERS.get(preset, 0)
-    kept = _activations(shape, fused=preset in WHOLE and importlib.util.find_spec("liger_kernel") is not None)
+    fused = preset in WHOLE and importlib.util.find_spec("liger_kernel") is not None
+    if fused:  # and the head that learns as a copy in bfloat16
+        fixed += CHUNK + (2 * shape.vocabulary * shape.hidden if train_type.kind == "full" else 0)
+    kept = _activations(shape, train_type, 0 if fused else LOGITS * shape.vocabulary)
     starting = shape.parameters * _loaded(train_type, devices) if preset in BUFFERS else 0.0  # those of ZeRO
     return Memory(learning, fixed / GIB, {mode: size / GIB for mode, size in kept.items()}, starting / GIB)
 
@@ -85,17 +92,35 @@ def _frozen(shape: Shape, train_type: TrainType, preset: str, dtype: str, frozen
     return frozen * FROZEN[dtype]
 
 
-def _activations(shape: Shape, fused: bool) -> dict[str, float]:
-    """Bytes that a token keeps, by what of the activations is kept. fused: whether the head is, with the loss."""
+def _activations(shape: Shape, train_type: TrainType, logits: float) -> dict[str, float]:
+    """Bytes that a token keeps, by what of the activations is kept. logits: those of its logits."""
+    adapted = train_type.kind in ("lora", "qlora")
+    hidden, inner, heads = ADAPTED if adapted else PLAIN
+    experts = ACTIVE if shape.experts else 1
     attention = (shape.heads + 2 * shape.kv_heads) * shape.head_dim
-    inner = shape.intermediate * (ACTIVE if shape.experts else 1)
-    layer = 2 * (HIDDEN * shape.hidden + INNER * inner + HEADS * attention)
-    logits = 0 if fused else 8 * shape.vocabulary
+    layer = 2 * (hidden * shape.hidden + inner * shape.intermediate * experts + heads * attention)
+    given = sum(out * (experts if name[0] in "gud" else 1) for name, (_, out) in shape.linear.items())
+    more = 2 * DORA * given if adapted and train_type.lora.dora else 0.0
+    layers = shape.layers - _untouched(shape, train_type)
     return {
-        "off": shape.layers * layer + logits,
-        "selective": SELECTIVE * shape.layers * layer + logits,
-        "full": shape.layers * 2 * ENTRY * shape.hidden + layer + logits,
+        "off": layers * (layer + more) + logits,
+        "selective": layers * ((SELECTIVE if adapted else SELECTIVE_PLAIN) * layer + more) + logits,
+        "full": layers * 2 * ENTRY * shape.hidden + layer + more + logits,
     }
+
+
+def _untouched(shape: Shape, train_type: TrainType) -> int:
+    """The first layers, below all that learns under `freeze`, of which nothing is kept."""
+    if train_type.kind != "freeze":
+        return 0
+    learning = _matching(shape, train_type.patterns)
+    below = 0
+    for name, _ in shape.named():
+        if name in learning:
+            return below
+        if name.endswith("post_attention_layernorm.weight"):
+            below += 1
+    return below if learning else 0
 
 
 def learning_weights(shape: Shape, train_type: TrainType) -> int:
@@ -111,8 +136,12 @@ def learning_weights(shape: Shape, train_type: TrainType) -> int:
 
 
 def _named(shape: Shape, patterns: Sequence[str]) -> int:
+    return sum(_matching(shape, patterns).values())
+
+
+def _matching(shape: Shape, patterns: Sequence[str]) -> dict[str, int]:
     try:
         wanted = [re.compile(pattern) for pattern in patterns]
     except re.error:  # which is told when the model is loaded
-        return 0
-    return sum(size for name, size in shape.named() if any(pattern.search(name) for pattern in wanted))
+        return {}
+    return {name: size for name, size in shape.named() if any(pattern.search(name) for pattern in wanted)}

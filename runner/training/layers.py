@@ -28,8 +28,8 @@ def arrange(model: Any, checkpointing: Checkpointing, compiled: bool) -> None:
         _named(model, "checkpointing_enable")({"use_reentrant": False})
     functorch.activation_memory_budget = SHARE[checkpointing]
     torch._dynamo.reset()
-    if compiled:
-        _alike(model)
+    if compiled and any(weight.requires_grad for layer in repeated(model)[:1] for weight in layer.parameters()):
+        _alike(model)  # else gradients would go down through layers that do not learn
     dynamo.specialize_float = True  # scales and rates never change, and as inputs they would be computed on the host
     for layer in repeated(model):
         layer._compiled_call_impl = None

@@ -20,18 +20,20 @@ SMALLER = ("Laptop", "Max-Q", "MIG")  # of the same name, and slower
 
 
 def operations(model: Any) -> float:
-    """Operations that one trained-on token takes, forward and backward."""
+    """Operations that one trained-on token takes, forward and backward: 6 for a weight that learns, 4 for a frozen one
+    behind which something learns, 2 for one before all that does.
+    """
     embedding = model.get_input_embeddings()
     head = model.get_output_embeddings()
     looked_up = {id(p) for p in embedding.parameters()} - {id(p) for p in head.parameters()} if embedding else set()
     weights = {id(p): (name, p) for name, p in model.named_parameters() if id(p) not in looked_up}.values()
-    share = _active(model.config)
-    return float(
-        sum(
-            (6.0 if p.requires_grad else 4.0) * _numel(p) * (share if ".experts." in name else 1.0)
-            for name, p in weights
-        )
-    )
+    share, passed, made = _active(model.config), {id(p) for p in head.parameters()}, 0.0
+    reached = False  # by gradients, which the head always is
+    for name, p in weights:
+        reached = reached or p.requires_grad
+        each = 6.0 if p.requires_grad else 4.0 if reached or id(p) in passed else 2.0
+        made += each * _numel(p) * (share if ".experts." in name else 1.0)
+    return made
 
 
 def _numel(weight: Any) -> int:
@@ -62,7 +64,8 @@ def told(name: str) -> str:
     if found is None:
         return f"mfu: not told, as the peak of {name} is not known"
     return (
-        "mfu: operations (6 a weight that learns, 4 a frozen one, for each token) a second, of a peak of "
+        "mfu: operations (6 a weight that learns, 4 a frozen one, 2 one before all that learns, for each token) a "
+        "second, of a peak of "
         f"{found / 1e12:g} TFLOP/s ({name})"
     )
 

@@ -60,3 +60,18 @@ def test_one_layer_is_compiled_for_all_and_for_micro_batches_of_any_size(monkeyp
     assert len(graphs) == 1
     assert not any("Float" in kind or kind.startswith("item") for kind in graphs[0]), graphs[0]
     arrange(model, "off", compiled=False)
+
+
+@pytest.mark.parametrize(("learning", "reached"), [("layers.1.", False), ("layers.0.", True)])
+def test_gradients_end_where_nothing_below_learns(monkeypatch, learning, reached):
+    """Compiled layers sent them down to the embeddings whatever was frozen."""
+    model = small.model().train()
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(learning in name)
+    monkeypatch.setattr(torch, "compile", lambda call, **keys: call)
+    arrange(model, "off", compiled=True)
+    entered = []
+    model.get_submodule("model.layers.0").register_forward_hook(lambda _, __, out: entered.append(out.requires_grad))
+    gradient(model)
+    assert entered == [reached]
+    arrange(model, "off", compiled=False)

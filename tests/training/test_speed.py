@@ -17,6 +17,18 @@ def test_of_a_mixture_only_the_experts_that_a_token_goes_through_count() -> None
     assert operations(model) == pytest.approx(6 * (every - experts / 2))
 
 
+def test_frozen_weights_before_all_that_learns_have_no_gradient_to_pass_on() -> None:
+    """The last layer learns: what is below it runs forward only, the head behind it is passed."""
+    model = small.model()
+    for name, weight in model.named_parameters():
+        weight.requires_grad_("layers.1." in name)
+    sizes = {name: weight.numel() for name, weight in model.named_parameters()}
+    learning, below = (sum(n for name, n in sizes.items() if part in name) for part in ("layers.1.", "layers.0."))
+    rest = sum(sizes.values()) - learning - below  # the tied head and the last norm
+    assert model.config.tie_word_embeddings
+    assert operations(model) == 6 * learning + 2 * below + 4 * rest
+
+
 def test_a_weight_in_four_bits_counts_for_what_it_stands() -> None:
     model = small.adapter()
     plain = operations(model)
