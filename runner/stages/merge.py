@@ -6,6 +6,7 @@ beside its base, or the stage fails. Refuses a whole model, which has nothing to
 
 import dataclasses
 import gc
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,15 +18,19 @@ from runner.core.job import Job
 from runner.core.schema import component
 from runner.core.specs import Model
 
+SIZE = re.compile(r"[1-9]\d*(\.\d+)?[KMG]i?B")
+
 
 @component
 class Merge:
     """One model of an adapter and its base. model: a run, stage, checkpoint or folder with an adapter.
 
-    The result has the type of the base's own weights, unless model.dtype says another.
+    The result has the type of the base's own weights, unless model.dtype says another. max_shard_size: of a file of
+    weights, as 5GB; larger models lie in several.
     """
 
     model: Model
+    max_shard_size: str = "50GB"
     accepts: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("adapter",)}
     reuse: ClassVar[str] = "always"
     interactive: ClassVar[bool] = False
@@ -38,6 +43,10 @@ class Merge:
         """Refuse what is plainly not there, and a folder with a whole model."""
         from runner.models.locate import CONFIG, check, is_adapter
 
+        if not SIZE.fullmatch(self.max_shard_size):
+            raise ConfigError(
+                f"{key}.max_shard_size", f"{self.max_shard_size!r} is no size", "For example 5GB, or 500MB."
+            )
         check(self.model, f"{key}.model")
         folder = Path(self.model.id).expanduser()
         if self.model.adapter is None and (folder / CONFIG).is_file() and not is_adapter(folder):
@@ -74,7 +83,7 @@ class Merge:
         expected = answers(loaded, tokenizer)
         with loaded.disable_adapter():
             plain = answers(loaded, tokenizer, like=expected)
-        folder = write_model(merged(loaded), tokenizer, job.folder, dtype)
+        folder = write_model(merged(loaded), tokenizer, job.folder, dtype, shard=self.max_shard_size)
         del loaded
         gc.collect()
         read = answers(load_model(Located(folder, None, str(folder)), model), tokenizer, like=expected)

@@ -12,7 +12,8 @@ CONFIG = "config.json"
 
 
 def write_model(
-    model: Any, tokenizer: Any, folder: Path, dtype: str | None = None, weights: dict[str, Any] | None = None
+    model: Any, tokenizer: Any, folder: Path, dtype: str | None = None, weights: dict[str, Any] | None = None,
+    shard: str = "50GB",
 ) -> Path:  # fmt: skip
     """Write weights (safetensors), config, generation config, tokenizer and chat template into `folder`/model.
 
@@ -20,6 +21,7 @@ def write_model(
         model: unwrapped, or an adapter around one: then the adapter alone is written.
         dtype: the type in which full weights are written; None: as they are.
         weights: of a model that is split over devices, put together; None: the model has them.
+        shard: the largest size of a file of weights.
     """
     import torch
 
@@ -31,7 +33,7 @@ def write_model(
             model = model.to(kind)
         else:
             weights = {name: part.to(kind) if part.is_floating_point() else part for name, part in weights.items()}
-    model.save_pretrained(side, state_dict=weights)
+    model.save_pretrained(side, state_dict=weights, max_shard_size=shard)
     if weights is not None and dtype is not None and (side / CONFIG).is_file():  # it told the type of the split model
         config = json.loads((side / CONFIG).read_text(encoding="utf-8"))
         (side / CONFIG).write_text(json.dumps({**config, "dtype": dtype}, indent=2) + "\n", encoding="utf-8")

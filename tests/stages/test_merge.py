@@ -61,6 +61,32 @@ def test_merged_model_says_what_the_adapter_said(base: Path, tmp_path: Path) -> 
     assert before.chat_template == after.chat_template and before.get_vocab() == after.get_vocab()
 
 
+def test_a_base_and_a_result_in_several_shards(base: Path, tmp_path: Path) -> None:
+    import torch
+
+    sharded, model = tmp_path / "sharded", Model(id=str(base))
+    load_model(locate(model, ""), model).save_pretrained(sharded, max_shard_size="30KB")
+    load_tokenizer(locate(model, "")).save_pretrained(sharded)
+    assert len(list(sharded.glob("*.safetensors"))) > 1
+    adapter = Model(id=str(adapter_of(sharded, tmp_path / "adapter")))
+    folder = tmp_path / "merge"
+    folder.mkdir()
+    made = Merge(model=adapter, max_shard_size="30KB").run(Job(name="merge", folder=folder, run=folder))
+    index = json.loads((Path(made.path) / "model.safetensors.index.json").read_text())
+    files = {file.name: file.stat().st_size for file in Path(made.path).glob("*.safetensors")}
+    assert set(index["weight_map"].values()) == set(files) and len(files) > 1
+    merged, ids = Model(id=made.path), torch.tensor([[5, 6, 7, 8, 9]])
+    with torch.no_grad():
+        one, other = (load_model(locate(one, ""), one)(ids).logits for one in (adapter, merged))
+    assert torch.allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", ["5", "0GB", "5 GB", "-1GB", "five"])
+def test_a_size_of_shards_that_is_none_is_told_when_planning(base: Path, size: str) -> None:
+    with pytest.raises(ConfigError, match=r"stages\.merge\.max_shard_size: .* is no size.*5GB"):
+        Merge(model=Model(id=str(base)), max_shard_size=size).check((), "stages.merge")
+
+
 def test_result_keeps_the_type_of_the_bases_weights(base: Path, tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
