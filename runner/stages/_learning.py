@@ -79,6 +79,21 @@ class Learning:
         check_parallelism(self.parallelism, self.train_type, f"{key}.parallelism")
         check_pace(self.batch, self.model.compile, self.parallelism.preset, key)
 
+    def _needed(self) -> None:
+        """Refuse what cannot run on this machine, before anything is read.
+
+        Raises:
+            ConfigError: see `needed.check`. ModelError: `qlora` without a GPU or its package.
+        """
+        import torch
+
+        from runner.models.load import four_bits
+        from runner.training import needed
+
+        needed.check(self.optim, self.log)
+        if self.train_type.kind == "qlora":
+            four_bits("cuda" if torch.cuda.is_available() else "cpu")
+
     def _begin(self, job: Job, aside: bool) -> None:
         """Once the data is read. aside: whether some of it is kept aside for evaluation.
 

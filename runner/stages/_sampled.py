@@ -212,6 +212,7 @@ class Sampled(Learning):
         from runner.training.precision import precision
         from runner.training.train import Work, train
 
+        self._needed()
         ready(self.backend, self.parallelism.preset, self.server, self.sampling, self.eval_temperature)
         gpu = torch.cuda.is_available()
         located = locate(self.model, job.hub)

@@ -73,6 +73,7 @@ class Training(Learning):
         from runner.training.precision import precision
         from runner.training.train import train
 
+        self._needed()
         gpu = torch.cuda.is_available()
         located = locate(self.model, job.hub)
         tokenizer = load_tokenizer(located, chat=False)  # plain text needs no chat template

@@ -1,11 +1,11 @@
 """TrainingArguments from our own keys. Trainer's rhythms, filters and data loading are off: others decide them here."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from runner.core.errors import ConfigError
 from runner.core.job import Job
 from runner.engines import presets
+from runner.training import needed
 from runner.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,26 +21,27 @@ def arguments(settings: Settings, job: Job, updates: int, keep_cache: bool) -> "
         keep_cache: what the model's config says of `use_cache`, which Trainer would write over.
 
     Raises:
-        ConfigError: a package that an optimizer or a tracker needs is not installed.
+        ConfigError: see `needed.check`.
     """
     from transformers import TrainingArguments
 
     optim = settings.optim
+    needed.check(optim, settings.log)
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(job.folder / "tensorboard")
     gpu = _gpu()
     over_devices = {"bf16": settings.autocast} | presets.keywords(
         settings.parallelism, gpu, optim.max_grad_norm, bf16=settings.autocast
     )
     made = TrainingArguments(
-        output_dir=str(job.folder), seed=job.seed, num_train_epochs=1, max_steps=updates,
-        per_device_train_batch_size=1, gradient_accumulation_steps=1,
+        output_dir=str(job.folder), run_name=f"{job.run.name}/{job.name}", seed=job.seed,
+        num_train_epochs=1, max_steps=updates, per_device_train_batch_size=1, gradient_accumulation_steps=1,
         optim=_optimizer(optim.name), learning_rate=settings.lr, weight_decay=optim.weight_decay,
         adam_beta1=optim.betas[0], adam_beta2=optim.betas[1], max_grad_norm=optim.max_grad_norm,
         use_cpu=not gpu, use_cache=keep_cache,
         logging_strategy="no", eval_strategy="no", save_strategy="no", save_only_model=settings.save.weights_only,
-        logging_nan_inf_filter=False, disable_tqdm=True, report_to=_trackers(settings), log_level="error",
-        remove_unused_columns=False, ddp_find_unused_parameters=False, ddp_broadcast_buffers=False,
-        **over_devices,
+        logging_nan_inf_filter=False, disable_tqdm=True, log_level="error",
+        report_to=list(settings.log.trackers) or "none", remove_unused_columns=False,
+        ddp_find_unused_parameters=False, ddp_broadcast_buffers=False, **over_devices,
     )  # fmt: skip
     if made.n_gpu > 1:  # Trainer would spread the model over all GPUs of the host by nn.DataParallel
         made._n_gpu = 1
@@ -54,26 +55,4 @@ def _gpu() -> bool:
 
 
 def _optimizer(name: str) -> str:
-    if name == "adamw_8bit":
-        _need("bitsandbytes", "optim.name", name)
     return "adamw_torch_fused" if name == "adamw" and _gpu() else OPTIMIZERS[name]
-
-
-def _trackers(settings: Settings) -> Any:
-    modules = {
-        "tensorboard": "tensorboard",
-        "trackio": "trackio",
-        "mlflow": "mlflow",
-        "wandb": "wandb",
-        "swanlab": "swanlab",
-    }
-    for tracker in settings.log.trackers:
-        _need(modules[tracker], "log.trackers", tracker)
-    return list(settings.log.trackers) or "none"
-
-
-def _need(module: str, key: str, value: str) -> None:
-    import importlib.util
-
-    if importlib.util.find_spec(module) is None:
-        raise ConfigError(key, f"{value!r} needs the package {module}, which is not installed", f"pip install {module}")

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runner.core.errors import ConfigError, DataError, Interrupted
+from runner.core.errors import ConfigError, DataError, Interrupted, ModelError
 from runner.core.job import Job
 from runner.core.schema import build
 from runner.core.specs import Model
@@ -173,3 +174,48 @@ def test_planning_imports_nothing_heavy(base: Path, rows: Path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"optim": {"name": "adamw_8bit"}}, r"optim\.name: 'adamw_8bit' needs the package bitsandbytes.*pip install"),
+        ({"log": {"trackers": ["wandb"]}}, r"log\.trackers: 'wandb' needs the package wandb.*pip install wandb"),
+        ({"train_type": {"kind": "qlora"}}, r"train_type\.kind: qlora needs the package bitsandbytes"),
+    ],
+)
+def test_what_is_not_installed_is_told_before_anything_is_read(
+    base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any], told: str
+) -> None:
+    """It came once the data was encoded and the model loaded."""
+    for package in ("bitsandbytes", "wandb"):
+        monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr("runner.models.load.load_tokenizer", lambda *_, **__: pytest.fail("something was read"))
+    with pytest.raises((ConfigError, ModelError), match=told):
+        stage(base, rows, **keys).run(Job("train", tmp_path / "out", tmp_path))
+
+
+def test_a_tracker_is_given_the_numbers_of_every_line(
+    base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the name of run and stage."""
+    from transformers import TrainerCallback
+    from transformers.integrations import integration_utils
+
+    from runner.training import needed
+
+    seen: list[tuple[str, int, dict[str, float]]] = []
+
+    class Tracker(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            seen.append((args.run_name, state.global_step, logs))
+
+    monkeypatch.setattr(needed, "_look", lambda *_: None)
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "tensorboard", Tracker)
+    out = tmp_path / "my_run" / "train"
+    out.mkdir(parents=True)
+    keys = {"log": {"trackers": ["tensorboard"], "every": 1}, "max_updates": 3, "eval": {"every": 3}}
+    stage(base, rows, **keys).run(Job("train", out, out.parent))
+    assert {name for name, _, _ in seen} == {"my_run/train"}
+    assert [step for _, step, logs in seen if "loss" in logs] == [1, 2, 3]
+    assert [step for _, step, logs in seen if "eval_loss" in logs] == [3]
