@@ -82,14 +82,33 @@ def _even(lengths: Lengths, pieces: list[list[Unit]], world: int) -> list[list[U
 
 
 def _packs(lengths: Lengths, units: Sequence[Unit], budget: int, world: int) -> list[list[Unit]]:
-    """The fewest packs, a multiple of the devices, that hold the units within the budget when filled evenly."""
+    """The fewest packs, as many for each device, that hold the units within the budget: filled evenly, or where those
+    are too many in the order that the units have, which is that of the packs of a plan (`batch.packs`).
+    """
+    in_order = _in_order(lengths, units, budget)
     count = math.ceil(sum(lengths[i] for unit in units for i in unit) / budget)
     while True:
         count = math.ceil(count / world) * world
         packs = _spread(lengths, units, min(count, len(units)))
         if all(len(pack) == 1 or cost(lengths, pack, packed=True) <= budget for pack in packs):
             return packs
+        if len(in_order) <= count:
+            return in_order
         count += 1
+
+
+def _in_order(lengths: Lengths, units: Sequence[Unit], budget: int) -> list[list[Unit]]:
+    """Each unit into the pack of the one before it, or where that is full into a new one."""
+    packs: list[list[Unit]] = []
+    room = 0
+    for unit in units:
+        size = sum(lengths[i] for i in unit)
+        if size > room:
+            packs.append([])
+            room = budget
+        packs[-1].append(unit)
+        room -= size
+    return packs
 
 
 def _spread(lengths: Lengths, units: Sequence[Unit], count: int) -> list[list[Unit]]:
