@@ -10,8 +10,9 @@ import torch
 
 
 class WeightedLogprobs(torch.autograd.Function):
-    """float32 [N], of hidden [N, H], a head's weight [V, H] and bias [V] or None, and targets int64 [N]. The gradient
-    that comes back must be a multiple of `weights`, float32 [N]. options: for Liger's kernel.
+    """float32 [N], of hidden [N, H] in the type of the products, a head's weight [V, H] and bias [V] or None in their
+    own, and targets int64 [N]. The gradient that comes back must be a multiple of `weights`, float32 [N]. options: for
+    Liger's kernel.
     """
 
     @staticmethod
@@ -24,11 +25,13 @@ class WeightedLogprobs(torch.autograd.Function):
             fused_linear_cross_entropy_forward,
         )
 
+        kind = hidden.dtype
         loss, _, _, _, *made = fused_linear_cross_entropy_forward(
-            hidden, weight, targets, bias=bias, reduction="none", token_grad_output=-weights, compute_gradients=True,
-            weight_requires_grad=ctx.needs_input_grad[1], **options,
+            hidden, weight.to(kind), targets, bias=None if bias is None else bias.to(kind), reduction="none",
+            token_grad_output=-weights, compute_gradients=True, weight_requires_grad=ctx.needs_input_grad[1], **options,
         )  # fmt: skip
         ctx.gradients, ctx.weights = made, weights
+        ctx.kinds = [None if part is None else part.dtype for part in (hidden, weight, bias)]
         logprobs: torch.Tensor = -loss.float()
         return logprobs
 
@@ -37,6 +40,10 @@ class WeightedLogprobs(torch.autograd.Function):
         """What autograd calls, once."""
         weights = ctx.weights
         multiple = (gradient[0] * weights).sum() / (weights * weights).sum().clamp(min=torch.finfo(torch.float32).tiny)
-        made = [None if part is None else part.mul_(multiple.to(part.dtype)) for part in ctx.gradients]
+        hidden, *learned = ctx.gradients
         ctx.gradients = None
+        # in float32: a multiple rounded to bfloat16 would be off by as much for all of them
+        made = [(hidden.float() * multiple).to(ctx.kinds[0])]
+        for part, kind in zip(learned, ctx.kinds[1:], strict=True):
+            made.append(None if part is None else part.to(kind).mul_(multiple))
         return (*made, None, None, None)

@@ -77,25 +77,24 @@ def _logprobs(
     )
 
     kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else head.weight.dtype
-    bias = None if head.bias is None else head.bias.to(kind) / temperature
+    bias = None if head.bias is None else head.bias / temperature
     scaled = hidden if temperature == 1.0 else hidden / temperature  # of a plain linear layer: as good as its logits
-    given, weight = scaled.to(kind), head.weight.to(kind)
-    options = {"accum_dtype": torch.float32, "chunk_mem_const": _chunk(len(targets), weight)}
+    given = scaled.to(kind)
+    options = {"accum_dtype": torch.float32, "chunk_mem_const": _chunk(given)}
     if weights is not None and torch.is_grad_enabled():
         from runner.training._weighted_logprobs import WeightedLogprobs
 
-        made: torch.Tensor = WeightedLogprobs.apply(given, weight, bias, targets, weights, options)  # type: ignore[no-untyped-call]
+        made: torch.Tensor = WeightedLogprobs.apply(given, head.weight, bias, targets, weights, options)  # type: ignore[no-untyped-call]
         return made
     loss: torch.Tensor = liger_fused_linear_cross_entropy(
-        given, weight, targets, bias=bias, reduction="none", **options
+        given, head.weight.to(kind), targets, bias=None if bias is None else bias.to(kind), reduction="none", **options
     )
     return -loss.float()
 
 
-def _chunk(places: int, weight: "torch.Tensor") -> int:
+def _chunk(hidden: "torch.Tensor") -> int:
     """Liger's measure of a chunk of `CHUNK` bytes: how many times the size of the hidden states its logits may have."""
-    wanted = CHUNK // weight.element_size()
-    return max(1, round(wanted / (max(places, 1) * weight.shape[1])))
+    return max(1, round(CHUNK / max(hidden.nbytes, 1)))
 
 
 def possible(head: "torch.nn.Module") -> bool:

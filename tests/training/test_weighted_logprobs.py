@@ -85,3 +85,24 @@ def test_without_a_gradient_nothing_is_made_ahead() -> None:
     model = small.model()
     with torch.no_grad(), pytest.raises(AssertionError, match="weighted sum"):
         predict(model, head_of(model), weighted(), fuse=True, weighted=True)
+
+
+def test_what_they_are_multiplied_by_is_not_rounded() -> None:
+    """To bfloat16 1.3008 is 1.2969 or 1.3047: every gradient of the update would be off by 0.3%."""
+    from runner.training._weighted_logprobs import WeightedLogprobs
+
+    draw = torch.Generator().manual_seed(0)
+    weight = torch.randn(50, 16, generator=draw, requires_grad=True)
+    hidden = torch.randn(200, 16, generator=draw).to(torch.bfloat16).requires_grad_()
+    targets, weights = torch.randint(0, 50, (200,), generator=draw), torch.ones(200)
+    options = {"accum_dtype": torch.float32, "chunk_mem_const": 1}
+    found = []
+    for multiple in (1.0, 1.3008):
+        weight.grad = hidden.grad = None
+        told = WeightedLogprobs.apply(hidden, weight, None, targets, weights, options)  # type: ignore[no-untyped-call]
+        (told.sum() * multiple).backward()
+        assert weight.grad is not None and weight.grad.dtype == torch.float32
+        assert hidden.grad is not None and hidden.grad.dtype == torch.bfloat16
+        found.append((weight.grad.clone(), hidden.grad.float()))
+    for one, other in zip(*found, strict=True):
+        assert float((one * other).sum() / (one * one).sum()) == pytest.approx(1.3008, abs=1e-3)
