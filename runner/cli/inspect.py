@@ -15,6 +15,7 @@ from typing import Any
 
 from runner.cli import preflight
 from runner.cli.compose import Composer
+from runner.cli.output_file import refuse_present
 from runner.core import artifact, schema
 from runner.core.errors import ConfigError, near_miss
 from runner.core.specs import STAGE
@@ -90,6 +91,7 @@ def inspect(composer: Composer, chosen: Choice, names: Sequence[str]) -> int:
     from runner.models.load import load_tokenizer
     from runner.models.locate import locate
 
+    refuse_present(chosen.output)
     plan = make(composer.values(), composer.places)
     samples = preflight.chosen(plan, names)
     if samples is not None:
@@ -166,8 +168,6 @@ def pick(sequences: Sequence[Encoded], chosen: Choice) -> list[int]:
 
 def write(file: Path, sequences: Sequence[Encoded], lost: Sequence[Any]) -> int:
     """Write the inspect JSONL: one object a sequence as trained, then one a dropped row. Returns the lines."""
-    if file.is_dir():
-        raise ConfigError("--output", f"{file} is a folder", f"Name a file in it: {file / 'rows.jsonl'}.")
     file.parent.mkdir(parents=True, exist_ok=True)
     side = file.with_name(f".{file.name}.{os.getpid()}")
     count = 0

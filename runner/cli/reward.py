@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.cli.compose import Composer
+from runner.cli.output_file import refuse_present
 from runner.core import schema
 from runner.core.artifact import write_whole
 from runner.core.errors import ConfigError, DataError
@@ -54,6 +55,7 @@ def reward(composer: Composer, output: Path | None, names: Sequence[str]) -> int
     if len(names) != 1:
         what = "no file to score" if not names else f"one file, not {len(names)}: {' '.join(names)}"
         raise ConfigError("reward", what, "Write: runner reward completions.jsonl reward=[contains].")
+    refuse_present(output)
     rows = answers(names[0])
     check(rewards, composer.places, "reward", {name for row in rows for name in (*row, *row.get(LEFT_OUT, ()))})
     with Rewards(rewards, composer.places) as ready:

@@ -56,15 +56,15 @@ def test_answers_that_could_not_be_given_are_not_scored(
     from runner.backends import _completion
     from runner.backends.transformers import Transformers
 
-    whole, words = Transformers._completion, ["inspect", "recipe=rl", "--count", "2", "--output", "answers.jsonl"]
-    for lost, code in (((0, 1), 0), ((0, 1, 2, 3), 1)):
+    whole, words = Transformers._completion, ["inspect", "recipe=rl", "--count", "2"]
+    for lost, code, more in (((0, 1), 0, ["--output", "answers.jsonl"]), ((0, 1, 2, 3), 1, [])):
 
         def broken(self, prompt, row, sampling, sample, lost=lost):
             failed = _completion.failure(prompt, "the engine is gone", sample)
             return failed if sample in lost else whole(self, prompt, row, sampling, sample)
 
         monkeypatch.setattr(Transformers, "_completion", broken)
-        assert main(words) == code
+        assert main([*words, *more]) == code
     told = capsys.readouterr()
     assert "4 of 8 answers could not be given, which ends a training. prompt rows.jsonl:" in told.out
     assert ": the engine is gone.\n" in told.out and "lengths    0" not in told.out
