@@ -26,6 +26,7 @@ from runner.plan import Plan, Step, make
 NEEDED = ("model", "mix", "template", "loss_scale", "max_length", "overlong", "train_type")
 PLACE_FLAGS = ("--config-dir", "--config-name", "--config-path")
 COUNT = 3  # sequences that are shown
+ORDERS = ("index", "longest", "shortest", "random")
 FLAGS = (
     "--index N",
     "--longest",
@@ -71,12 +72,21 @@ def choice(words: Sequence[str]) -> tuple[Choice, list[str]]:
         raise ConfigError(
             "command line", f"{error.argument_name}: {error.message}", f"Flags: {', '.join(FLAGS)}."
         ) from None
+    orders = [f"--{name}" for name in ORDERS if _given(getattr(found, name))]
+    if len(orders) > 1:
+        raise ConfigError("command line", f"{' and '.join(orders)} choose differently", "Take one of them.")
+    if found.count is not None and found.count < 0:
+        raise ConfigError("command line", f"--count: should be at least 0, not {found.count}")
     own = [flag.split()[0] for flag in FLAGS]
     for word in (word.split("=")[0] for word in rest if word.startswith("--")):
         near = near_miss(word, own)
         if near.startswith("Did") and word not in PLACE_FLAGS:
             raise ConfigError("command line", f"no flag {word}", near)
     return Choice(**vars(found)), rest
+
+
+def _given(value: Any) -> bool:
+    return value is not None and value is not False  # 0 is a number of a sequence
 
 
 def inspect(composer: Composer, chosen: Choice, names: Sequence[str]) -> int:
@@ -95,6 +105,7 @@ def inspect(composer: Composer, chosen: Choice, names: Sequence[str]) -> int:
     plan = make(composer.values(), composer.places)
     samples = preflight.chosen(plan, names)
     if samples is not None:
+        _refuse_choice(samples, chosen)
         return preflight.preflight(plan, samples, _model(plan, samples), chosen.count, chosen.output)
     step = _stage(plan, names)
     stage, recipe = step.stage, plan.recipe
@@ -111,10 +122,23 @@ def inspect(composer: Composer, chosen: Choice, names: Sequence[str]) -> int:
         written = write(chosen.output, part.sequences, lost)
         print(f"{chosen.output}: {written} lines")
     summary(step.name, part.sequences, lost, made.report)
-    for number in pick(part.sequences, chosen):
+    numbers = pick(part.sequences, chosen)
+    if chosen.contains is not None and not numbers and chosen.count != 0:
+        print(f"no sequence contains {chosen.contains!r}")
+    for number in numbers:
         show(number, part.sequences[number], tokenizer)
     gate.check((one for part in (made.train, made.validation) for one in part.sequences), tokenizer)
     return 0
+
+
+def _refuse_choice(step: Step, chosen: Choice) -> None:
+    """Of a stage that samples answers some prompts are asked; there are no sequences to choose among."""
+    given = [name for name in (*ORDERS, "contains", "validation") if _given(getattr(chosen, name))]
+    if given:
+        fix = "It takes --count N and --output FILE."
+        raise ConfigError("command line", f"--{given[0]}: stage {step.name!r} samples answers", fix)
+    if chosen.count == 0:
+        raise ConfigError("command line", "--count: should be at least 1, not 0")
 
 
 def _stage(plan: Plan, names: Sequence[str]) -> Step:
@@ -150,7 +174,7 @@ def pick(sequences: Sequence[Encoded], chosen: Choice) -> list[int]:
     Raises:
         ConfigError: there are not so many.
     """
-    count = COUNT if chosen.count is None else max(0, chosen.count)
+    count = COUNT if chosen.count is None else chosen.count
     if chosen.index is not None:
         if not 0 <= chosen.index < len(sequences):
             raise ConfigError("--index", f"no sequence {chosen.index}", f"There are {len(sequences)}, counted from 0.")

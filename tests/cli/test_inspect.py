@@ -119,6 +119,17 @@ def test_sequences_are_chosen(user, words: list[str], rows: list[int]) -> None:
     ] == rows
 
 
+def test_nothing_found_is_told_and_wishes_that_contradict_are_refused(user) -> None:
+    """The summary alone was shown, and of two orders one was taken."""
+    assert "\nno sequence contains 'nowhere'\n" in shown(user, "--contains", "nowhere")
+    for words, told in {
+        ("--longest", "--random"): "--longest and --random choose differently. Take one of them.",
+        ("--shortest", "--index", "0"): "--index and --shortest choose differently. Take one of them.",
+        ("--count", "-1"): "--count: should be at least 0, not -1.",
+    }.items():
+        assert user.call("inspect", "+recipe=mine", *words) == (2, "", f"command line: {told}\n")
+
+
 def test_random_shows_different_ones(user) -> None:
     """Over many tries each comes first once."""
     from runner.cli.inspect import Choice, pick

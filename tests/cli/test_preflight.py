@@ -77,6 +77,13 @@ def test_mistakes_end_it_with_a_sentence(user: User) -> None:
     user.write("recipes/rl.yaml", RECIPE)
     user.write("plugins/rewards/mine.py", "def mine(completions): raise KeyError('x')\n")
     assert user.tell("inspect", "recipe=rl", "--count", "2") == (0, "")  # all have failed, and the table says so
+    for words, wrong in {
+        ("--longest",): "--longest: stage 'train' samples answers. It takes --count N and --output FILE.",
+        ("--index", "0"): "--index: stage 'train' samples answers. It takes --count N and --output FILE.",
+        ("--count", "0"): "--count: should be at least 1, not 0.",
+        ("--count", "-1"): "--count: should be at least 0, not -1.",
+    }.items():
+        assert user.tell("inspect", "recipe=rl", *words) == (2, f"command line: {wrong}\n")
     user.write("plugins/rewards/mine.py", "def mine(completions): return [1]\n")
     code, told = user.tell("inspect", "recipe=rl", "--count", "2")
     assert code == 2 and told.startswith("reward mine: returned 1 scores for 8 completions.")
