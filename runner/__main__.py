@@ -53,12 +53,11 @@ def _stop(number: int, frame: object) -> None:
 
 def _dispatch(words: list[str]) -> int:
     """Answer what needs no Hydra here; hand the rest to `cli.verbs`."""
-    from runner.cli.argv import VERBS, option, refuse_bytes
-    from runner.core.places import roots
+    from runner.cli import argv
 
-    refuse_bytes(words)
-    verb = words.pop(0) if words and words[0] in VERBS else "run"
-    places = roots(option(words, "--config-dir", "-cd"), option(words, "plugins_path"))
+    argv.refuse_bytes(words)
+    verb = words.pop(0) if words and words[0] in argv.VERBS else "run"
+    places = argv.places(words)
     if (not words and verb == "run") or any(word in ("--help", "-h") for word in words):
         from runner.cli.help import text
 

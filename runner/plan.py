@@ -18,6 +18,7 @@ import yaml
 from runner import reuse
 from runner.core import registry, schema
 from runner.core.errors import ConfigError, PlanError, near_miss
+from runner.core.places import with_plugins
 from runner.core.specs import STAGE, Recipe
 from runner.data import rules
 from runner.sources import sources
@@ -76,6 +77,9 @@ def make(values: Mapping[str, Any], places: Sequence[Path], run: Path | None = N
     recipe = _recipe(values)
     if not recipe.stages:
         raise PlanError("stages: the recipe has none. Choose a recipe: +recipe=NAME (`runner list recipes`).")
+    if recipe.plugins_path is not None and not Path(recipe.plugins_path).is_dir():
+        raise ConfigError("plugins_path", f"no folder {recipe.plugins_path!r}", "Give the folder that holds plugins/.")
+    places = with_plugins(places, recipe.plugins_path)
     _check_names(recipe)
     _check_plugins(recipe, places)
     kinds = {name: _kind(name, recipe.stages, places) for name in recipe.stages}

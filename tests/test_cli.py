@@ -91,6 +91,28 @@ def test_the_users_folder_wins_and_may_lie_elsewhere(project) -> None:
     (project.root / "recipes/near.yaml").write_text((project.root / "away/recipes/far.yaml").read_text())
     assert project.call("plan", "recipe=near")[0] == 2
     assert project.call("plan", "recipe=near", "plugins_path=away")[0] == 0
+    for words, wrong in {
+        ("plan", "recipe=near", "plugins_path=awry"): "command line: plugins_path: no folder 'awry'.",
+        ("plan", "recipe=near", "--config-dir"): "command line: --config-dir has no value. Write --config-dir VALUE.",
+        ("list", "recipes", "--config-dir", "awry"): "--config-dir: no folder 'awry'.",
+        ("list", "recipes", "--whole"): "list: takes no flag --whole. It takes --config-dir DIR.",
+    }.items():
+        code, _, told = project.call(*words)
+        assert code == 2 and told.startswith(wrong) and told.count("\n") == 1
+
+
+def test_plugins_path_may_be_said_by_the_recipe(project) -> None:
+    """It was taken from the command line alone: a recipe's did nothing, and a run made with one could not be rerun."""
+    text = (project.root / "plugins/stages/echo.py").read_text().replace("class Echo", "class Distant")
+    project.write("away/plugins/stages/distant.py", text)
+    project.write("away/plugins/rewards/far.py", "def far(completions): return [1.0] * len(completions)\n")
+    project.write("rows.jsonl", '{"messages": [], "response": "a"}\n')
+    project.recipe("# x\nname: mine\nplugins_path: away\nmodel: a/b\nreward: {far: {}}\nstages: {a: {kind: distant}}\n")
+    assert project.call("explain", "+recipe=mine", "stages.a.kind")[0] == 0
+    assert project.call("reward", "rows.jsonl", "+recipe=mine")[0] == 0
+    assert project.call("+recipe=mine")[0] == 0
+    code, out, _ = project.call("rerun", "outputs/mine")
+    assert code == 0 and "reused, complete" in out
 
 
 def test_the_command_line_wins_over_a_recipe(project) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from runner.core.errors import ConfigError, near_miss
+from runner.core.places import roots
 
 VERBS = ("plan", "inspect", "explain", "list", "cache", "schema", "diff", "rerun", "reward", "answers")
 VALUE_FLAGS = {"--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--package", "-p"}
@@ -40,7 +41,11 @@ def kind(arguments: Sequence[str], models: Collection[str] = (), free: Collectio
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Flags with their values, and overrides, each in the order given."""
+    """Flags with their values, and overrides, each in the order given.
+
+    Raises:
+        ConfigError: a flag whose value is not there.
+    """
     flags: list[str] = []
     overrides: list[str] = []
     rest = list(arguments)
@@ -53,6 +58,8 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         wants = word in VALUE_FLAGS or (word in OPTIONAL_VALUE_FLAGS and rest[:1] and "=" not in rest[0])
         if wants and rest and not rest[0].startswith("-"):
             flags.append(rest.pop(0))
+        elif word in VALUE_FLAGS:
+            raise ConfigError("command line", f"{word} has no value", f"Write {word} VALUE.")
     return flags, overrides
 
 
@@ -88,6 +95,18 @@ def option(arguments: Sequence[str], *names: str) -> str | None:
             if word.startswith(name + "="):
                 return word.split("=", 1)[1]
     return None
+
+
+def places(arguments: Sequence[str]) -> tuple[Path, ...]:
+    """The search roots of a command line.
+
+    Raises:
+        ConfigError: no such folder.
+    """
+    config_dir = option(arguments, "--config-dir", "-cd")
+    if config_dir is not None and not Path(config_dir).is_dir():
+        raise ConfigError("--config-dir", f"no folder {config_dir!r}", "Give the folder that holds conf/ or recipes/.")
+    return tuple(roots(config_dir, option(arguments, "plugins_path")))
 
 
 def refuse_words(overrides: Sequence[str], recipes: Collection[str] = ()) -> None:

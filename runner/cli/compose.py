@@ -108,10 +108,7 @@ def composer(arguments: Sequence[str]) -> Composer:
     Raises:
         ConfigError: a flag that does not exist, a word that is no override, no such folder.
     """
-    config_dir = argv.option(arguments, "--config-dir", "-cd")
-    if config_dir and not Path(config_dir).is_dir():
-        raise ConfigError("--config-dir", f"no folder {config_dir!r}", "Give the folder that holds conf/ or recipes/.")
-    places = tuple(roots(config_dir, argv.option(arguments, "plugins_path")))
+    places = argv.places(arguments)
     ready(places)
     models, recipes = _options("model", places), _options("recipe", places)
     flags, overrides = argv.split(argv.kind(arguments, models, tuple(open_keys(Recipe))))

@@ -16,6 +16,7 @@ from runner.cli.compose import Composer, resolved
 from runner.cli.origins import DEFAULT, origin_of_value, origins
 from runner.core import registry
 from runner.core.errors import ConfigError, near_miss
+from runner.core.places import with_plugins
 
 _TARGET = re.compile(r"\$\{([\w.]+)\}")
 
@@ -106,10 +107,11 @@ def _inherited(values: Mapping[str, Any], found: dict[str, str], composer: Compo
     """What stages take from the shared layers."""
     from runner.plan import fill
 
+    places = with_plugins(composer.places, values.get("plugins_path"))
     for name, own in (values.get("stages") or {}).items():
         if not isinstance(own, Mapping) or "kind" not in own:
             continue
-        kind = registry.load("stages", str(own["kind"]), composer.places, f"stages.{name}.kind")
+        kind = registry.load("stages", str(own["kind"]), places, f"stages.{name}.kind")
         for key, value in _leaves(fill(values, own, kind)):
             yield Line(f"stages.{name}.{key}", value, f"{origin_of_value(found, key)} (from {key})")
 

@@ -75,8 +75,16 @@ def _kind(word: str) -> str:
 
 
 def main(words: Sequence[str], places: Sequence[Path]) -> int:
-    """Print one kind, or all of them."""
-    words = [word for word in split(words)[1] if not word.startswith("plugins_path=")]
+    """Print one kind, or all of them.
+
+    Raises:
+        ConfigError: no such kind or flag.
+    """
+    flags, words = split(words)
+    wrong = [flag for flag in flags if flag.startswith("-") and flag.split("=")[0] not in ("--config-dir", "-cd")]
+    if wrong:
+        raise ConfigError("list", f"takes no flag {wrong[0]}", "It takes --config-dir DIR.")
+    words = [word for word in words if not word.startswith("plugins_path=")]
     for kind in [_kind(word) for word in words] or KINDS:
         listed = entries(kind, places)
         print(kind if listed else f"{kind}: none")

@@ -17,6 +17,7 @@ from runner.cli.output_file import refuse_present
 from runner.core import schema
 from runner.core.artifact import write_whole
 from runner.core.errors import ConfigError, DataError
+from runner.core.places import with_plugins
 from runner.core.specs import Recipe, Reward
 
 BARS = " ▁▂▃▄▅▆▇█"
@@ -51,14 +52,15 @@ def reward(composer: Composer, output: Path | None, names: Sequence[str]) -> int
     from runner.stages import _scores
     from runner.stages._scoring import score
 
-    rewards = _rewards(composer.values())
+    values = composer.values()
+    rewards, places = _rewards(values), with_plugins(composer.places, values.get("plugins_path"))
     if len(names) != 1:
         what = "no file to score" if not names else f"one file, not {len(names)}: {' '.join(names)}"
         raise ConfigError("reward", what, "Write: runner reward completions.jsonl reward=[contains].")
     refuse_present(output)
     rows = answers(names[0])
-    check(rewards, composer.places, "reward", {name for row in rows for name in (*row, *row.get(LEFT_OUT, ()))})
-    with Rewards(rewards, composer.places) as ready:
+    check(rewards, places, "reward", {name for row in rows for name in (*row, *row.get(LEFT_OUT, ()))})
+    with Rewards(rewards, places) as ready:
         found = score(ready, rows)
         failed = {name: tally.failed for name, tally in ready.tallies.items()}
     lines = [_scores.line(row, scores, total) for row, (scores, total) in zip(rows, found, strict=True)]

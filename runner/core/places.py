@@ -5,6 +5,7 @@ from a wheel, the package folder itself, which carries the three folders as data
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -28,3 +29,9 @@ def roots(config_dir: str | None = None, plugins_path: str | None = None) -> lis
         if place and Path(place).resolve() not in found:
             found.append(Path(place).resolve())
     return found
+
+
+def with_plugins(places: Sequence[Path], plugins_path: str | None) -> tuple[Path, ...]:
+    """The roots of a command line, and among them the `plugins_path` that the recipe says itself."""
+    place = Path(plugins_path).resolve() if plugins_path else None
+    return tuple(places) if place is None or place in places else (places[0], place, *places[1:])
