@@ -106,7 +106,7 @@ def make(values: Mapping[str, Any], places: Sequence[Path], run: Path | None = N
 def _next_folder(folder: Path) -> Path:
     """outputs/x, outputs/x-2, outputs/x-3, ..."""
     stem, _, number = folder.name.rpartition("-")
-    stem, number = (stem, number) if stem and number.isdigit() else (folder.name, "1")
+    stem, number = (stem, number) if stem and number.isdecimal() else (folder.name, "1")
     return folder.with_name(f"{stem}-{int(number) + 1}")
 
 

@@ -67,12 +67,10 @@ def parse(
         ConfigError: an unknown prefix, count, subset or split, or nothing of that name.
     """
     spec = Dataset(dataset=entry) if isinstance(entry, str) else entry
-    if not spec.dataset:
+    if not spec.dataset or (spec.dataset[0] == "#" and not _exists(spec.dataset, places)):
         raise ConfigError(key, "a dataset without a name", "Give a file, a folder, a glob or a hub id.")
     if spec.dataset.startswith(STAGE):  # what a stage will make: nothing of it is there while planning
-        name, mark, count = spec.dataset.partition("#")
-        taken = int(count) if mark and count.isdigit() else spec.take
-        return Source(replace(spec, dataset=name, take=taken), None, (), key=key)
+        return Source(_counted(spec, key), None, (), key=key)
     prefix, mark, rest = spec.dataset.partition("::")
     if mark and not _exists(spec.dataset, places):
         if prefix.lower() not in HUBS:
@@ -116,17 +114,23 @@ def _glob(name: str, places: Sequence[Path]) -> tuple[Path, ...]:
     return ()
 
 
+def _counted(spec: Dataset, key: str) -> Dataset:
+    """Take `#N` from the right."""
+    name, mark, count = spec.dataset.rpartition("#")
+    if not mark:
+        return spec
+    if not count.isdecimal() or int(count) == 0:
+        raise ConfigError(key, f"{count!r} is no number of rows (value {spec.dataset!r})", "Form: name#500.")
+    if spec.take is not None and spec.take != int(count):
+        raise ConfigError(key, f"says both #{count} and take: {spec.take} (value {spec.dataset!r})", "Say it once.")
+    return replace(spec, dataset=name, take=int(count))
+
+
 def _split_up(spec: Dataset, places: Sequence[Path], key: str) -> Dataset:
     """Take `#N` from the right and `:subset` from the left, where no file is called so."""
     if _exists(spec.dataset, places):
         return spec
-    name, mark, count = spec.dataset.rpartition("#")
-    if mark:
-        if not count.isdigit() or int(count) == 0:
-            raise ConfigError(key, f"{count!r} is no number of rows (value {spec.dataset!r})", "Form: name#500.")
-        if spec.take is not None and spec.take != int(count):
-            raise ConfigError(key, f"says both #{count} and take: {spec.take} (value {spec.dataset!r})", "Say it once.")
-        spec = replace(spec, dataset=name, take=int(count))
+    spec = _counted(spec, key)
     if _exists(spec.dataset, places):
         return spec
     name, mark, subset = spec.dataset.partition(":")

@@ -86,6 +86,7 @@ def test_what_is_on_a_hub(entry: str, tmp_path: Path, monkeypatch: pytest.Monkey
 REFUSED = {
     "zz::org/name": "no hub 'zz'",
     "a.jsonl#x": "'x' is no number of rows",
+    "a.jsonl#²": "'²' is no number of rows",
     "a.jsonl#0": "'0' is no number of rows",
     "a.jsonl:sub": "is a file and has no subset 'sub'",
     "gone.jsonl": "no file or folder",
@@ -100,6 +101,9 @@ REFUSED = {
     "empty/readme.txt": "cannot read empty/readme.txt",
     ":sub": "no subset can be told",
     "": "a dataset without a name",
+    "#5": "a dataset without a name",  # the whole working directory was taken
+    "stage:ask#x": "'x' is no number of rows",  # told only when the stage had run
+    "stage:ask#0": "'0' is no number of rows",
 }
 
 
