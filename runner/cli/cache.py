@@ -42,6 +42,8 @@ def _flags(words: Sequence[str]) -> tuple[list[str], float]:
         found, keys = parser.parse_known_args(list(words))
     except argparse.ArgumentError as error:
         raise ConfigError("command line", f"--older-than: {error.message}", "Give a number of days.") from None
+    if not 0 <= found.older_than < float("inf"):
+        raise ConfigError("command line", f"--older-than: {found.older_than:g} is no age", "Give a number of days.")
     wrong = [key for key in keys if key.startswith("-")]
     if wrong:
         raise ConfigError("command line", f"cache clear takes no flag {wrong[0]}", "It takes --older-than DAYS.")

@@ -29,6 +29,8 @@ def test_what_means_nothing_is_refused(project: Project) -> None:
         (["cache", "clear", "zzz"], "no entry 'zzz'"),
         (["cache", "clear", "--older", "1"], "takes no flag --older"),
         (["cache", "clear", "--older-than", "x"], "Give a number of days"),
+        (["cache", "clear", "--older-than", "-1"], "-1 is no age"),  # all were removed
+        (["cache", "clear", "--older-than", "nan"], "nan is no age"),
     ):
         code, _, err = project.call(*words)
         assert code == 2 and sentence in err and err.count("\n") == 1
