@@ -15,6 +15,7 @@ Count = Annotated[int, Ge(1)]
 Text = Annotated[str, MinLen(1)]
 Preset = Literal["single", "ddp", "zero1", "zero2", "zero3", "zero3_offload", "fsdp2"]
 Share = Annotated[float, Interval(ge=0.0, le=1.0)]
+Seed = Annotated[int, Interval(ge=0, le=2**31 - 1)]  # what every library takes
 STAGE = "stage:"  # before a stage's name: what that stage makes
 
 
@@ -25,14 +26,14 @@ class Model:
     compile: whether its layers are compiled for training on a GPU; auto: where the work is long enough to pay for it.
     """
 
-    id: str
+    id: Text
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     attention: Literal[
         "auto", "eager", "sdpa", "varlen", "flash_attention_2", "flash_attention_3", "flash_attention_4"
     ] = "auto"
     compile: Annotated[bool | Literal["auto"], EXECUTION] = "auto"
-    adapter: str | None = None
+    adapter: Text | None = None
     trust_remote_code: bool = False
 
 
@@ -232,8 +233,8 @@ class Sampling:
     repetition_penalty: Annotated[float, Gt(0)] | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    stop: list[str] = field(default_factory=list)
-    seed: int | None = None
+    stop: list[Text] = field(default_factory=list)
+    seed: Seed | None = None
     n: Count = 1
     logprobs: bool = False
     guided_json: dict[str, Any] | None = None
@@ -294,7 +295,7 @@ class Recipe:
     """
 
     name: Text
-    seed: int = 42
+    seed: Seed = 42
     output_dir: Annotated[Text, EXECUTION] = "outputs/${name}"
     hub: Literal["modelscope", "huggingface"] = "modelscope"
     plugins_path: Annotated[str | None, EXECUTION] = None

@@ -96,6 +96,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     # empty and missing
     ({"name": ""}, "name: empty. Give it a value, or leave the key out."),
     ({"optim": {"lr": ""}}, "optim.lr: empty. Give it a value, or leave the key out."),
+    ({"model": {"id": ""}}, "model.id: empty. Give it a value, or leave the key out."),
+    ({"sampling": {"stop": [""]}}, "sampling.stop.0: empty. Give it a value, or leave the key out."),
+    ({"seed": -1}, "seed: should be at least 0, not -1."),
+    ({"seed": 2**31}, "seed: should be at most 2147483647, not 2147483648."),
+    ({"sampling": {"seed": -1}}, "sampling.seed: should be at least 0, not -1."),
     ({"name": "???"}, "name: missing. Give it a value: name=..."),
     ({"model": {"id": "???"}}, "model.id: missing. Give it a value: model.id=..."),
     (
