@@ -146,12 +146,14 @@ def _mappings(stages: Any) -> Any:
     if isinstance(stages, Mapping):
         for name, own in stages.items():
             if not isinstance(own, Mapping):
-                raise ConfigError(f"stages.{name}", f"should be a mapping with a kind, not {own!r}")
+                raise ConfigError(f"stages.{name}", f"should be a mapping with a kind, not {schema.as_yaml(own)}")
     return stages
 
 
 def _check_names(recipe: Recipe) -> None:
-    """A stage's name is a folder's name; the objective names a stage."""
+    """A stage's name is a folder's name, and so is the run's; the objective names a stage."""
+    if "\0" in recipe.output_dir:
+        raise ConfigError("output_dir", f"{recipe.output_dir!r} cannot be the name of a folder")
     for name in recipe.stages:
         if not _NAME.fullmatch(name) or name in RESERVED:
             raise ConfigError("stages", f"{name!r} cannot be the name of a stage", "Use letters, digits, - and _.")

@@ -9,6 +9,7 @@ completion, sweeps) sees the same configs. In a notebook or a test:
 or, after `ready()`, Hydra's own `initialize_config_module("runner")` and `compose("config", overrides=[...])`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,6 +37,11 @@ from runner.core.errors import ConfigError, near_miss
 from runner.core.places import roots
 from runner.core.schema import key_paths, open_keys
 from runner.core.specs import Recipe
+
+# What Hydra reads as a number, a truth or nothing, standing alone or in a list.
+_NO_TEXT = re.compile(
+    r"(?:^|(?<=[\[(,]))\s*(null|true|false|[+-]?(?:inf|nan|[\d_.]+(?:e[+-]?\d+)?))\s*(?=$|[,\])])", re.I
+)
 
 
 class RootsPlugin(SearchPathPlugin):
@@ -114,6 +120,7 @@ def composer(arguments: Sequence[str]) -> Composer:
     flags, overrides = argv.split(argv.kind(arguments, models, tuple(open_keys(Recipe))))
     _refuse_flags(flags)
     argv.refuse_words(overrides, recipes)
+    overrides = [_by_name(word, places) for word in overrides]
     RootSource.chosen = _chosen(overrides, places)
     return Composer(tuple(flags), tuple(overrides), places)
 
@@ -133,13 +140,24 @@ def _refuse_flags(flags: Sequence[str]) -> None:
             raise ConfigError("command line", f"no flag {word}", fix if key.startswith("Did") else key or fix)
 
 
+def _is_group(name: str, places: Sequence[Path]) -> bool:
+    return any(RootSource("", f"runner://{place}").is_group(name) for place in places)
+
+
+def _by_name(word: str, places: Sequence[Path]) -> str:
+    """`+recipe=2024` chooses the file of that name: a number, true or null is quoted, as Hydra takes text alone."""
+    key, mark, value = word.partition("=")
+    if mark and "." not in key and _is_group(key.lstrip("+~").split("@")[0], places):
+        value = _NO_TEXT.sub(lambda found: f"'{found[1]}'", value)
+    return f"{key}{mark}{value}"
+
+
 def _chosen(overrides: Sequence[str], places: Sequence[Path]) -> dict[str, list[str]]:
     """What the command line chooses of which group: `train_type=full`, `reward=[a,b]`, `model=x,y` of a sweep."""
     chosen: dict[str, list[str]] = {}
-    sources = [RootSource("", f"runner://{place}") for place in places]
     for key, value in (word.split("=", 1) for word in overrides if "=" in word):
         group = key.lstrip("+")
-        if group != "recipe" and "." not in group and any(source.is_group(group) for source in sources):
+        if group != "recipe" and "." not in group and _is_group(group, places):
             chosen[group] = [name.strip(" '\"") for name in value.strip("[]()").removeprefix("choice(").split(",")]
     return chosen
 
@@ -155,7 +173,7 @@ def resolved(config: DictConfig) -> dict[str, Any]:
         try:
             node = config._get_node(key)
             plain = OmegaConf.is_config(node)
-            values[str(key)] = OmegaConf.to_container(node, resolve=True) if plain else _scalar(config, str(key))
+            values[str(key)] = OmegaConf.to_container(node, resolve=True) if plain else _scalar(config, key)
         except OmegaConfBaseException as error:
             raise unresolved(error, str(key)) from error
     if values.get("loss_scale") == {}:
@@ -163,5 +181,5 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     return values
 
 
-def _scalar(config: DictConfig, key: str) -> Any:
+def _scalar(config: DictConfig, key: Any) -> Any:
     return "???" if OmegaConf.is_missing(config, key) else config[key]

@@ -61,7 +61,8 @@ def parsed(file: Path, text: str) -> Any:
         config = OmegaConf.create(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError("", f"{shown(file)}:{line}: is not YAML: {error.problem}") from None
+        problem = "a tab, where YAML takes spaces" if r"'\t'" in str(error.problem) else error.problem
+        raise ConfigError("", f"{shown(file)}:{line}: is not YAML: {problem}") from None
     except yaml.YAMLError as error:
         raise ConfigError("", f"{shown(file)}: is not YAML: {error}") from None
     except OmegaConfBaseException as error:

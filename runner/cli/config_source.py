@@ -30,6 +30,7 @@ from runner.core.errors import ConfigError
 from runner.core.places import package_root
 
 SCHEMA = "schema"
+_KEYS = known_keys()
 
 
 class Texts(dict[Path, str]):
@@ -128,6 +129,8 @@ class RootSource(ConfigSource):
         """Whether a group of that name has anything in this root."""
         if not config_path:
             return True
+        if not isinstance(_KEYS.get(config_path, {}), dict):
+            return False  # seed=5 beside a folder called seed
         plugins = self.root / "plugins" / PLUGIN_GROUPS.get(config_path, "-")
         return any(folder.is_dir() for folder in self._folders(config_path)) or plugins.is_dir()
 

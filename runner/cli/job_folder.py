@@ -16,9 +16,12 @@ LONGEST = 120  # letters of a job's folder name
 def folder_name(overrides: Sequence[str], left_out: Sequence[str] = ()) -> str:
     """The folder of a job: its overrides without plus signs, made safe for a path, shortened with a hash.
 
-    Keys that are execution only are left out: the same work belongs in the same folder.
+    Keys that are execution only are left out: the same work belongs in the same folder. So is the recipe, whose name
+    stands above, unless the command line names the sweep.
     """
-    skipped = {"recipe", *left_out, *execution_keys(Recipe)}
+    skipped = {*left_out, *execution_keys(Recipe)}
+    if not any(word.lstrip("+").startswith("name=") for word in overrides):
+        skipped.add("recipe")
     told_apart: list[str] = []
     for word in sorted(word.lstrip("+") for word in overrides):
         key = word.split("=")[0].lstrip("~")

@@ -29,6 +29,8 @@ def told(error: BaseException, composer: "Composer") -> BaseException:
         return _no_such_option(error, composer)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _refused(error, composer)
+    if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
+        return ConfigError("", f"{COMMAND_LINE}: an option of a group is chosen by its name, which is text")
     if isinstance(error, RecursionError):
         return ConfigError("defaults", "lists of recipes or configs that name each other in a circle")
     return error
@@ -71,12 +73,24 @@ def _refused(error: BaseException, composer: "Composer") -> ConfigError:
     unread = re.match(r"Error parsing override '(.*)'\n([^\n]*)", text, re.DOTALL)
     if unread:
         return ConfigError("", f"{COMMAND_LINE}: {unread[1]}: cannot be read: {unread[2]}")
+    unlike = re.match(r"Error merging override \W*([^=]+)=(.)", text)
+    if unlike:
+        shapes = {"[": "should be a mapping, not a list", "{": "should be a list, not a mapping"}
+        return ConfigError(unlike[1], shapes.get(unlike[2], "no such place in that list")).at(COMMAND_LINE)
+    if text.startswith(("LexerNoViable", "no viable alternative")):
+        fix = "A text with marks of its own stands in quotes: \"key='it is, so'\"."
+        return ConfigError("", f"{COMMAND_LINE}: {_unreadable(text, composer)}: cannot be read", fix)
     match = re.search(r"(?:override|append to config. An item is already at|delete from config\.)\s*'([^']+)'", text)
     key = match[1].rstrip(".") if match else ""
+    missing = re.search(r"Missing mandatory value: (\S+)", text)
+    if missing:
+        return ConfigError(
+            missing[1], "missing", f"Choose a recipe (+recipe=NAME); a sweep over several needs {missing[1]}=..."
+        )
     if text.startswith("In '") or "raised while composing" in text:
         return _in_file(text, composer)
     word = next((word for word in composer.overrides if key and word.lstrip("+~").split("=")[0] == key), "")
-    value = word.partition("=")[2]
+    value = word.partition("=")[2].strip("'")
     if "more than once" in text:
         twice = text.split(" ")[0]
         return ConfigError(twice, "said more than once", f"Several together are {twice}=[a,b].").at(COMMAND_LINE)
@@ -84,7 +98,7 @@ def _refused(error: BaseException, composer: "Composer") -> ConfigError:
         return ConfigError(key, "no such group in that place", f"To add it: +{key}={value}.").at(COMMAND_LINE)
     if "An item is already at" in text:
         return ConfigError(key, "is there already", f"Write {key}={value} without the plus sign.").at(COMMAND_LINE)
-    if "Could not delete" in text:
+    if key and "Could not delete" in text:
         return ConfigError(f"~{key}", _undeletable(key, text), key_hint(key)).at(COMMAND_LINE)
     if "Ambiguous value for argument" in text:
         key, _, value = text.split("'")[1].partition("=")
@@ -94,6 +108,12 @@ def _refused(error: BaseException, composer: "Composer") -> ConfigError:
         what = f"no such key (value {value!r})" if value else "no such key"
         return ConfigError(key, what, key_hint(key)).at(COMMAND_LINE)
     return ConfigError("", f"{COMMAND_LINE}: {_one_line(text)}")
+
+
+def _unreadable(text: str, composer: "Composer") -> str:
+    """The override that Hydra's grammar stumbled over; it tells the whole of some, the beginning of others."""
+    start = text.split("\n")[0].partition(": " if text.startswith("Lexer") else "input ")[2].strip("'")
+    return next((word for word in composer.overrides if start and start in word), start)
 
 
 def _undeletable(key: str, text: str) -> str:

@@ -74,7 +74,7 @@ def _translate(cls: type, key: str, errors: list[Any], given: Mapping[str, Any])
     path = ".".join(([key] if key else []) + steps)
     value = first.get("input")
     if first["type"] in precise:
-        return ConfigError(path, f"no such key (value {_shown(value)})", _key_hint(cls, key, steps))
+        return ConfigError(path, f"no such key (value {as_yaml(value)})", _key_hint(cls, key, steps))
     if first["type"] == "missing":
         return ConfigError(path, "missing", f"Give it a value: {path}=...")
     if value == "":
@@ -82,7 +82,7 @@ def _translate(cls: type, key: str, errors: list[Any], given: Mapping[str, Any])
     beside = [error for error in errors if _steps(error, given) == steps]
     first_reason, *others = dict.fromkeys(_reason(error) for error in beside)
     reason = " or ".join([first_reason, *(other.removeprefix("should be ") for other in others)])
-    return ConfigError(path, f"{reason}, not {_shown(_own(cls, steps, value))}", _value_hint(beside, value))
+    return ConfigError(path, f"{reason}, not {as_yaml(_own(cls, steps, value))}", _value_hint(beside, value))
 
 
 def _own(cls: type, steps: list[str], value: Any) -> Any:
@@ -111,7 +111,7 @@ def _at(cls: type, steps: list[str]) -> list[Any]:
     return inside
 
 
-def _shown(value: Any) -> str:
+def as_yaml(value: Any) -> str:
     """A value as YAML has it, where Python would say otherwise."""
     words = {None: "null", True: "true", False: "false"}
     return words[value] if value is None or isinstance(value, bool) else repr(value)

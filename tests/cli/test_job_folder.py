@@ -13,6 +13,7 @@ from runner.cli.job_folder import LONGEST, folder_name
         (["+recipe=x", "optim.lr=1e-4"], "optim.lr=1e-4"),
         (["optim.lr=1", "+recipe=x", "++stages.a.words=b"], "optim.lr=1,stages.a.words=b"),
         (["+recipe=x"], "as_written"),
+        (["+recipe=x", "name=both"], "name=both,recipe=x"),  # jobs of several recipes had one folder
         (["~stages.ask", "seed=1"], "seed=1,without_stages.ask"),
         (
             ["seed=1", "parallelism=zero3", "parallelism.gpus=8", "log.every=1", "output_dir=x", "data.workers=3"],

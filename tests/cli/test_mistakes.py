@@ -29,6 +29,18 @@ WORDS = [
     ("recipe=two seed=1.5", "command line: seed: should be a whole number, not 1.5."),
     ("recipe=two seed=null", "command line: seed: should be a whole number, not null."),
     ("recipe=two optim=3", "command line: optim: should be a mapping, not 3."),
+    ("recipe=two optim=[3]", "command line: optim: should be a mapping, not a list."),
+    ("recipe=two mix.datasets={a:1}", "command line: mix.datasets: should be a list, not a mapping."),
+    ("recipe=two mix.datasets.7=a", "command line: mix.datasets.7: no such place in that list."),
+    ("recipe=two optim..lr=3", "command line: optim..lr=3: cannot be read. A text with marks of its own stands in"),
+    ("recipe=two name='a", "command line: name='a: cannot be read. A text with marks of its own stands in quotes"),
+    ("recipe=two ~optim.lr=7", "command line: Could not delete from config. The value of 'optim.lr' is "),
+    ("recipe=two parallelism=2", "command line: parallelism: no parallelism named '2'. Choices: ddp, fsdp2, single,"),
+    ("recipe=two reward=[short,5]", "command line: reward: no reward named '5'. Choices: accuracy,"),
+    ("recipe=two train_type=null", "command line: train_type: no train type named 'null'. Did you mean full?"),
+    ("recipe=5", "command line: recipe: no recipe named '5'. Choices: "),
+    ("recipe=two hydra/launcher=5", "command line: an option of a group is chosen by its name, which is text."),
+    ("-m recipe=two,two", "name: missing. Choose a recipe (+recipe=NAME); a sweep over several needs name=..."),
     ("recipe=two optim.name=adam", "command line: optim.name: should be 'adamw', 'adamw_8bit', 'adafactor' or 'sgd', "
                                    "not 'adam'. Did you mean adamw?"),
     ("recipe=two optim.betas=[0.9,2]",
@@ -99,6 +111,13 @@ BODIES = [
     ),
     (HEAD + "stages: {a: {kinds: echo}}", "recipes/mine.yaml:4: stages.a: a stage without a kind."),
     (HEAD + "stages: {a: echo}", "recipes/mine.yaml:4: stages.a: should be a mapping with a kind, not 'echo'."),
+    (HEAD + "stages: {a: }", "recipes/mine.yaml:4: stages.a: should be a mapping with a kind, not null."),
+    (HEAD + "1: 2\n" + STAGE, "recipes/mine.yaml:4: 1: no such key (value 2)."),
+    (HEAD + "optim:\n\tlr: 1\n" + STAGE, "recipes/mine.yaml:5: is not YAML: a tab, where YAML takes spaces."),
+    (
+        HEAD + 'output_dir: "a\\0b"\n' + STAGE,
+        "recipes/mine.yaml:4: output_dir: 'a\\x00b' cannot be the name of a folder.",
+    ),
     (HEAD + "stages: [a]", "recipes/mine.yaml:4: stages: should be a mapping, not a list."),
     (HEAD + "stages: {a/b: {kind: echo}}", "recipes/mine.yaml:4: stages: 'a/b' cannot be the name of a stage."),
     (HEAD + "stages: {..: {kind: echo}}", "recipes/mine.yaml:4: stages: '..' cannot be the name of a stage."),
@@ -192,6 +211,15 @@ def test_wrong_recipes(user, body: str, sentence: str) -> None:
     assert (code, out) == (2, "")
     assert sentence in told
     assert told.count("\n") == 1
+
+
+def test_a_folder_called_like_a_key_is_no_group(user) -> None:
+    """`seed=5` beside a folder `seed` was taken for a choice in it: a traceback."""
+    user.write("seed/readme.txt", "")
+    user.write("recipes/2024.yaml", HEAD + STAGE)
+    for recipe in ("2024", "[2024]"):
+        code, out, told = user.call("plan", f"recipe={recipe}", "seed=5")
+        assert (code, told) == (0, "") and out.startswith("mine ")
 
 
 def test_a_word_that_is_no_text_is_told(user) -> None:
