@@ -16,12 +16,7 @@ ALONE = ("list", "schema", "diff", "rerun", "cache", "answers")  # verbs that co
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 2 the user's mistake, 1 a stage failed, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    signal.signal(signal.SIGTERM, _stop)
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # a closed terminal; not under nohup
-        signal.signal(signal.SIGHUP, _stop)
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
-        lossless = sys.stdout.errors == "surrogateescape" and sys.stdout.encoding.lower() == "utf-8"
-        sys.stdout.reconfigure(errors=None if lossless else "backslashreplace")  # a letter it lacks ends nothing
+    _hear_and_speak()
     try:
         return _dispatch(words)
     except RunnerError as error:
@@ -33,6 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `runner plan ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # rich's way to end a table that nobody reads
+            return 0
+        raise
     except ModuleNotFoundError as error:
         missing = missing_extra(error)
         if missing is None:
@@ -45,6 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(sentence, file=sys.stderr)
         return sentence.exit_code
+
+
+def _hear_and_speak() -> None:
+    """Signals that stop, and streams that take every text."""
+    signal.signal(signal.SIGTERM, _stop)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # a closed terminal; not under nohup
+        signal.signal(signal.SIGHUP, _stop)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
+        lossless = sys.stdout.errors == "surrogateescape" and sys.stdout.encoding.lower() == "utf-8"
+        sys.stdout.reconfigure(errors=None if lossless else "backslashreplace")  # a letter it lacks ends nothing
 
 
 def _stop(number: int, frame: object) -> None:

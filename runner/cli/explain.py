@@ -5,7 +5,6 @@ inherits from a shared layer is explained under the stage too: `explain stages.t
 """
 
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from runner.cli.origins import DEFAULT, origin_of_value, origins
 from runner.core import registry
 from runner.core.errors import ConfigError, near_miss
 from runner.core.places import with_plugins
+from runner.terminal import screen
 
 _TARGET = re.compile(r"\$\{([\w.]+)\}")
 
@@ -118,12 +118,12 @@ def _inherited(values: Mapping[str, Any], found: dict[str, str], composer: Compo
 
 def show(lines: Sequence[Line]) -> None:
     """Print key, value and origin in columns; hops below the value that they belong to."""
-    colour = sys.stdout.isatty()
+    styled = screen().color_system is not None
     keys = max((len(line.key) for line in lines), default=0)
     width = min(40, max((len(_short(line.value)) for line in lines), default=0))
     for line in lines:
         text = f"{line.key:<{keys}}  {_short(line.value):<{width}}  {line.origin}"
-        dim = colour and line.origin.startswith(DEFAULT)
+        dim = styled and line.origin.startswith(DEFAULT)
         print(f"\033[2m{text}\033[0m" if dim else text)
         for written, value, origin in line.via:
             print(f"{'':<{keys}}    {written} = {_short(value)}  {origin}")

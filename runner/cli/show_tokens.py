@@ -59,7 +59,7 @@ def show(number: int, sequence: Encoded, tokenizer: Any) -> None:
     told = "" if said is None else f", {said[1]}" if said[0] == "answer" else f", label {str(said[1]).lower()}"
     counted = f"{len(sequence.input_ids)} tokens, {trained} trained"
     out.print(Text.assemble("\n", (str(number), "bold"), f"  {place}, turn {sequence.turn}{told}: {counted}"))
-    out.print(painted(sequence, tokenizer, plain=not out.is_terminal))
+    out.print(painted(sequence, tokenizer, plain=out.color_system is None or out.no_color))
 
 
 def painted(sequence: Encoded, tokenizer: Any, plain: bool = False) -> Text:

@@ -90,6 +90,16 @@ def test_a_sequence_is_shown_with_what_is_trained(user) -> None:
     assert "say <|im_end|>⟦<|im_end|>⟧" in shown(user, "--contains", "say")
 
 
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1", "TERM": "xterm"}, {"TERM": "dumb"}])
+def test_a_terminal_without_colours_shows_the_marks(user, monkeypatch, environment: dict[str, str]) -> None:
+    """Nothing told there what is trained."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    out = shown(user, "--index", "0")
+    assert "«I am LOUD" in out and out.count("»") == 1 and "⟦<|im_end|>⟧" in out
+
+
 def test_the_summary_counts(user) -> None:
     """Rows, trained share, lengths, dropped rows by reason."""
     out = shown(user, "--count", "0")
