@@ -65,6 +65,13 @@ def _show(arguments: Namespace, composer: Composer) -> int:
         _run_hydra(arguments, get_args_parser(), lambda config: None, arguments.config_path, composer.config_name)
     except SystemExit as error:
         return int(error.code or 0)
+    except ValueError:
+        if not arguments.shell_completion:
+            raise
+        said = " ".join(composer.overrides) or "nothing"
+        raise ConfigError(
+            "-sc", f"cannot do {said!r}", "Write -sc install=bash, install=zsh or install=fish."
+        ) from None
     return 0
 
 

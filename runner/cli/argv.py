@@ -60,6 +60,8 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             flags.append(rest.pop(0))
         elif word in VALUE_FLAGS:
             raise ConfigError("command line", f"{word} has no value", f"Write {word} VALUE.")
+        elif word in OPTIONAL_VALUE_FLAGS:
+            flags.append("all")  # else it would take the override that comes to stand behind it
     return flags, overrides
 
 

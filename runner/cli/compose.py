@@ -119,6 +119,7 @@ def composer(arguments: Sequence[str]) -> Composer:
     models, recipes = _options("model", places), _options("recipe", places)
     flags, overrides = argv.split(argv.kind(arguments, models, tuple(open_keys(Recipe))))
     _refuse_flags(flags)
+    _refuse_values(flags)
     argv.refuse_words(overrides, recipes)
     overrides = [_by_name(word, places) for word in overrides]
     RootSource.chosen = _chosen(overrides, places)
@@ -150,6 +151,17 @@ def _by_name(word: str, places: Sequence[Path]) -> str:
     if mark and "." not in key and _is_group(key.lstrip("+~").split("@")[0], places):
         value = _NO_TEXT.sub(lambda found: f"'{found[1]}'", value)
     return f"{key}{mark}{value}"
+
+
+def _refuse_values(flags: Sequence[str]) -> None:
+    """Refuse what `--cfg` and `--info`, which know a few words, do not know."""
+    actions = get_args_parser()._option_string_actions
+    for place, flag in enumerate(flags):
+        word, mark, value = flag.partition("=")
+        choices = actions[word].choices if word in actions else None
+        value = value if mark or choices is None else flags[place + 1]
+        if choices and value not in choices:
+            raise ConfigError("command line", f"{word} cannot show {value!r}", near_miss(value, map(str, choices)))
 
 
 def _chosen(overrides: Sequence[str], places: Sequence[Path]) -> dict[str, list[str]]:

@@ -20,7 +20,7 @@ FREE = ("stages", "mix.variables")
         (["hydra/launcher=joblib", "-m", "seed=1,2"], ["-m", "hydra/launcher=joblib", "seed=1,2"]),
         (["+recipe=x", "--cfg", "job"], ["--cfg", "job", "+recipe=x"]),
         (["+recipe=x", "--info", "defaults"], ["--info", "defaults", "+recipe=x"]),
-        (["--info", "+recipe=x"], ["--info", "+recipe=x"]),
+        (["--info", "+recipe=x"], ["--info", "all", "+recipe=x"]),
         (["model=qwen3_8b"], ["model=qwen3_8b"]),
         (["model=qwen3_9b"], ["model=qwen3_9b"]),
         (["model=Qwen/Qwen3-8B"], ["model.id=Qwen/Qwen3-8B"]),
