@@ -38,6 +38,7 @@ class Figures:
     updates: int | None
     memory: Memory | None
     tokens: int | None  # of the whole training, all epochs
+    sure: bool  # of the number of updates
     fitting: str | None = None  # what would fit, where this does not
     beside: Mapping[str, float] = field(default_factory=dict)
 
@@ -65,7 +66,8 @@ def figures(
     more = sum(beside.values())
     over = memory is not None and _least(stage, memory, more) > _limit(stage)
     fitting = _fitting(stage, shape, more) if shape and over else None
-    return Figures(size, stage.max_updates or updates, memory, tokens, fitting, beside)
+    sure = stage.max_updates is not None or (size.exact and not (stage.batch.packs or stage.batch.tokens))
+    return Figures(size, stage.max_updates or updates, memory, tokens, sure, fitting, beside)
 
 
 def _beside(stage: Any, bases: Mapping[str, str]) -> dict[str, float]:
@@ -173,7 +175,6 @@ def lines(stage: Any, known: Figures) -> Iterator[str]:
         cut = "measured" if parallelism.preset in WHOLE else f"{GPU} on a GPU"
     yield f"batch    {what} an update{shared}, cut into micro-batches by tokens per device ({cut})"
     if known.updates is not None:
-        exact = size.exact and not (batch.packs or batch.tokens)
         whole = _updates(stage, size)
         over = whole is not None and known.updates > whole
         most = (
@@ -181,7 +182,8 @@ def lines(stage: Any, known: Figures) -> Iterator[str]:
         )
         count = known.updates / whole * stage.epochs if over and whole else stage.epochs
         epochs = f"{count:.3g} epoch{'s' if count != 1 else ''}"
-        yield f"updates  {'' if exact else '~'}{known.updates} in {epochs}{most}{', by max_updates' if over else ''}"
+        most += ", by max_updates" if over else ""
+        yield f"updates  {'' if known.sure else '~'}{known.updates} in {epochs}{most}"
     if known.memory is not None:
         yield from _memory(stage, known.memory)
     for what, size_of in known.beside.items():

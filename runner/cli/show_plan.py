@@ -58,9 +58,10 @@ def _total(plan: Plan, known: dict[str, Figures | None]) -> str:
         return "Nothing to do: every stage is complete."
     trained = [figure for step in run if (figure := known[step.name])]
     parts = [f"{len(run)} of {len(plan.steps)} stages run"]
-    about = "" if all(figure.size.counted for figure in trained) else "~"
     if trained and all(figure.updates is not None for figure in trained):
+        about = "" if all(figure.sure for figure in trained) else "~"
         parts.append(f"{about}{sum(figure.updates or 0 for figure in trained)} updates")
+    about = "" if all(figure.size.counted for figure in trained) else "~"
     if trained and all(figure.tokens is not None for figure in trained):
         parts.append(f"{about}{short(sum(figure.tokens or 0 for figure in trained))} tokens trained on")
     refused = [step.name for step in run if step.state == "changed"]

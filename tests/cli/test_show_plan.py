@@ -70,7 +70,9 @@ def shown(project):
         ("mix.datasets=[x/y#50]", "data ~46 rows (at most 94.2k)"),
         ("mix.datasets=[x/y#50]", "updates ~3 in 1 epoch"),
         ("mix.datasets=[x/y]", "data rows unknown before the data is read (`#N` takes N rows)"),
-        ("", "total 2 of 2 stages run, ~12 updates, ~776 tokens trained on"),
+        ("", "total 2 of 2 stages run, 12 updates, ~776 tokens trained on"),
+        ("batch.tokens=100", "total 2 of 2 stages run, ~8 updates, ~776 tokens trained on"),
+        ("mix.datasets=[x/y#50] max_updates=2", "updates 2 in 1 epoch, stopped by max_updates=2"),
     ],
 )  # fmt: skip
 def test_figures(shown, words: str, line: str) -> None:
