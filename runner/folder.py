@@ -18,6 +18,7 @@ import yaml
 
 from runner.core import schema
 from runner.core.artifact import write_whole
+from runner.core.errors import DataError, first_line
 from runner.core.places import package_root
 from runner.plan import Plan
 
@@ -37,6 +38,21 @@ def describe(plan: Plan) -> None:
     write_whole(plan.run / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=1000))
     write_whole(plan.run / "plan.json", json.dumps(summary(plan), indent=2, default=str) + "\n")
     write_whole(plan.run / "provenance.json", json.dumps(provenance(plan), indent=2, default=str) + "\n")
+
+
+def read(file: Path) -> dict[str, Any]:
+    """One of these files again.
+
+    Raises:
+        DataError: it was changed into something else.
+    """
+    try:
+        held = yaml.safe_load(file.read_text(encoding="utf-8"))  # JSON is YAML too
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read: {first_line(error)}. Mend it, or run the recipe anew.") from None
+    if not isinstance(held, dict):
+        raise DataError(f"{file}: should hold keys and values. Mend it, or run the recipe anew.")
+    return held
 
 
 def summary(plan: Plan) -> dict[str, Any]:

@@ -96,6 +96,22 @@ def test_diff_refuses_what_is_no_run(project) -> None:
     assert code == 2 and told.startswith("diff: 'a' is no run folder.")
 
 
+@pytest.mark.parametrize("text", [b"name: [", b"5\n", b"\xff"])
+def test_a_damaged_file_of_a_run_is_named(project, text: bytes) -> None:
+    """It was a traceback."""
+    assert project.call("recipe=two")[0] == 0
+    for name, verbs in {
+        "provenance.json": [("diff", "outputs/two")],
+        "config.yaml": [("rerun",), ("diff", "outputs/two")],
+    }.items():
+        file = project.root / "outputs/two" / name
+        file.write_bytes(text)
+        for verb in verbs:
+            code, out, told = project.call(*verb, "outputs/two")
+            assert (code, out, told.count("\n")) == (2, "", 1), told
+            assert told.startswith(f"outputs/two/{name}: ") and told.endswith("Mend it, or run the recipe anew.\n")
+
+
 def test_rerun_goes_on_from_the_folder_alone(project) -> None:
     """Without the recipe; what is complete is reused, what is missing is made again."""
     project.call("recipe=two", "optim.lr=5")

@@ -1,12 +1,10 @@
 """`runner diff RUN RUN`: what differs between two runs: config, data and plugins, code, packages, machine, figures."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from runner import folder
 from runner.core import artifact
 from runner.core.errors import ConfigError
 
@@ -42,14 +40,13 @@ def describe(run: Path) -> dict[str, dict[str, Any]]:
     """A run's parts, each as flat keys and values.
 
     Raises:
-        ConfigError: the folder holds no run.
+        ConfigError: the folder holds no run. DataError: a file of it cannot be read.
     """
     if not (run / "config.yaml").is_file() or not (run / "provenance.json").is_file():
         raise ConfigError(
             "diff", f"{str(run)!r} is no run folder", "A run's folder holds config.yaml and provenance.json."
         )
-    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    told = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
+    config, told = folder.read(run / "config.yaml"), folder.read(run / "provenance.json")
     stages = sorted(file.parent for file in run.glob(f"*/{artifact.FILE}"))
     return {
         "config": dict(flat({key: value for key, value in config.items() if key not in ("name", "output_dir")})),
@@ -57,9 +54,7 @@ def describe(run: Path) -> dict[str, dict[str, Any]]:
         "code": dict(flat({"git": told.get("git"), "runner": told.get("runner"), "python": told.get("python")})),
         "packages": dict(flat(told.get("packages") or {}, " ")),
         "machine": dict(flat(told.get("hardware") or {})),
-        "figures": dict(
-            flat({folder.name: dict(made.metrics) for folder in stages if (made := artifact.read(folder))})
-        ),
+        "figures": dict(flat({stage.name: dict(made.metrics) for stage in stages if (made := artifact.read(stage))})),
     }
 
 

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
-from runner import execute, plan
+from runner import execute, folder, plan
 from runner.core.errors import ConfigError
 
 
@@ -20,6 +18,5 @@ def main(words: Sequence[str], places: Sequence[Path]) -> int:
     file = Path(words[0]) / "config.yaml"
     if not file.is_file():
         raise ConfigError("rerun", f"{words[0]!r} is no run folder", "A run's folder holds config.yaml.")
-    values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    execute.execute(plan.make(values, places, Path(words[0])))
+    execute.execute(plan.make(folder.read(file), places, Path(words[0])))
     return 0
