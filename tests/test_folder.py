@@ -121,6 +121,23 @@ def test_rerun_goes_on_from_the_folder_alone(project) -> None:
     assert (code, told) == (0, "")
     assert "reused, complete" in out and (project.root / "outputs/two/second/artifact.json").is_file()
     assert project.call("rerun", "recipes")[0] == 2
+    assert project.call("rerun", "outputs/two", "--quick")[::2] == (
+        2, "rerun: takes no flag --quick. It takes --config-dir DIR.\n"
+    )  # fmt: skip
+
+
+def test_a_run_with_plugins_from_elsewhere_is_rerun_with_them(project) -> None:
+    """`rerun` took no `--config-dir`."""
+    project.write(
+        "away/recipes/far.yaml", "# far\nname: far\nmodel: a/b\nreward: {far: {}}\nstages: {a: {kind: distant}}\n"
+    )
+    project.write("away/plugins/rewards/far.py", "def far(completions): return [1.0] * len(completions)\n")
+    text = (project.root / "plugins/stages/echo.py").read_text().replace("class Echo", "class Distant")
+    project.write("away/plugins/stages/distant.py", text)
+    assert project.call("recipe=far", "--config-dir", "away")[0] == 0
+    assert project.call("rerun", "outputs/far")[0] == 2
+    code, out, told = project.call("rerun", "outputs/far", "--config-dir", "away")
+    assert (code, told) == (0, "") and "reused, complete" in out
 
 
 def test_the_config_of_a_run_is_whole(project) -> None:

@@ -111,6 +111,19 @@ def places(arguments: Sequence[str]) -> tuple[Path, ...]:
     return tuple(roots(config_dir, option(arguments, "plugins_path")))
 
 
+def without_places(verb: str, arguments: Sequence[str]) -> list[str]:
+    """The words of a verb that composes nothing, without those that say where things are looked for.
+
+    Raises:
+        ConfigError: another flag.
+    """
+    flags, words = split(arguments)
+    wrong = [flag for flag in flags if flag.startswith("-") and flag.split("=")[0] not in ("--config-dir", "-cd")]
+    if wrong:
+        raise ConfigError(verb, f"takes no flag {wrong[0]}", "It takes --config-dir DIR.")
+    return [word for word in words if not word.startswith("plugins_path=")]
+
+
 def refuse_words(overrides: Sequence[str], recipes: Collection[str] = ()) -> None:
     """Refuse what is neither key=value nor ~key.
 

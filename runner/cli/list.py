@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from runner.cli.argv import split
+from runner.cli.argv import without_places
 from runner.core import registry
 from runner.core.errors import ConfigError, PluginError, near_miss
 
@@ -80,12 +80,7 @@ def main(words: Sequence[str], places: Sequence[Path]) -> int:
     Raises:
         ConfigError: no such kind or flag.
     """
-    flags, words = split(words)
-    wrong = [flag for flag in flags if flag.startswith("-") and flag.split("=")[0] not in ("--config-dir", "-cd")]
-    if wrong:
-        raise ConfigError("list", f"takes no flag {wrong[0]}", "It takes --config-dir DIR.")
-    words = [word for word in words if not word.startswith("plugins_path=")]
-    for kind in [_kind(word) for word in words] or KINDS:
+    for kind in [_kind(word) for word in without_places("list", words)] or KINDS:
         listed = entries(kind, places)
         print(kind if listed else f"{kind}: none")
         width = max((len(name) for name, _, _ in listed), default=0)

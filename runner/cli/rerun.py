@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runner import execute, folder, plan
+from runner.cli.argv import without_places
 from runner.core.errors import ConfigError
 
 
@@ -13,6 +14,7 @@ def main(words: Sequence[str], places: Sequence[Path]) -> int:
     Raises:
         ConfigError: no run folder. RunnerError: what a run can raise.
     """
+    words = without_places("rerun", words)
     if len(words) != 1:
         raise ConfigError("rerun", f"takes one run folder, not {len(words)}", "Write: rerun outputs/NAME.")
     file = Path(words[0]) / "config.yaml"
