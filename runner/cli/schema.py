@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from runner.cli.argv import without_places
 from runner.core import registry, schema, specs
 from runner.core.artifact import write_whole
+from runner.core.errors import ConfigError
 
 FOLDER = Path(".runner/schema")
 GROUPS = {
@@ -27,8 +29,15 @@ SHORT = ("model", "teacher", "against")
 
 
 def main(words: Sequence[str], places: Sequence[Path]) -> int:
-    """Write the schemas, say where."""
+    """Write the schemas, say where.
+
+    Raises:
+        ConfigError: no folder.
+    """
+    words = without_places("schema", words)
     folder = Path(words[0]) if words else FOLDER
+    if len(words) > 1 or (folder.exists() and not folder.is_dir()):
+        raise ConfigError("schema", f"{' '.join(words)!r} is no folder", "Write `runner schema`, or name one.")
     folder.mkdir(parents=True, exist_ok=True)
     for name, made in schemas(places).items():
         write_whole(folder / f"{name}.json", json.dumps(made, indent=1, ensure_ascii=False) + "\n")

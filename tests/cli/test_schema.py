@@ -101,3 +101,15 @@ def test_the_verb_writes_them(project) -> None:
     assert all(json.loads(file.read_text())["$schema"] for file in files)
     assert project.call("schema", "elsewhere")[0] == 0
     assert (project.root / "elsewhere/recipe.json").is_file()
+
+
+def test_it_writes_into_a_folder_and_nowhere_else(project) -> None:
+    """A flag became a folder of that name."""
+    project.write("rows.jsonl", "")
+    for words, told in {
+        ("--all",): "schema: takes no flag --all. It takes --config-dir DIR.",
+        ("a", "b"): "schema: 'a b' is no folder. Write `runner schema`, or name one.",
+        ("rows.jsonl",): "schema: 'rows.jsonl' is no folder. Write `runner schema`, or name one.",
+    }.items():
+        assert project.call("schema", *words) == (2, "", told + "\n")
+    assert project.call("schema", "to")[0] == 0 and (project.root / "to/recipe.json").is_file()
