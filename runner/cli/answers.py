@@ -40,17 +40,18 @@ def main(words: Sequence[str], places: Sequence[Path] = ()) -> int:
     file = find(Path(given.place).expanduser(), EVALUATIONS if given.evaluation else FILE)
     order = next((name for name in ORDERS if getattr(given, name)), None)
     kept = (row for row in rows(file) if _fits(row, given))
-    most = given.skip + given.count
+    most, missing = given.skip + given.count, ""
     if order:
         what = "reward" if order in ("best", "worst") else "completion_tokens"
         kept = (row for row in kept if isinstance(row.get(what), int | float))
         chosen = heapq.nsmallest(most, kept, key=ORDERS[order])[given.skip :]
+        missing = "" if chosen or given.skip else f"; none that is asked for has a {what}"
     else:
         last = list(deque(kept, maxlen=most))
         chosen = last[: max(len(last) - given.skip, 0)]
     for row in chosen:
         _show(row, given.whole)
-    print(f"{len(chosen)} answers of {file}" + (f", {order} first" if order else ", the last ones"))
+    print(f"{len(chosen)} answers of {file}" + (f", {order} first{missing}" if order else ", the last ones"))
     return 0
 
 
@@ -103,12 +104,14 @@ def find(place: Path, name: str = FILE) -> Path:
 
 def rows(file: Path) -> Iterator[Row]:
     """The whole lines of a file that may be growing."""
-    with open(file, encoding="utf-8") as stream:
+    with open(file, "rb") as stream:
         for number, line in enumerate(stream, 1):
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 return
             try:
-                row = json.loads(line)
+                row = json.loads(line.decode("utf-8"))
+            except UnicodeDecodeError:
+                raise DataError(f"{file}:{number}: is not UTF-8 text. Mend or remove the line.") from None
             except ValueError:
                 raise DataError(f"{file}:{number}: is not JSON. Mend or remove the line.") from None
             if not isinstance(row, dict) or not isinstance(row.get("messages"), list) or "response" not in row:
@@ -129,7 +132,8 @@ def _fits(row: Row, given: argparse.Namespace) -> bool:
 def _show(row: Row, whole: bool) -> None:
     told = [str(row.get("id"))]
     told += [f"update {row['update']}"] if "update" in row else []
-    told += [f"{name} {_number(value)}" for name, value in (row.get("rewards") or {}).items()]
+    rewards = row.get("rewards")
+    told += [f"{name} {_number(value)}" for name, value in (rewards if isinstance(rewards, dict) else {}).items()]
     told += [f"{name} {_number(row[name])}" for name in ("reward", "advantage") if row.get(name) is not None]
     told.append(f"{row.get('completion_tokens', '?')} tokens, {row.get('finish_reason', '?')}")
     text = str(row.get("response", ""))
@@ -138,4 +142,4 @@ def _show(row: Row, whole: bool) -> None:
 
 
 def _number(value: Any) -> str:
-    return "none" if value is None else f"{value:.4g}"
+    return "none" if value is None else f"{value:.4g}" if isinstance(value, int | float) else str(value)

@@ -103,6 +103,8 @@ def answers(name: str) -> list[dict[str, Any]]:
 def _answer(row: dict[str, Any], place: str) -> dict[str, Any]:
     messages = row.get("messages") if isinstance(row.get("messages"), list) else []
     assert messages is not None
+    if not all(isinstance(message, dict) and {"role", "content"} <= message.keys() for message in messages):
+        raise DataError(f"{place}: its messages are not all mappings with role and content. Mend or remove the row.")
     last = messages[-1] if messages and isinstance(messages[-1], dict) else {}
     ended = last.get("role") == "assistant"
     response = row.get("response", last.get("content") if ended else None)

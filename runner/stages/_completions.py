@@ -55,8 +55,9 @@ def located(name: str) -> Path:
 
 def question_of(row: dict[str, Any]) -> str:
     """What was asked last in a row."""
-    asked = [message["content"] for message in row["messages"] if message["role"] == "user"]
-    return str(asked[-1]) if asked else ""
+    messages = [message for message in row["messages"] if isinstance(message, dict)]  # rows of others come here too
+    asked = [message.get("content") for message in messages if message.get("role") == "user"]
+    return str(asked[-1] or "") if asked else ""
 
 
 def name_of(entry: str | Dataset) -> str:

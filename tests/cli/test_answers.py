@@ -73,3 +73,17 @@ def test_mistakes(project, run: Path, words: list[str], sentence: str) -> None:
     project.write("plain.jsonl", '{"prompt": "q"}\n')
     code, _, told = project.call("answers", *words)
     assert code == 2 and sentence in told
+
+
+def test_rows_of_others_are_shown_as_far_as_they_go(project) -> None:
+    """What they lack was a traceback, and that none has a reward was not told."""
+    for row in (
+        {"messages": [1, {"role": "user"}, {"content": "x"}], "response": "an answer", "rewards": 5, "reward": "high"},
+        {"messages": [{"role": "user", "content": None}], "response": "an answer", "rewards": {"mine": "b"}},
+    ):
+        project.write("rows.jsonl", json.dumps(row) + "\n")
+        code, out, told = project.call("answers", "rows.jsonl")
+        assert (code, told) == (0, "") and "<<< an answer" in out
+        assert "best first; none that is asked for has a reward" in project.call("answers", "rows.jsonl", "--best")[1]
+    (project.root / "rows.jsonl").write_bytes(b"\xff\n")
+    assert project.call("answers", "rows.jsonl")[2] == "rows.jsonl:1: is not UTF-8 text. Mend or remove the line.\n"

@@ -109,3 +109,11 @@ def test_rows_without_lengths_are_told_by_their_column(user: Any, words: list[st
     code, _, told = user.call("reward", "rows.jsonl", *words)
     assert code == 2 and "column completion_tokens: no row has it, and lengths are needed. Write into" in told
     assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("messages", ['[1, {"role": "user", "content": "q"}]', '[{"role": "user"}]'])
+def test_messages_of_another_shape_are_told_by_their_row(user: Any, messages: str) -> None:
+    """It was a traceback."""
+    user.write("odd.jsonl", f'{{"messages": {messages}, "response": "a"}}\n')
+    told = "odd.jsonl:1: its messages are not all mappings with role and content. Mend or remove the row.\n"
+    assert user.call("reward", "odd.jsonl", "reward=[half]") == (2, "", told)
