@@ -289,3 +289,17 @@ def test_ctrl_c_stops_a_sweep_with_all_its_jobs(project) -> None:
     assert sweep.returncode == 130
     assert (project.root / "multirun/two/seed=1/first/log.txt").is_file()
     assert not (project.root / "multirun/two/seed=2").exists()
+
+
+def test_info_stands_anywhere_and_takes_known_words(project) -> None:
+    """An `--info` at the end took the override that was moved behind it; argparse told mistakes by its usage."""
+    code, out, told = project.call("+recipe=two", "--info")
+    assert (code, told) == (0, "") and "recipe: two" in out
+    for words, wrong in {
+        ("+recipe=two", "--info", "nope"): "command line: --info cannot show 'nope'. Choices: all, config,",
+        ("+recipe=two", "--cfg=jb"): "command line: --cfg cannot show 'jb'. Did you mean job?",
+        ("-sc", "install=nope"): "-sc: cannot do 'install=nope'. Write -sc install=bash, install=zsh or install=fish.",
+        ("-sc",): "-sc: cannot do 'nothing'. Write -sc install=bash,",
+    }.items():
+        code, _, told = project.call(*words)
+        assert (code, told.count("\n")) == (2, 1) and told.startswith(wrong)

@@ -85,20 +85,6 @@ def test_06_info(user, what: str) -> None:
     ) in out
 
 
-def test_06_info_stands_anywhere_and_takes_known_words(user) -> None:
-    """An `--info` at the end took the override that was moved behind it; argparse told mistakes by its usage."""
-    code, out, told = user.call("+recipe=demo", "--info")
-    assert (code, told) == (0, "") and "recipe: demo" in out
-    for words, wrong in {
-        ("+recipe=demo", "--info", "nope"): "command line: --info cannot show 'nope'. Choices: all, config,",
-        ("+recipe=demo", "--cfg=jb"): "command line: --cfg cannot show 'jb'. Did you mean job?",
-        ("-sc", "install=nope"): "-sc: cannot do 'install=nope'. Write -sc install=bash, install=zsh or install=fish.",
-        ("-sc",): "-sc: cannot do 'nothing'. Write -sc install=bash,",
-    }.items():
-        code, _, told = user.call(*words)
-        assert (code, told.count("\n")) == (2, 1) and told.startswith(wrong)
-
-
 def test_07_help_version(user) -> None:
     """Recipes with their descriptions in ours; Hydra's own beside it."""
     assert "Uses a group." in user.call("--help")[1]
