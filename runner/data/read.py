@@ -78,7 +78,7 @@ def _jsonl(file: Path, told: str) -> Iterator[Row]:
             if not text.strip():
                 continue
             try:
-                values = _parsed(text)
+                values = _parsed(text.rstrip("\r\n"))  # a column is counted from the last line end
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{told}:{line}: is not JSON: {_json_error(error)}. One object a line.") from None
             yield Row(told, number, _mapping(values, f"{told}:{line}"), line)

@@ -60,7 +60,7 @@ def test_a_line_is_told_where_lines_count(tmp_path: Path) -> None:
 
 
 BROKEN = {
-    "half a line": ("a.jsonl", b'{"a": 1}\n{"a": \n', "a.jsonl:2: is not JSON"),
+    "half a line": ("a.jsonl", b'{"a": 1}\n{"a": \n', "a.jsonl:2: is not JSON: Expecting value at column 7. One"),
     "a list in a line": ("a.jsonl", b"[1]\n", "a.jsonl:1: is a list, not a mapping"),
     "lines in .json": ("a.json", b'{"a": 1}\n{"a": 2}\n', "a.json:2: is not JSON: Extra data. With one object a line"),
     "half a character": (
