@@ -103,6 +103,9 @@ def test_the_users_folder_wins_and_may_lie_elsewhere(project) -> None:
     (project.root / "recipes/near.yaml").write_text((project.root / "away/recipes/far.yaml").read_text())
     assert project.call("plan", "recipe=near")[0] == 2
     assert project.call("plan", "recipe=near", "plugins_path=away")[0] == 0
+    project.write("other/mine.yaml", "# mine\nname: there\nmodel: a/b\nstages: {a: {kind: echo}}\n")
+    for place in ("other/mine.yaml", str(project.root / "other/mine.yaml"), f"../{project.root.name}/other/mine.yaml"):
+        assert project.call("plan", f"recipe={place}")[1].startswith("there ")  # a relative path was not found
     for words, wrong in {
         ("plan", "recipe=near", "plugins_path=awry"): "command line: plugins_path: no folder 'awry'.",
         ("plan", "recipe=near", "--config-dir"): "command line: --config-dir has no value. Write --config-dir VALUE.",

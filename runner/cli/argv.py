@@ -1,6 +1,6 @@
 """Makes the command line kind before Hydra reads it, and touches nothing that Hydra understands already.
 
-- `recipe=x` becomes `+recipe=x`; a recipe named by its file, `recipes/x.yaml`, is x.
+- `recipe=x` becomes `+recipe=x`; a recipe named by its file, `recipes/x.yaml`, is x; one elsewhere is its whole path.
 - Flags may stand anywhere: they go in front, `-m` in the middle included.
 - Values with `#`, `<`, `=`, spaces and the like are quoted; a backslash-n in a prefix becomes a newline.
 - `model=X` where X is no option of the group means `model.id=X`; likewise `against` and `teacher`. Beside
@@ -8,6 +8,7 @@
 - `stages.a.b=v` and other keys under which names are free become `++...`: our schema checks them.
 """
 
+import os
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -150,7 +151,10 @@ def _override(text: str, models: Collection[str], free: Collection[str], served:
         return text
     if key == "recipe":
         sign = sign or "+"
-        value = re.sub(r"^(\./)?recipes/", "", value).removesuffix(".yaml")
+        value = re.sub(r"^(\./)?recipes/", "", value)
+        if "/" in value and value.endswith(".yaml") and Path(value).is_file():
+            value = os.path.abspath(value)
+        value = value.removesuffix(".yaml")
     if key in MODEL_KEYS and _is_model_id(value, models, served and key == "model"):
         key = f"{key}.id"
         value = _quote(value) if "," in value else value  # a folder of that name, and no list

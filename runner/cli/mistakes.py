@@ -54,6 +54,8 @@ def _no_such_option(error: MissingConfigException, composer: "Composer") -> Conf
         sources = composer.loader.get_sources()
         known = {name for source in sources for name in source.list("", ObjectType.CONFIG) if not name.startswith("_")}
         return ConfigError("--config-name", f"no config named {name!r}", near_miss(name, known))
+    if group.startswith("recipe/"):
+        group, name = "recipe", missing.removeprefix("recipe/")
     options = composer.loader.get_group_options(group, ObjectType.CONFIG)  # Hydra tells none for an item of a list
     fix = near_miss(name, options) or _all(options)
     if group == "model" and not fix.startswith("Did"):

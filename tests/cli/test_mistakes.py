@@ -38,6 +38,7 @@ WORDS = [
     ("recipe=two parallelism=2", "command line: parallelism: no parallelism named '2'. Choices: ddp, fsdp2, single,"),
     ("recipe=two reward=[short,5]", "command line: reward: no reward named '5'. Choices: accuracy,"),
     ("recipe=two train_type=null", "command line: train_type: no train type named 'null'. Did you mean full?"),
+    ("recipe=far/away.yaml", "command line: recipe: no recipe named 'far/away'."),
     ("recipe=5", "command line: recipe: no recipe named '5'. Choices: "),
     ("recipe=two hydra/launcher=5", "command line: an option of a group is chosen by its name, which is text."),
     ("-m recipe=two,two", "name: missing. Choose a recipe (+recipe=NAME); a sweep over several needs name=..."),
