@@ -20,6 +20,7 @@ class Beat(TrainerCallback):
         """The evaluation before the first update; one that a stop cut off is made up for."""
         if self._evaluates(state.global_step) and self.trainer.books.evaluated != state.global_step:
             self.trainer.evaluate()
+            self.trainer.saver.evaluated()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """After each update."""

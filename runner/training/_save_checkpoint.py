@@ -102,6 +102,13 @@ class Saver:
             checkpoints.rotate(self.folder, keep)
             shutil.rmtree(self._side)
 
+    def evaluated(self) -> None:
+        """Tell the checkpoint that is gone on from what an evaluation made up for has found: it may be the best."""
+        books, update = self.trainer.books, self.trainer.state.global_step
+        here = self.folder / f"{checkpoints.PREFIX}{update}"
+        if self.trainer.is_world_process_zero() and checkpoints.read(here) is not None:
+            checkpoints.tell(here, {**books.judged(update), "books": books.state()})
+
     def check(self) -> None:
         """Raise what went wrong beside the training, if anything did."""
         self._background.check()

@@ -90,6 +90,13 @@ def flaw(folder: Path) -> str | None:
     return None
 
 
+def tell(folder: Path, more: Mapping[str, Any]) -> None:
+    """Add to the facts of a checkpoint what became known of it later."""
+    marker = folder / MARKER
+    told = json.loads(marker.read_text(encoding="utf-8"))
+    write_whole(marker, json.dumps({**told, "facts": {**told["facts"], **more}}, indent=1) + "\n")
+
+
 def newest_first(folder: Path) -> list[Path]:
     """Folders named like checkpoints, whole or not."""
     found = [path for path in folder.glob(f"{PREFIX}*") if path.is_dir() and path.name.removeprefix(PREFIX).isdigit()]

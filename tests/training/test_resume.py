@@ -37,6 +37,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def assert_same(one: Path, other: Path) -> None:
     assert (one / "digest.0").read_text() == (other / "digest.0").read_text()
     assert figures(one) == figures(other)
+    assert best(one) == best(other)
+
+
+def best(folder: Path) -> tuple[int, float]:
+    """The update of the best checkpoint, and its loss on rows kept aside."""
+    found = checkpoints.best(folder)
+    assert found is not None
+    return found.update, found.facts["eval_loss"]
 
 
 @pytest.mark.parametrize(
