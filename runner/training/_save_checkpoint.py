@@ -99,7 +99,7 @@ class Saver:
             finally:
                 self._await_parts()
             checkpoints.finish(made, self.folder, facts)
-            checkpoints.rotate(self.folder, keep)
+            checkpoints.rotate(self.folder, keep, facts["update"])
             shutil.rmtree(self._side)
 
     def evaluated(self) -> None:

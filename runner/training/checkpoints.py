@@ -9,7 +9,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from runner.core.artifact import write_whole
 
 PREFIX = "checkpoint-"
 MARKER = "complete.json"
+DAMAGED = "damaged.json"  # in the marker's place, once files were found to differ from it
+WEIGHTS_ONLY = "holds weights only (save.weights_only)"  # why one that is whole is passed over
 SIDE = ".writing"  # in the stage's folder: what a stop in the middle leaves
 PARTS = ".parts"  # there too, until the next checkpoint: one of ZeRO, put together to be gone on from
 
@@ -74,7 +77,7 @@ def flaw(folder: Path) -> str | None:
     """Why a folder is no complete checkpoint, or None when it is one."""
     marker = folder / MARKER
     if not marker.is_file():
-        return "was not written to its end"
+        return "was found damaged before" if (folder / DAMAGED).is_file() else "was not written to its end"
     try:
         files = json.loads(marker.read_text(encoding="utf-8"))["files"]
     except (ValueError, KeyError):
@@ -112,18 +115,29 @@ def read(folder: Path) -> Checkpoint | None:
     return Checkpoint(folder, int(facts["update"]), facts)
 
 
-def last_complete(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint from which a training can go on, and a sentence for each newer one that was passed over."""
-    passed: list[str] = []
+def last_complete(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
+    """The newest checkpoint from which a training can go on, and of each newer one that was passed over the reason."""
+    passed: dict[Path, str] = {}
     for path in newest_first(folder):
         found, wrong = read(path), flaw(path)
         if wrong or found is None:
-            passed.append(f"{path}: {wrong or 'its marker cannot be read'}. Passed over.")
-        elif not found.facts.get("resumable", True):
-            passed.append(f"{path}: holds weights only (save.weights_only). Passed over.")
+            passed[path] = wrong or "its marker cannot be read"
+        elif not resumable(found):
+            passed[path] = WEIGHTS_ONLY
         else:
             return found, passed
     return None, passed
+
+
+def resumable(found: Checkpoint) -> bool:
+    """Whether a training can go on from it, if its files are whole."""
+    return bool(found.facts.get("resumable", True))
+
+
+def unmark(folder: Path) -> None:
+    """A damaged checkpoint counts as none from now on: it must not be kept in the place of a good one."""
+    with suppress(FileNotFoundError):
+        os.replace(folder / MARKER, folder / DAMAGED)
 
 
 def complete(folder: Path) -> Iterator[Checkpoint]:
@@ -136,7 +150,11 @@ def complete(folder: Path) -> Iterator[Checkpoint]:
 
 def best(folder: Path) -> Checkpoint | None:
     """The checkpoint of the best evaluation, the newer of equals."""
-    scored = [(place, found) for found in complete(folder) if (place := standing(found.facts)) is not None]
+    return _best(complete(folder))
+
+
+def _best(of: Iterable[Checkpoint]) -> Checkpoint | None:
+    scored = [(place, found) for found in of if (place := standing(found.facts)) is not None]
     return min(scored, key=lambda pair: (pair[0], -pair[1].update), default=(None, None))[1]
 
 
@@ -147,10 +165,14 @@ def standing(told: Mapping[str, Any]) -> float | None:
     return found if found is not None and math.isfinite(found) else None
 
 
-def rotate(folder: Path, keep: int) -> None:
-    """Keep the newest, then the best, then the next newest: at most `keep` together. Broken ones stay as they are."""
-    found = list(complete(folder))
-    leading = best(folder)
+def rotate(folder: Path, keep: int, update: int) -> None:
+    """Keep the newest, then the best, then the next newest: at most `keep` together. Broken ones stay as they are.
+
+    Args:
+        update: of the checkpoint just made. What an earlier start left of later updates stays until they come again.
+    """
+    found = [checkpoint for checkpoint in complete(folder) if checkpoint.update <= update]
+    leading = _best(found)
     order = found[:1] + ([leading] if leading else []) + found[1:]
     kept = list(dict.fromkeys(checkpoint.folder for checkpoint in order))[:keep]
     for checkpoint in found:

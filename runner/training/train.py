@@ -116,9 +116,12 @@ def _resume(trainer: "UpdateTrainer", job: Job, books: ledger.Ledger) -> checkpo
     """The checkpoint to go on from; the books and metrics.jsonl are set back to it."""
     found, passed = checkpoints.last_complete(job.folder)
     first = trainer.is_world_process_zero()
+    trainer.accelerator.wait_for_everyone()  # all have looked
     if first:
-        for sentence in passed:
-            print(sentence, flush=True)
+        for folder, flaw in passed.items():
+            print(f"{folder}: {flaw}. Passed over.", flush=True)
+            if flaw != checkpoints.WEIGHTS_ONLY:
+                checkpoints.unmark(folder)
     if found is None:
         if first:
             ledger.cut_back(job.folder / ledger.FILE, 0, evaluated=False)
@@ -218,8 +221,9 @@ def _save_dropped(trainer: "UpdateTrainer") -> None:
     if trainer.begin is not None:
         trainer.begin.restore()
     trainer.saver.wait()
-    here = trainer.job.folder / f"{checkpoints.PREFIX}{update}"
-    if update and checkpoints.read(here) is None:
+    kept = checkpoints.read(trainer.job.folder / f"{checkpoints.PREFIX}{update}")
+    enough = kept is not None and (checkpoints.resumable(kept) or trainer.settings.save.weights_only)
+    if update and not enough:
         trainer._save_checkpoint(trainer.model_wrapped, None)
 
 

@@ -23,7 +23,7 @@ def test_a_finished_checkpoint_is_found_with_its_facts(tmp_path: Path):
     made = make(tmp_path, 3, eval_loss=0.5)
     assert checkpoints.flaw(made) is None
     found, passed = checkpoints.last_complete(tmp_path)
-    assert found is not None and found.folder == made and found.facts["eval_loss"] == 0.5 and passed == []
+    assert found is not None and found.folder == made and found.facts["eval_loss"] == 0.5 and passed == {}
     assert not (tmp_path / ".writing").exists()
 
 
@@ -44,13 +44,35 @@ def test_what_is_wrong_with_a_broken_one(tmp_path: Path, harm, told: str):
     assert checkpoints.flaw(made) == told
     found, passed = checkpoints.last_complete(tmp_path)
     assert found is not None and found.update == 3
-    assert passed == [f"{made}: {told}. Passed over."]
+    assert passed == {made: told}
 
 
 def test_weights_alone_are_nothing_to_go_on_from(tmp_path: Path):
     make(tmp_path, 3, resumable=False)
     found, passed = checkpoints.last_complete(tmp_path)
-    assert found is None and "weights only" in passed[0]
+    assert found is None and passed == {tmp_path / "checkpoint-3": checkpoints.WEIGHTS_ONLY}
+
+
+def test_a_damaged_one_that_was_passed_over_counts_as_none(tmp_path: Path):
+    """Its marker kept it in the place of a good one."""
+    made = make(tmp_path, 12, eval_loss=0.1)
+    (made / "weights.bin").write_bytes(b"x")
+    checkpoints.unmark(made)
+    checkpoints.unmark(made)
+    make(tmp_path, 14, eval_loss=0.5)
+    assert checkpoints.flaw(made) == "was found damaged before"
+    assert [found.update for found in checkpoints.complete(tmp_path)] == [14]
+    assert checkpoints.flaw(make(tmp_path, 12)) is None
+
+
+def test_what_an_earlier_start_left_of_later_updates_takes_no_place(tmp_path: Path):
+    """It did, and the checkpoint just made went at once: after a kill there was nothing to go on from."""
+    for update in (20, 18):
+        make(tmp_path, update, resumable=False)
+    for update in (3, 6, 9):
+        make(tmp_path, update)
+        checkpoints.rotate(tmp_path, 2, update)
+    assert names(tmp_path) == ["checkpoint-20", "checkpoint-18", "checkpoint-9", "checkpoint-6"]
 
 
 def test_a_broken_one_of_the_same_update_gives_way(tmp_path: Path):
@@ -72,7 +94,7 @@ def test_a_broken_one_of_the_same_update_gives_way(tmp_path: Path):
 def test_the_last_and_the_best_are_kept(tmp_path: Path, keep: int, left: list[str]):
     for update, loss in ((10, 0.9), (20, 0.2), (30, 0.4), (40, None)):
         make(tmp_path, update, eval_loss=loss)
-    checkpoints.rotate(tmp_path, keep)
+    checkpoints.rotate(tmp_path, keep, 40)
     assert names(tmp_path) == left
 
 
@@ -85,7 +107,7 @@ def test_a_stop_while_an_old_one_goes_leaves_no_half(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(checkpoints.shutil, "rmtree", stopped)
     with pytest.raises(KeyboardInterrupt):
-        checkpoints.rotate(tmp_path, 1)
+        checkpoints.rotate(tmp_path, 1, 30)
     assert names(tmp_path) == ["checkpoint-30", "checkpoint-10"]
     assert (tmp_path / checkpoints.SIDE / "checkpoint-20").is_dir()
 

@@ -121,6 +121,15 @@ def test_a_broken_checkpoint_is_passed_over_and_said(tmp_path: Path, whole: Any,
     assert_same(tmp_path, whole("full"))
 
 
+def test_a_stop_where_a_damaged_checkpoint_was_leaves_a_whole_one(tmp_path: Path):
+    """What the damaged one says of itself was believed, and nothing written."""
+    run(tmp_path, "plain", "stop", 7)
+    (tmp_path / "checkpoint-7" / "optimizer.pt").write_bytes(b"")
+    run(tmp_path, "plain", "stop", 7)
+    found, passed = checkpoints.last_complete(tmp_path)
+    assert found is not None and found.update == 7 and not passed
+
+
 def test_two_processes_learn_what_one_does_and_resume_exactly(tmp_path: Path, whole: Any):
     assert run(tmp_path / "two", "plain", world=2) == [0, 0]
     alone, two = figures(whole("plain")), figures(tmp_path / "two")

@@ -158,6 +158,22 @@ def test_weights_only_keeps_no_optimizer(tmp_path: Path):
     assert checkpoints.last_complete(tmp_path)[0] is None
 
 
+def test_a_stop_leaves_what_can_be_gone_on_from_where_weights_alone_lie(tmp_path: Path):
+    data, lone = small.rows(32), Save(every=2, weights_only=True)
+    small.fit(tmp_path, small.model(), data, settings=Settings(lr=1e-2, save=lone))
+    done: list[int] = []
+
+    class Counting(small.Silent):
+        def update(self, now: int, total: int, what: str = "", **shown: Any) -> None:
+            done.append(now)
+
+    job = Job("train", tmp_path, tmp_path, progress=Counting(), stopping=lambda: 2 in done)
+    with pytest.raises(Interrupted):
+        small.fit(tmp_path, small.model(), data, settings=Settings(lr=1e-2, save=Save(every=3)), job=job)
+    found, _ = checkpoints.last_complete(tmp_path)
+    assert found is not None and found.update == 2
+
+
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(ConfigError, match=r"optim\.name: 'adamw_8bit' needs the package bitsandbytes"):
