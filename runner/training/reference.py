@@ -104,8 +104,10 @@ class Reference:
         return known
 
     def _digest(self) -> str:
-        """Of what tells one encoding of a run from another; its content is in the run's fingerprint."""
-        mark = hashlib.sha256()
+        """Of what the numbers depend on: the stage's fingerprint, as one that was stopped early may be given again with
+        other data or another model, and what tells one encoding from another.
+        """
+        mark = hashlib.sha256(self.job.fingerprint.encode())
         for part in self.parts:
             known = getattr(part.sequences, "lengths", ())  # not of sequences that are made of others
             mark.update(array("q", [-1, len(part.sequences), *known]).tobytes())

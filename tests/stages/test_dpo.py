@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,20 @@ def test_only_what_is_asked_for_is_computed(base: Path, rows: Path, tmp_path: Pa
     run(run_judged.stage("dpo", base, rows, **SHORT, max_updates=2), tmp_path / "out")
     held = [json.loads(line) for line in (tmp_path / "out" / "reference.jsonl").read_text().splitlines()]
     assert sum(len(line.get("sequences", ())) for line in held) == 2 * 12 + 8
+
+
+def test_what_other_settings_left_is_not_taken(base: Path, rows: Path, tmp_path: Path):
+    """Stopped before its first checkpoint, a training may be given again with another model: the same rows in the same
+    tokens, and the reference was that of the model before.
+    """
+    other = tiny_model(tmp_path / "other", seed=5)
+    keys = {**SHORT, "max_updates": 1}
+    run(run_judged.stage("dpo", base, rows, **keys), tmp_path / "out", fingerprint="one")
+    run(run_judged.stage("dpo", other, rows, **keys), tmp_path / "fresh", fingerprint="other")
+    (tmp_path / "again").mkdir()
+    shutil.copy(tmp_path / "out" / "reference.jsonl", tmp_path / "again")
+    run(run_judged.stage("dpo", other, rows, **keys), tmp_path / "again", fingerprint="other")
+    assert lines(tmp_path / "again")[0]["margin"] == lines(tmp_path / "fresh")[0]["margin"]
 
 
 def test_without_a_reference_nothing_is_computed(base: Path, rows: Path, tmp_path: Path):
