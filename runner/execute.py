@@ -95,9 +95,19 @@ def _meet(plan: Plan) -> None:
 def _order(plan: Plan, step: Step) -> None:
     """Write what the worker is to do."""
     if step.state == "changed" or _anew(plan, step):  # on_change=replace
-        shutil.rmtree(step.folder, ignore_errors=not step.folder.exists())
+        _empty(step.folder)
     step.folder.mkdir(parents=True, exist_ok=True)
     artifact.write_whole(step.folder / JOB_FILE, work_order(plan, step))
+
+
+def _empty(folder: Path) -> None:
+    """Remove all that a folder holds, what says that it is complete first. The folder may be a link to another disk."""
+    (folder / artifact.FILE).unlink(missing_ok=True)
+    for inner in folder.iterdir() if folder.is_dir() else ():
+        if inner.is_dir() and not inner.is_symlink():
+            shutil.rmtree(inner)
+        else:
+            inner.unlink()
 
 
 def _run(step: Step, terminal: Terminal, in_process: bool, lock: int | None) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,6 +82,30 @@ def test_run_writes_the_folder_and_reuses_it(folder: Path, capfd: pytest.Capture
     assert main(["+recipe=two"]) == 0
     assert capfd.readouterr().out.count("reused") == 4  # a line and a row of the table for each stage
     assert (run / "second" / "artifact.json").stat().st_mtime_ns == before
+
+
+def test_work_that_is_being_replaced_is_not_complete(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped in the middle of it, the recipe before must not find half of its work and take it for whole."""
+    assert main(["+recipe=two"]) == 0
+    first = folder / "outputs" / "two" / "first"
+    (first / "a").mkdir()
+
+    def stopped(folder: Path, **_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", stopped)
+    assert main(["+recipe=two", "stages.first.words=other", "on_change=replace"]) == 130
+    assert first.is_dir() and artifact.read(first) is None
+
+
+def test_work_in_a_folder_that_is_a_link_is_replaced(folder: Path) -> None:
+    """It was a traceback."""
+    assert main(["+recipe=two"]) == 0
+    first, disk = folder / "outputs" / "two" / "first", folder / "disk"
+    first.rename(disk)
+    first.symlink_to(disk)
+    assert main(["+recipe=two", "stages.first.words=other", "on_change=replace"]) == 0
+    assert first.is_symlink() and (disk / "said.txt").read_text() == "other"
 
 
 def test_a_stage_reruns_alone_from_its_folder(folder: Path) -> None:
