@@ -158,12 +158,15 @@ def sentence(update: int, figures: Mapping[str, Any]) -> str:
 
 
 def append(file: Path, line: Mapping[str, Any]) -> None:
-    """Append one JSON line in one write: it is whole or absent. Numbers that are not finite become null."""
-    text = json.dumps({key: _finite(value) for key, value in line.items()}, ensure_ascii=False) + "\n"
+    """Append one JSON line, in one write where the disk has room; where it has none an error is raised, and `cut_back`
+    drops what there is of the line. Numbers that are not finite become null.
+    """
+    left = (json.dumps({key: _finite(value) for key, value in line.items()}, ensure_ascii=False) + "\n").encode()
     with named(file):
         handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(handle, text.encode())
+            while left:  # a disk that fills up takes a part without a word
+                left = left[os.write(handle, left) :]
         finally:
             os.close(handle)
 

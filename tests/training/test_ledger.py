@@ -2,7 +2,10 @@
 
 import json
 import os
+import resource
 from pathlib import Path
+
+import pytest
 
 from runner.training.ledger import Ledger, append, cut_back
 from runner.training.planned import Size
@@ -66,6 +69,21 @@ def test_lines_are_appended_whole_and_without_nan(tmp_path: Path):
     append(file, {"update": 1, "loss": float("nan")})
     append(file, {"update": 2, "loss": 0.5})
     assert file.read_text() == '{"update": 1, "loss": null}\n{"update": 2, "loss": 0.5}\n'
+
+
+def test_a_line_that_the_disk_takes_in_part_is_an_error(tmp_path: Path):
+    """It was half a line without a word, and the next one stood behind it."""
+    file = tmp_path / "metrics.jsonl"
+    append(file, {"update": 1, "loss": 2.0})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 10, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: .*metrics\.jsonl"):
+            append(file, {"update": 2, "loss": 1.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    cut_back(file, 2)
+    assert [json.loads(line)["update"] for line in file.read_text().splitlines()] == [1]
 
 
 def test_lines_after_a_checkpoint_and_a_torn_one_are_cut_back(tmp_path: Path):
