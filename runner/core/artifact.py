@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ FILE = "artifact.json"
 
 @dataclass(frozen=True)
 class Artifact:
-    """kind: model | adapter | completions | scores | none. `path` is the file or folder that the stage made."""
+    """kind: model | adapter | completions | scores | none. `path` is the file or folder that the stage made. What lies
+    in the stage's folder is written down by its place there: a run that was moved or copied finds its own.
+    """
 
     kind: str
     path: str
@@ -34,14 +36,21 @@ def read(folder: Path) -> Artifact | None:
     if not file.is_file():
         return None
     try:
-        return Artifact(**json.loads(file.read_text(encoding="utf-8")))
+        made = Artifact(**json.loads(file.read_text(encoding="utf-8")))
+        return replace(made, path=str(folder.resolve() / made.path))
     except (ValueError, TypeError) as error:
         raise DataError(f"{file}: cannot be read: {error}. Remove it, and the stage runs again.") from None
 
 
 def write(folder: Path, artifact: Artifact) -> None:
     """Write `artifact.json` whole or not at all."""
-    write_whole(folder / FILE, json.dumps(asdict(artifact), indent=2, ensure_ascii=False) + "\n")
+    told = {**asdict(artifact), "path": place(Path(artifact.path), folder.resolve())}
+    write_whole(folder / FILE, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+
+
+def place(file: Path, folder: Path) -> str:
+    """What a file is called in a folder's own records: `folder / place` is the file again."""
+    return str(file.relative_to(folder) if file.is_relative_to(folder) else file)
 
 
 def write_whole(file: Path, text: str) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from runner.core.artifact import write_whole
+from runner.core.artifact import place, write_whole
 from runner.core.errors import StageError
 from runner.core.thoughts import split
 from runner.core.types import Completion
@@ -49,7 +49,7 @@ class Results:
 
     def __post_init__(self) -> None:
         state = self._state()
-        if state is None or state["file"] != str(self.file):
+        if state is None or self.folder / state["file"] != self.file:
             refuse_foreign(self.file, self.folder)
         self._alone = self._held()
         if state is None:
@@ -58,8 +58,8 @@ class Results:
             self._save()
         else:
             self.written, self._bytes = state["rows"], state["bytes"]
-            if state["file"] != str(self.file):
-                self._move(Path(state["file"]))
+            if self.folder / state["file"] != self.file:
+                self._move(self.folder / state["file"])
             os.truncate(self.file, self._bytes)
             self.failed = self._failed() if self.again else set()
         kept = {row: made for row, made in self._journal() if row >= self.written or row in self.failed}
@@ -179,7 +179,8 @@ class Results:
         self._save()
 
     def _save(self, **more: int) -> None:
-        state = {"mark": self.mark, "file": str(self.file), "rows": self.written, "bytes": self._bytes, **more}
+        held = {"file": place(self.file, self.folder), "rows": self.written, "bytes": self._bytes}
+        state = {"mark": self.mark, **held, **more}
         write_whole(self.folder / PROGRESS, json.dumps(state, indent=2) + "\n")
 
     def _state(self) -> dict[str, Any] | None:
@@ -187,7 +188,7 @@ class Results:
         if not (self.folder / PROGRESS).is_file():
             return None
         state: dict[str, Any] = json.loads((self.folder / PROGRESS).read_text(encoding="utf-8"))
-        held = Path(state["file"])
+        held = self.folder / state["file"]
         size = held.stat().st_size if held.is_file() else -1
         if size == state.get("then"):
             state["bytes"] = size
@@ -210,7 +211,7 @@ def refuse_foreign(file: Path, folder: Path) -> None:
     """
     ours = file.parent == folder or (
         (folder / PROGRESS).is_file()
-        and json.loads((folder / PROGRESS).read_text(encoding="utf-8"))["file"] == str(file)
+        and folder / json.loads((folder / PROGRESS).read_text(encoding="utf-8"))["file"] == file
     )
     if not ours and file.is_file() and file.stat().st_size:
         raise StageError(f"{file}: is there already, made by something else. Choose another path or remove it.")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.backends import Engine
-from runner.core.artifact import write_whole
+from runner.core.artifact import place, write_whole
 from runner.core.errors import Interrupted, RunnerError, StageError
 from runner.core.job import JOB_FILE, Job
 from runner.core.specs import Parallelism
@@ -129,6 +129,7 @@ def _join(job: Job, asking: Asking, rows: int, nodes: int) -> None:
                 shutil.copyfileobj(part, whole)
         whole.flush()
         os.fsync(whole.fileno())
-    state = {"mark": mark(job, asking.inputs), "file": str(asking.file), "rows": rows, "bytes": side.stat().st_size}
+    held = {"file": place(asking.file, job.folder), "rows": rows, "bytes": side.stat().st_size}
+    state = {"mark": mark(job, asking.inputs), **held}
     write_whole(job.folder / PROGRESS, json.dumps(state, indent=2) + "\n")
     os.replace(side, asking.file)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,17 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     write(tmp_path, made)
     assert read(tmp_path) == made
     assert os.listdir(tmp_path) == ["artifact.json"]
+
+
+def test_a_folder_that_was_moved_or_copied_finds_its_own(tmp_path: Path) -> None:
+    """A copy spoke of the original, and a run that was moved of nothing."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    for path, found in ((old / "rows.jsonl", new / "rows.jsonl"), (old, new), (tmp_path / "far.jsonl",) * 2):
+        write(old, Artifact("completions", str(path)))
+        shutil.copytree(old, new, dirs_exist_ok=True)
+        assert read(old) == Artifact("completions", str(path))
+        assert read(new) == Artifact("completions", str(found))
 
 
 def test_a_folder_without_one_is_not_complete(tmp_path: Path) -> None:

@@ -143,6 +143,20 @@ def test_a_stopped_run_goes_on(folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "ask" / "journal.jsonl").exists()
 
 
+def test_a_run_that_was_moved_keeps_its_answers(folder: Path, tmp_path: Path) -> None:
+    """They were looked for where they had been, and all asked anew."""
+    rows = dataset(tmp_path / "rows.jsonl")
+    few = {"name": "transformers", "batch_tokens": 300}
+    stage = infer(folder, prompts=[str(rows)], write_batch_size=4, backend=few)
+    (tmp_path / "old").mkdir()
+    with pytest.raises(Interrupted):
+        stage.run(After(15).job(tmp_path / "old"))
+    (tmp_path / "old").rename(tmp_path / "new")
+    with pytest.raises(Interrupted) as stopped:
+        stage.run(After(1).job(tmp_path / "new"))
+    assert int(str(stopped.value).split()[3]) > 15  # of 30 questions
+
+
 def test_a_stop_waits_for_no_answer(folder: Path, tmp_path: Path) -> None:
     """It comes after the step that is being made, though answers would take thousands."""
     looks = 0
