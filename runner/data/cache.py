@@ -23,6 +23,7 @@ from runner.core.content import digest
 from runner.core.places import PACKAGE, cache_folder
 
 ABOUT = "about.json"
+FILES = "files"  # in it: the size of each file, so that one that a crash of the machine cut is not taken for whole
 SOURCES = ("core/types.py", "core/thoughts.py", "data/*.py", "formats/*.py")
 
 
@@ -84,18 +85,31 @@ def kept(name: str, make: Callable[[Path], Mapping[str, Any]]) -> tuple[Path, bo
 
 def _made(folder: Path, make: Callable[[Path], Mapping[str, Any]]) -> Path:
     about = dict(make(folder))
+    about[FILES] = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
     write_whole(folder / ABOUT, json.dumps(about, ensure_ascii=False, indent=1) + "\n")
     return folder
 
 
 def _whole(folder: Path) -> bool:
     """Whether an entry is there; looking at it counts as using it."""
-    about = folder / ABOUT
-    if not about.is_file():
+    about = _about(folder)
+    if about is None or any(_size(folder / name) != size for name, size in about.get(FILES, {}).items()):
         return False
     with contextlib.suppress(OSError):  # a cache that others may only read
-        os.utime(about)
+        os.utime(folder / ABOUT)
     return True
+
+
+def _about(folder: Path) -> dict[str, Any] | None:
+    """What an entry tells of itself; None where there is none, or none that can be read."""
+    try:
+        return dict(json.loads((folder / ABOUT).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.is_file() else -1
 
 
 @contextlib.contextmanager
@@ -113,14 +127,13 @@ def _alone(file: Path) -> Iterator[None]:
 
 
 def entries() -> list[Entry]:
-    """All entries, the last used first."""
+    """All entries, the last used first; one that cannot be read is made anew when it is needed."""
     found = []
     for folder in place().glob("*") if place().is_dir() else ():
-        about = folder / ABOUT
-        if about.is_file():
+        about = _about(folder)
+        if about is not None:
             size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-            held = json.loads(about.read_text(encoding="utf-8"))
-            found.append(Entry(folder.name, folder, held, size, about.stat().st_mtime))
+            found.append(Entry(folder.name, folder, about, size, (folder / ABOUT).stat().st_mtime))
     return sorted(found, key=lambda entry: -entry.used)
 
 

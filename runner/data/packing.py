@@ -90,7 +90,7 @@ def kept_slots(sizes: "Numbers", room: int, folder: Path | None) -> "Numbers":
     counts = np.bincount(sizes)
     name = hashlib.sha256(counts.astype(np.int64).tobytes()).hexdigest()[:16]
     file = folder / f"packs-{room}-{name}.npy"
-    if file.is_file():
+    with suppress(OSError, ValueError, EOFError):  # not packed yet, or a file that was cut
         held: Numbers = np.load(file)
         return held
     made = slots(sizes, room)

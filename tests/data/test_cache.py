@@ -54,6 +54,16 @@ def test_a_half_entry_is_made_anew() -> None:
     assert len(cache.entries()) == 1
 
 
+@pytest.mark.parametrize(("name", "content"), [("data", "x"), ("about.json", ""), ("about.json", "[1]")])
+def test_an_entry_that_was_cut_is_made_anew(name: str, content: str) -> None:
+    """As a machine that went off leaves it: it was read, and that was a traceback each time."""
+    folder, _ = cache.kept("d" * 16, make)
+    (folder / name).write_text(content)
+    assert len(cache.entries()) == (name == "data")
+    assert cache.kept("d" * 16, make) == (folder, False)
+    assert (folder / "data").read_text() == "x" * 10 and len(cache.entries()) == 1
+
+
 def test_two_runs_make_it_once() -> None:
     """The second waits for the first."""
     made: list[str] = []

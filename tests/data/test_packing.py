@@ -48,6 +48,16 @@ def test_a_long_tailed_data_set_is_packed_full() -> None:
     assert sizes.sum() / ((int(pack.max()) + 1) * 8192) > 0.99
 
 
+def test_a_kept_packing_that_was_cut_is_made_anew(tmp_path) -> None:
+    sizes = np.array([5, 3, 2])
+    made = kept_slots(sizes, 5, tmp_path)
+    (file,) = tmp_path.iterdir()
+    for content in (file.read_bytes()[:-4], b"", b"no array"):
+        file.write_bytes(content)
+        assert kept_slots(sizes, 5, tmp_path).tolist() == made.tolist()
+        assert np.load(file).tolist() == made.tolist()
+
+
 def test_a_folder_that_cannot_be_written_is_no_hindrance(tmp_path) -> None:
     """The packing is the same."""
     sizes = np.asarray([60, 40, 30])
