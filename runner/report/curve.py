@@ -1,6 +1,7 @@
 """The course of a training as a picture: training and evaluation loss, or rewards, and the learning rate below."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ def curve(metrics: Path, picture: Path, title: str = "", what: str = "loss") -> 
     below.set(xlabel="update", ylabel="learning rate", ylim=(0, None))
     below.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     side = picture.with_name(f".{picture.name}")
-    figure.savefig(side, format="png", dpi=120)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # letters of a run's name that the font lacks are boxes
+        figure.savefig(side, format="png", dpi=120)
     side.replace(picture)
     return picture
 
@@ -54,7 +57,8 @@ def _figures(
         axes.plot(places, values, marker="o", markersize=4, color="tab:orange", label=label)
         bounds = [[line.get(f"{name}_{end}", line[name]) for line in evaluated] for end in ("low", "high")]
         axes.fill_between(places, *bounds, color="tab:orange", alpha=0.15, linewidth=0)
-    axes.set(ylabel=what, title=title)
+    axes.set(ylabel=what)
+    axes.set_title(title, parse_math=False)  # a run's name may have dollar signs
     axes.grid(alpha=0.3)
     axes.legend()
 

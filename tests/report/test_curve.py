@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from matplotlib.figure import Figure
 
 from runner.report.curve import _figures, curve
@@ -28,6 +29,14 @@ def test_evaluations_change_the_picture(tmp_path: Path):
     without = curve(write(tmp_path / "a.jsonl", *lines), tmp_path / "a.png")
     with_it = curve(write(tmp_path / "b.jsonl", *lines, {"update": 8, "eval_loss": 3.0}), tmp_path / "b.png")
     assert without is not None and with_it is not None and without.read_bytes() != with_it.read_bytes()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("title", ["a$x_y_z$b: train", "训练: train"])
+def test_a_run_may_have_any_name(tmp_path: Path, title: str):
+    """It was read as a formula, and that was a traceback at the end of each training; or told letter by letter."""
+    metrics = write(tmp_path / "metrics.jsonl", {"update": 1, "loss": 3.0, "lr": 1e-3})
+    assert curve(metrics, tmp_path / "loss.png", title) is not None
 
 
 def test_nothing_to_draw(tmp_path: Path):
