@@ -24,7 +24,7 @@ JOBS = ("run", "train", "sft", "pt", "rlhf", "export", "eval", "predict", "deplo
 MODEL_KEYS = ("model", "against", "teacher")
 SERVED = {"backend=openai", "backend.name=openai"}
 _KEY = re.compile(r"^(?P<sign>\+\+|\+|~)?(?P<key>[^=\s'\"]+?)=(?P<value>.*)$", re.DOTALL)
-_PLAIN = re.compile(r"^[\w./\-+$%*@?|\\:]+$")
+_PLAIN = re.compile(r"^[\w./\-+$%*@?|\\:]+$", re.ASCII)  # Hydra's grammar knows no other letters
 _NESTED = re.compile(r"\$\{[^{}]*\$\{")  # an interpolation inside another
 _CALL = re.compile(r"^[a-z_]+\(.*\)$", re.DOTALL)
 

@@ -54,6 +54,8 @@ FREE = ("stages", "mix.variables")
         (["x=a/b,'c d'"], ["x=a/b,'c d'"]),
         (["a=null", "b=[1,2]", "c={a:1}"], ["a=null", "b=[1,2]", "c={a:1}"]),
         (["x=a#1,b#2"], ["x='a#1','b#2'"]),
+        (["output_dir=/datos/año/训练", "seed=1"], ["output_dir='/datos/año/训练'", "seed=1"]),
+        (["mix.datasets=[数据.jsonl]"], ["mix.datasets=['数据.jsonl']"]),
     ],
 )
 def test_typed_becomes_read(typed: list[str], read: list[str]) -> None:
