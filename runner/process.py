@@ -73,11 +73,14 @@ class Process:
             self._popen.stdout.close()
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
-        """A closed terminal hangs up more than once, by the system and by the shell: that is no second request."""
+        """A closed terminal hangs up more than once, by the system and by the shell: that is no second request.
+
+        Passed on is SIGTERM, whatever came: Ctrl-C's signal would be a traceback while the worker still imports.
+        """
         if self.asked_to_stop and number != signal.SIGHUP:
             self.end()
         elif not self.asked_to_stop and self._popen.poll() is None:
-            self._popen.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+            self._popen.send_signal(signal.SIGTERM)
         self.asked_to_stop = True
 
     def end(self) -> None:

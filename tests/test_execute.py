@@ -14,6 +14,7 @@ import pytest
 
 from runner.__main__ import main
 from runner.core import artifact
+from runner.process import Process
 from tests.echo import user_folder
 
 
@@ -156,6 +157,16 @@ def test_a_signal_stops_the_stage_once_and_exits_130(folder: Path, number: signa
     assert process.returncode == 130
     assert "first: stopped. The same command goes on" in output
     assert not workers_of(run) and not (run / "first" / "artifact.json").exists()
+
+
+def test_ctrl_c_while_the_worker_still_imports_is_no_traceback() -> None:
+    """Python's own answer to SIGINT was told, as it had no other yet."""
+    with Process([sys.executable, "-c", "import time; print('imports', flush=True); time.sleep(60)"]) as process:
+        said = []
+        for line in process.lines(lambda told: None):
+            said.append(line)
+            os.kill(os.getpid(), signal.SIGINT)
+    assert said == ["imports\n"] and process.code == -signal.SIGTERM and process.asked_to_stop
 
 
 def test_a_hang_up_is_not_heard_under_nohup(folder: Path) -> None:
