@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> int:
             raise
         print(missing, file=sys.stderr)
         return missing.exit_code
-    except OSError as error:
+    except Exception as error:
         sentence = disk_error(error, arguments[0])
         if sentence is None:
             raise

@@ -1,6 +1,7 @@
 """A disk that is full, read-only, or gone: one sentence, exit 1, earlier checkpoints intact. On real file systems."""
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -92,3 +93,16 @@ def test_a_folder_that_is_taken_away_underneath(user: User) -> None:
     output, told = process.communicate(timeout=60)
     assert process.returncode == 1, output + told
     assert "is gone: was the folder removed?" in told and "Traceback" not in told
+
+
+def test_a_model_that_does_not_fit_is_one_sentence(user: User) -> None:
+    """Weights are written by a library with errors of its own: it was a traceback at the end of a merge."""
+    assert user.tell("recipe=mine")[0] == 0
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        code, told = user.tell("recipe=merged", "model=outputs/mine")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == 1 and "a file must not become that large here." in told and "Traceback" not in told
+    assert not (user.root / "outputs" / "merged" / "merge" / "model").exists()

@@ -94,20 +94,32 @@ DISK = {
 }
 
 
-def disk_error(error: OSError, where: str = "output") -> StageError | None:
+RUST = re.compile(r"\(os error (\d+)\)")  # how safetensors and tokenizers tell the system's error
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS)  # of these none is about what is read
+
+
+def disk_error(error: Exception, where: str = "output") -> StageError | None:
     """The sentence for a disk that cannot be written, or None for other errors.
 
     Args:
         where: the folder that is written to; an error in the middle of a file does not say its name.
     """
-    if error.errno not in DISK:
+    number = error.errno if isinstance(error, OSError) else disk_number(error)
+    if number not in DISK:
         return None
-    told = DISK[error.errno] + ("" if DISK[error.errno].endswith("?") else ".")
-    named, cache = Path(str(error.filename or where)), cache_folder()
+    told = DISK[number] + ("" if DISK[number].endswith("?") else ".")
+    file = str(getattr(error, "filename", None) or where)
+    named, cache = Path(file), cache_folder()
     if named.is_absolute() and (named.is_relative_to(cache) or cache.is_relative_to(named)):
-        reason = "nothing can be kept there" if error.errno == errno.ENOENT else told.partition(".")[0]
+        reason = "nothing can be kept there" if number == errno.ENOENT else told.partition(".")[0]
         told = f"{reason}. Name a folder for what may be kept: RUNNER_CACHE=/path/to/folder."
-    return StageError(f"{error.filename or where}: {told} What was complete stays; the same command goes on.")
+    return StageError(f"{file}: {told} What was complete stays; the same command goes on.")
+
+
+def disk_number(error: BaseException) -> int | None:
+    """The system's number for a disk that takes no more, in the words of libraries that are not Python's."""
+    found = RUST.search(str(error))
+    return int(found[1]) if found and int(found[1]) in FULL else None
 
 
 def missing_extra(error: ModuleNotFoundError) -> RunnerError | None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
-from runner.core.errors import StageError
+from runner.core.errors import StageError, disk_number
 from runner.engines import launch, presets
 from runner.training import _snapshot, _whole_state, checkpoints
 from runner.training._background import Background
@@ -279,9 +279,9 @@ def _do(later: list[Callable[[], None]]) -> None:
 
 
 def _of_disk(error: BaseException | None) -> bool:
-    """Whether writing failed, as the system, safetensors or PyTorch's writer say it, maybe before another error."""
+    """Whether writing failed, as the system, libraries or PyTorch's writer say it, maybe before another error."""
     if error is None:
         return False
-    known = isinstance(error, OSError) or type(error).__name__ == "SafetensorError"
+    known = isinstance(error, OSError) or type(error).__name__ == "SafetensorError" or disk_number(error) is not None
     torchs = isinstance(error, RuntimeError) and any(words in str(error) for words in TORCH_WRITES)
     return known or torchs or _of_disk(error.__context__)

@@ -68,6 +68,9 @@ def test_a_full_disk_is_a_sentence_and_another_error_is_none() -> None:
     assert "shorter name" in str(disk_error(OSError(errno.ENAMETOOLONG, "too long", "outputs/xxx")))
     assert "(ulimit -f)" in str(disk_error(OSError(errno.EFBIG, "too large")))
     assert disk_error(OSError(errno.EINTR, "interrupted")) is None
+    rust = Exception("I/O error: No space left on device (os error 28)")
+    assert str(disk_error(rust, "out/merge")).startswith("out/merge: the disk is full.")
+    assert disk_error(Exception("No such file or directory (os error 2)")) is None  # of what is read
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOENT, errno.ENOSPC])

@@ -165,3 +165,9 @@ def test_a_disk_that_fills_up_in_the_last_bytes_of_a_file_is_known(numbers: int)
     with pytest.raises(RuntimeError) as told:
         torch.save({"state": torch.zeros(numbers)}, "/dev/full")
     assert _save_checkpoint._of_disk(told.value)
+
+
+def test_a_disk_that_refuses_the_tokenizer_is_known() -> None:
+    """The library that writes it has no error of its own for that."""
+    assert _save_checkpoint._of_disk(Exception("File too large (os error 27)"))
+    assert not _save_checkpoint._of_disk(Exception("weights of another shape"))
