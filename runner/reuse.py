@@ -60,7 +60,10 @@ def _answered(folder: Path) -> bool:
     file, journal = folder / "progress.json", folder / "journal.jsonl"
     if not file.is_file():
         return False
-    told = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        told = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise _unreadable(file, folder) from None
     return told.get("rows") != 0 or (journal.is_file() and journal.stat().st_size > 0)
 
 
@@ -72,7 +75,11 @@ def _last_order(folder: Path) -> dict[str, Any] | None:
         order = yaml.load(file.read_text(encoding="utf-8"), Loader=_LOADER)
         return {"fingerprint": order["fingerprint"], "identity": order["identity"]}
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
-        raise DataError(f"{file}: cannot be read. Remove the folder {folder}, and the stage is done again.") from None
+        raise _unreadable(file, folder) from None
+
+
+def _unreadable(file: Path, folder: Path) -> DataError:
+    return DataError(f"{file}: cannot be read. Remove the folder {folder}, and the stage is done again.")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

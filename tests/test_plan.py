@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from runner import plan, reuse
-from runner.core.errors import ConfigError, PlanError
+from runner.core.errors import ConfigError, DataError, PlanError
 from runner.core.places import roots
 
 
@@ -80,6 +80,14 @@ def test_a_stage_that_has_answered_nothing_yet_stands_in_nobodys_way(tmp_path: P
         (tmp_path / "progress.json").write_text(json.dumps({"mark": "m", "file": "f", "rows": rows, "bytes": 0}))
         (tmp_path / "journal.jsonl").write_text(journal)
         assert reuse.state(stage, tmp_path, other, [])[0] == expected
+
+
+def test_what_cannot_be_read_of_answers_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "progress.json").write_text('{"mark": ')
+    with pytest.raises(
+        DataError, match=r"progress\.json: cannot be read\. Remove the folder .*, and the stage is done"
+    ):
+        reuse.state(SimpleNamespace(reuse="always"), tmp_path, {"kind": "infer"}, [])
 
 
 def test_a_run_again_reuses_what_is_complete(project) -> None:

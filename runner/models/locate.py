@@ -145,7 +145,10 @@ def _made(folder: Path, made: artifact.Artifact) -> Path:
     for place in (Path(made.path), folder / Path(made.path).name, folder):
         if (place / CONFIG).is_file() or (place / ADAPTER).is_file():
             return place.resolve()
-    raise ModelError(f"{folder}: what this stage made is gone: {made.path} holds no model. Run the stage again.")
+    raise ModelError(
+        f"{folder}: what this stage made is gone: {made.path} holds no model. Remove {folder / artifact.FILE}, and the "
+        "run's own command makes it again."
+    )
 
 
 def _last_of_run(folder: Path) -> Path:

@@ -23,7 +23,7 @@ CASES = {
     "a stage that lost its model": Case(
         (
             "{root}/outputs/mine/train: what this stage made is gone: {root}/outputs/mine/train/model "
-            "holds no model. Run the stage again."
+            "holds no model. Remove {root}/outputs/mine/train/artifact.json, and the run's own command makes it again."
         ),
         words=ASK + "model=outputs/mine/train",
         harm=harm.half_a_stage,
