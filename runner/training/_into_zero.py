@@ -25,7 +25,7 @@ from runner.training._predictions import head_of, predict
 from runner.training._random_state import RandomState
 
 STEP = "step"
-ANEW = "Start anew with on_change=new."
+ANEW = "Start anew with another output_dir."
 
 
 def needed(trainer: Any, folder: Path) -> bool:

@@ -76,7 +76,7 @@ def load_optimizer(model: Any, optimizer: Any, file: Path) -> None:
     sizes = [[len(group["params"]) for group in groups] for groups in (told, optimizer.param_groups)]
     strange = set(own) - set(written) if told is optimizer.param_groups else set(own) ^ set(written)
     if strange or sizes[0] != sizes[1]:
-        raise DataError(f"{file}: is of an optimizer of other weights. Start anew with on_change=new.")
+        raise DataError(f"{file}: is of an optimizer of other weights. Start anew with another output_dir.")
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     place = {name: number for number, name in enumerate(own)}
     state = {}
@@ -120,7 +120,7 @@ def load_weights(model: Any, folder: Path) -> None:
             filled.add(id(own[name]))  # tied weights are one
     missing = [name for name, value in own.items() if value.requires_grad and id(value) not in filled]
     if missing:
-        raise DataError(f"{folder}: holds no {missing[0]}. Start anew with on_change=new.")
+        raise DataError(f"{folder}: holds no {missing[0]}. Start anew with another output_dir.")
 
 
 def saved(model: Any, folder: Path) -> Iterator[tuple[str, torch.Tensor]]:

@@ -69,7 +69,7 @@ class Reference:
         if left and update:
             raise DataError(
                 f"{self.file}: lacks {len(left)} of {len(self.needed)} sequences, and the model has learned for "
-                f"{update} updates since. Start anew: on_change=replace, or remove the folder {self.job.folder}."
+                f"{update} updates since. Remove the folder {self.job.folder}, and the same command begins anew."
             )
         first = learner.trainer.is_world_process_zero()
         if left and first:  # what is whole of it, so that nothing is ever written behind half a line

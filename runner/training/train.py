@@ -130,7 +130,7 @@ def _resume(trainer: "UpdateTrainer", job: Job, books: ledger.Ledger) -> checkpo
     if found.facts.get("digest") != trainer.updates.digest:
         raise DataError(
             f"{found.folder}: was made from other data or other settings than this training's. "
-            "Take on_change=replace or on_change=new, or remove the folder."
+            f"Remove the folder {job.folder}, and the same command begins anew."
         )
     why = presets.cannot_resume(
         found.facts, trainer.settings.parallelism, trainer.args.world_size, trainer.settings.optim.name

@@ -146,7 +146,9 @@ def test_a_full_disk_is_one_sentence_and_leaves_earlier_checkpoints(tmp_path: Pa
 
 def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path):
     small.fit(tmp_path, small.model(), small.rows(16))
-    with pytest.raises(DataError, match="was made from other data"):
+    with pytest.raises(
+        DataError, match=f"was made from other data.*Remove the folder {tmp_path}, and the same command begins anew"
+    ):
         small.fit(tmp_path, small.model(), small.rows(24))
 
 
