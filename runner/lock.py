@@ -36,6 +36,8 @@ def locked(run: Path) -> Iterator[int]:
         raise PlanError(
             f"{run}: another run works here ({holder}). Wait for it, or choose another output_dir."
         ) from None
+    except OSError as error:
+        print(f"{run}: has no locks ({error.strerror}), so a second run here would not be refused", flush=True)
     try:
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode(), 0)
