@@ -68,6 +68,15 @@ def write_whole(file: Path, text: str) -> None:
             raise
 
 
+def to_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, would outlast a machine that goes off."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def named(file: Path) -> Iterator[None]:
     """Give an error in the middle of a file, which does not say where it happened, the file's name."""

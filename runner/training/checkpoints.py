@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.core.artifact import write_whole
+from runner.core.artifact import to_disk, write_whole
 
 PREFIX = "checkpoint-"
 MARKER = "complete.json"
@@ -46,16 +46,16 @@ def finish(side: Path, folder: Path, facts: Mapping[str, Any]) -> Path:
     target = folder / f"{PREFIX}{facts['update']}"
     files = {}
     for file in sorted(path for path in side.rglob("*") if path.is_file()):
-        _to_disk(file)
+        to_disk(file)
         files[str(file.relative_to(side))] = {"bytes": file.stat().st_size, "sha256": checksum(file)}
     for inner in [path for path in side.rglob("*") if path.is_dir()]:
-        _to_disk(inner)
+        to_disk(inner)
     write_whole(side / MARKER, json.dumps({"facts": dict(facts), "files": files}, indent=1) + "\n")
-    _to_disk(side)
+    to_disk(side)
     if target.exists():  # a broken one of the same update
         shutil.rmtree(target)
     os.replace(side, target)
-    _to_disk(folder)
+    to_disk(folder)
     return target
 
 
@@ -63,14 +63,6 @@ def checksum(file: Path) -> str:
     """SHA-256 in hex."""
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def flaw(folder: Path) -> str | None:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from runner.core.artifact import to_disk
 from runner.models.adapter import name_base
 
 FOLDER = "model"  # in the stage's folder
@@ -40,6 +41,9 @@ def write_model(
     tokenizer.save_pretrained(side)
     if hasattr(model, "peft_config"):
         name_base(side, model.config._name_or_path)
+    for file in (*side.rglob("*"), side):  # before artifact.json, which says that they are whole
+        to_disk(file)
     shutil.rmtree(target, ignore_errors=True)
     side.rename(target)
+    to_disk(folder)
     return target

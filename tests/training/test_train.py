@@ -13,7 +13,7 @@ from runner.core.errors import ConfigError, DataError, Interrupted, StageError
 from runner.core.job import Job
 from runner.core.specs import Batch, Eval, Log, Optim, Save
 from runner.core.types import Encoded
-from runner.training import checkpoints
+from runner.training import checkpoints, write_model
 from runner.training.settings import Settings, rhythm
 from tests.training import small
 
@@ -174,6 +174,19 @@ def test_a_stop_leaves_what_can_be_gone_on_from_where_weights_alone_lie(tmp_path
         small.fit(tmp_path, small.model(), data, settings=Settings(lr=1e-2, save=Save(every=3)), job=job)
     found, _ = checkpoints.last_complete(tmp_path)
     assert found is not None and found.update == 2
+
+
+def test_a_model_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A machine that went off soon after left an artifact.json that spoke of empty files."""
+    kept: list[str] = []
+
+    def keep(file: Path) -> None:
+        kept.append(file.name)
+        assert file == tmp_path or not (tmp_path / "model").exists()
+
+    monkeypatch.setattr(write_model, "to_disk", keep)
+    small.fit(tmp_path, small.model(), small.rows(8))
+    assert {"model.safetensors", "config.json", "tokenizer.json", ".model", tmp_path.name} <= set(kept)
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
