@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from runner.core import registry, schema
-from runner.core.content import digest, file_digest
+from runner.core.content import file_digest
+from runner.core.imported import source_digest
 from runner.core.places import PACKAGE
 from runner.core.specs import STAGE, Dataset, Model, TrainType
 from runner.data import fingerprint as data
@@ -30,7 +31,7 @@ def sources(kind: str, stage: Any, places: Sequence[Path]) -> dict[str, str]:
     found = dict(_walk(stage, "", places))
     file = registry.find("stages", kind, places)
     if file.parent != PACKAGE / "stages":
-        found[f"stage kind {kind}"] = digest(file.read_bytes())
+        found[f"stage kind {kind}"] = source_digest(file)
     if any(key.startswith("data ") for key in found):
         found["encoder"] = f"version {data.ENCODER}"
     if hasattr(stage, "sources"):
@@ -97,7 +98,7 @@ def _plugins(name: str, value: Any, places: Sequence[Path]) -> Iterator[tuple[st
             known = registry.names(PLUGINS[name], places)
             for each in built_on(str(plugin), known) if name == "reward" else [str(plugin)]:
                 if each in known:
-                    yield f"{name} {each}", digest(known[each].read_bytes())
+                    yield f"{name} {each}", source_digest(known[each])
 
 
 def _named_file(text: str) -> Iterator[tuple[str, str]]:

@@ -245,6 +245,24 @@ def test_plugins_count_by_source_when_they_are_used(folder) -> None:
         before = after
 
 
+def test_plugins_count_with_what_they_import_of_the_users_folder(folder) -> None:
+    """An edit of a helper gave other scores and labels, and finished stages were reused."""
+    changes = {"reward": {"used": {}}, "loss_scale": ["used_rule"]}
+    plain = mark(**changes)
+    for name, line in (("rewards/used", "import helper"), ("loss_scales/used_rule", "from words.few import some")):
+        file = folder.root / f"plugins/{name}.py"
+        file.write_text(f"{line}\nimport json, torch.nn, runner.api\n{file.read_text()}")
+    before = mark(**changes)
+    assert before != plain
+    for name in ("helper.py", "words/__init__.py", "words/few.py", "words/other.py"):
+        folder.write(name, "from .other import more\n" if name == "words/few.py" else "from helper import x\n")
+        after = mark(**changes)
+        assert after != before, name
+        before = after
+    folder.write("nobody.py", "x = 1\n")
+    assert mark(**changes) == before
+
+
 def test_a_model_counts_by_its_folder(folder) -> None:
     """Template and config by text, weights by size and time, notes beside them not at all."""
     before = mark()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.core import content, registry, schema
+from runner.core.imported import source_digest
 from runner.core.places import PACKAGE
 from runner.core.specs import Dataset, Mix
 from runner.core.types import Encoded
@@ -133,7 +134,7 @@ def _decides(tokenizer: Any, given: Mix, reading: Reading, seed: int, hub: str) 
         "tokenizer": _tokenizer(tokenizer),
         "template": [template.system, template.empty_think, template.turns],
         "rules": [(schema.plain(each), rules.sources(each, reading.places)) for each in names if each is not None],
-        "formats": [content.file_digest(file) for file in formats.values() if file.parent != PACKAGE / "formats"],
+        "formats": [source_digest(file) for file in formats.values() if file.parent != PACKAGE / "formats"],
         "length": [reading.max_length, reading.overlong],
         "rows": reading.rows,
     }

@@ -18,6 +18,7 @@ import yaml
 
 from runner.core import registry
 from runner.core.errors import ConfigError, PluginError, RunnerError, near_miss
+from runner.core.imported import source
 from runner.core.places import package_root
 from runner.core.specs import Rules as RuleNames
 from runner.core.types import Span
@@ -203,9 +204,7 @@ def check(rules: RuleNames, roots: Sequence[Path], key: str = "loss_scale") -> N
 def sources(rules: RuleNames, roots: Sequence[Path]) -> dict[str, str]:
     """Each rule's name with a mark of its source text and parameters, for fingerprints."""
     return {
-        rule.name: hashlib.sha256(
-            f"{rule.file.read_text(encoding='utf-8')}{sorted(rule.params.items())!r}".encode()
-        ).hexdigest()[:16]
+        rule.name: hashlib.sha256(source(rule.file) + repr(sorted(rule.params.items())).encode()).hexdigest()[:16]
         for rule in resolve(rules, roots)
     }
 
