@@ -15,9 +15,9 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner import folder, nodes, worker
+from runner import folder, nodes, reuse, worker
 from runner.core import artifact
-from runner.core.errors import Interrupted, RunnerError, StageError
+from runner.core.errors import Interrupted, PlanError, RunnerError, StageError
 from runner.core.job import JOB_FILE
 from runner.engines import launch
 from runner.lock import FILE as LOCK
@@ -61,6 +61,7 @@ def execute(plan: Plan, in_process: bool = False) -> list[Done]:
         nodes.first(plan.run, plan.recipe.parallelism.nodes) as told,
     ):
         if batch:
+            _still_so(plan)
             folder.describe(plan)
         terminal = Terminal()
         ended: list[Done] = []
@@ -90,6 +91,18 @@ def _meet(plan: Plan) -> None:
             continue
         if spread.nodes > 1 and launch.spread(spread):
             launch.meeting_point(spread, os.environ)
+
+
+def _still_so(plan: Plan) -> None:
+    """A plan is made before the lock is held.
+
+    Raises:
+        PlanError: another run has worked in the folder meanwhile.
+    """
+    for step in plan.steps:
+        rerun = [name for name in step.needs if plan.step(name).state != "reuse"]
+        if reuse.state(step.stage, step.folder, step.identity, rerun)[0] != step.state:
+            raise PlanError(f"{plan.run}: another run has just worked here. Give the same command again.")
 
 
 def _order(plan: Plan, step: Step) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from runner import execute
 from runner.__main__ import main
 from runner.core import artifact
 from runner.process import Process
@@ -223,6 +224,23 @@ def test_two_runs_in_one_folder(folder: Path, capfd: pytest.CaptureFixture[str])
     process.communicate(timeout=10)
     wait_for(lambda: not workers_of(run), 5)
     assert main(["+recipe=two"]) == 0
+
+
+def test_what_another_run_did_between_plan_and_lock_is_seen(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its finished work was made anew by other settings, unasked."""
+    locked = execute.locked
+
+    def late(run: Path) -> object:
+        monkeypatch.setattr(execute, "locked", locked)
+        assert main(["+recipe=two"]) == 0
+        return locked(run)
+
+    monkeypatch.setattr(execute, "locked", late)
+    assert main(["+recipe=two", "stages.first.words=other"]) == 2
+    assert capfd.readouterr().err == "outputs/two: another run has just worked here. Give the same command again.\n"
+    assert "hello" in (folder / "outputs/two/first/said.txt").read_text()
 
 
 def test_plan_and_provenance_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
