@@ -64,9 +64,10 @@ class Results:
             self.failed = self._failed() if self.again else set()
         kept = {row: made for row, made in self._journal() if row >= self.written or row in self.failed}
         kept = {row: made for row, made in kept.items() if not any(completion.error for completion in made)}
-        self._stream = open(self.folder / JOURNAL, "w", encoding="utf-8")  # noqa: SIM115 - closed by close()
+        write_whole(self.folder / JOURNAL, "".join(_entry(row, made) for row, made in kept.items()))
+        self._stream = open(self.folder / JOURNAL, "a", encoding="utf-8")  # noqa: SIM115 - closed by close()
         for row, made in kept.items():
-            self.add(row, made)
+            self._take(row, made)
 
     def _held(self) -> BinaryIO:
         """The result, locked by the kernel as long as it is open: two runs that append to one file spoil it.
@@ -103,9 +104,11 @@ class Results:
 
     def add(self, row: int, completions: list[Completion]) -> None:
         """Keep the answers to an input row."""
-        plain = [_plain(completion) for completion in completions]
-        self._stream.write(json.dumps({"row": row, "completions": plain}, ensure_ascii=False) + "\n")
+        self._stream.write(_entry(row, completions))
         self._stream.flush()
+        self._take(row, completions)
+
+    def _take(self, row: int, completions: list[Completion]) -> None:
         self._ready[row] = completions
         if row in self.failed:
             self._mend()
@@ -219,6 +222,12 @@ def refuse_foreign(file: Path, folder: Path) -> None:
 
 def _text(lines: Sequence[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+
+
+def _entry(row: int, completions: list[Completion]) -> str:
+    """A line of the journal."""
+    plain = [_plain(completion) for completion in completions]
+    return json.dumps({"row": row, "completions": plain}, ensure_ascii=False) + "\n"
 
 
 def _plain(completion: Completion) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import pytest
 from runner.core import schema
 from runner.core.errors import ConfigError, Interrupted, StageError
 from runner.core.job import Job, Progress
+from runner.stages import _results
 from runner.stages.infer import Infer
 from tests.tiny import tiny_model
 
@@ -155,6 +156,29 @@ def test_a_run_that_was_moved_keeps_its_answers(folder: Path, tmp_path: Path) ->
     with pytest.raises(Interrupted) as stopped:
         stage.run(After(1).job(tmp_path / "new"))
     assert int(str(stopped.value).split()[3]) > 15  # of 30 questions
+
+
+def test_a_kill_while_a_run_begins_to_go_on_loses_no_answer(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal was emptied before its answers were written again."""
+    few = {"name": "transformers", "batch_tokens": 300}
+    stage = infer(folder, prompts=[str(dataset(tmp_path / "rows.jsonl"))], backend=few)
+    with pytest.raises(Interrupted):
+        stage.run(After(7).job(tmp_path))
+    before = (tmp_path / "ask" / "journal.jsonl").read_bytes()
+    assert before.count(b"\n") >= 7
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_results, "_plain", killed)
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            stage.run(job(tmp_path))
+    assert (tmp_path / "ask" / "journal.jsonl").read_bytes() == before
+    (results,) = [entry.locals["self"] for entry in stopped.traceback if entry.name == "__post_init__"]
+    results._alone.close()
 
 
 def test_a_stop_waits_for_no_answer(folder: Path, tmp_path: Path) -> None:
