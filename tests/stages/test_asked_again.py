@@ -1,4 +1,6 @@
-"""Questions that failed are asked again: what stands in the result then, and after a kill in the middle of it."""
+"""What is asked again: questions that failed, also after a kill in the middle of it, and none that was answered before
+a run was moved or killed.
+"""
 
 import contextlib
 import os
@@ -9,10 +11,10 @@ from typing import Any
 import pytest
 
 from runner.backends.transformers import Transformers
-from runner.core.errors import DataError, StageError
+from runner.core.errors import DataError, Interrupted, StageError
 from runner.stages import _results
 from runner.stages._results import Results
-from tests.stages.test_infer import dataset, infer, job, lines
+from tests.stages.test_infer import After, dataset, infer, job, lines
 from tests.tiny import tiny_model
 
 
@@ -107,3 +109,40 @@ def test_a_kill_while_failed_rows_are_replaced(
             infer(folder, **keys).run(job(tmp_path))
     made = infer(folder, **keys).run(job(tmp_path))
     assert lines(Path(made.path)) == whole
+
+
+def test_a_run_that_was_moved_keeps_its_answers(folder: Path, tmp_path: Path) -> None:
+    """They were looked for where they had been, and all asked anew."""
+    rows = dataset(tmp_path / "rows.jsonl")
+    few = {"name": "transformers", "batch_tokens": 300}
+    stage = infer(folder, prompts=[str(rows)], write_batch_size=4, backend=few)
+    (tmp_path / "old").mkdir()
+    with pytest.raises(Interrupted):
+        stage.run(After(15).job(tmp_path / "old"))
+    (tmp_path / "old").rename(tmp_path / "new")
+    with pytest.raises(Interrupted) as stopped:
+        stage.run(After(1).job(tmp_path / "new"))
+    assert int(str(stopped.value).split()[3]) > 15  # of 30 questions
+
+
+def test_a_kill_while_a_run_begins_to_go_on_loses_no_answer(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal was emptied before its answers were written again."""
+    few = {"name": "transformers", "batch_tokens": 300}
+    stage = infer(folder, prompts=[str(dataset(tmp_path / "rows.jsonl"))], backend=few)
+    with pytest.raises(Interrupted):
+        stage.run(After(7).job(tmp_path))
+    before = (tmp_path / "ask" / "journal.jsonl").read_bytes()
+    assert before.count(b"\n") >= 7
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_results, "_plain", killed)
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            stage.run(job(tmp_path))
+    assert (tmp_path / "ask" / "journal.jsonl").read_bytes() == before
+    (results,) = [entry.locals["self"] for entry in stopped.traceback if entry.name == "__post_init__"]
+    results._alone.close()

@@ -16,7 +16,6 @@ import pytest
 from runner.core import schema
 from runner.core.errors import ConfigError, Interrupted, StageError
 from runner.core.job import Job, Progress
-from runner.stages import _results
 from runner.stages.infer import Infer
 from tests.tiny import tiny_model
 
@@ -142,43 +141,6 @@ def test_a_stopped_run_goes_on(folder: Path, tmp_path: Path) -> None:
     assert 2 <= stops <= 5  # 30 rows, at least 7 at a time: the journal keeps what no stretch was complete for
     assert Path(made.path).read_bytes() == Path(whole.path).read_bytes()
     assert not (tmp_path / "ask" / "journal.jsonl").exists()
-
-
-def test_a_run_that_was_moved_keeps_its_answers(folder: Path, tmp_path: Path) -> None:
-    """They were looked for where they had been, and all asked anew."""
-    rows = dataset(tmp_path / "rows.jsonl")
-    few = {"name": "transformers", "batch_tokens": 300}
-    stage = infer(folder, prompts=[str(rows)], write_batch_size=4, backend=few)
-    (tmp_path / "old").mkdir()
-    with pytest.raises(Interrupted):
-        stage.run(After(15).job(tmp_path / "old"))
-    (tmp_path / "old").rename(tmp_path / "new")
-    with pytest.raises(Interrupted) as stopped:
-        stage.run(After(1).job(tmp_path / "new"))
-    assert int(str(stopped.value).split()[3]) > 15  # of 30 questions
-
-
-def test_a_kill_while_a_run_begins_to_go_on_loses_no_answer(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The journal was emptied before its answers were written again."""
-    few = {"name": "transformers", "batch_tokens": 300}
-    stage = infer(folder, prompts=[str(dataset(tmp_path / "rows.jsonl"))], backend=few)
-    with pytest.raises(Interrupted):
-        stage.run(After(7).job(tmp_path))
-    before = (tmp_path / "ask" / "journal.jsonl").read_bytes()
-    assert before.count(b"\n") >= 7
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_results, "_plain", killed)
-        with pytest.raises(KeyboardInterrupt) as stopped:
-            stage.run(job(tmp_path))
-    assert (tmp_path / "ask" / "journal.jsonl").read_bytes() == before
-    (results,) = [entry.locals["self"] for entry in stopped.traceback if entry.name == "__post_init__"]
-    results._alone.close()
 
 
 def test_a_stop_waits_for_no_answer(folder: Path, tmp_path: Path) -> None:
