@@ -1,20 +1,32 @@
 """Fills what `sampling` leaves open from the model's generation config, so that all backends get the same numbers."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
-from runner.core.errors import ConfigError
+from runner.core.errors import ConfigError, ModelError
 from runner.core.specs import Sampling
+from runner.models.facts import facts
 
+FILE = "generation_config.json"
 NEUTRAL = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
 def generation_config(folder: Path) -> dict[str, Any]:
-    """What the model folder's generation_config.json says, empty where there is none."""
-    file = folder / "generation_config.json"
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    """What the model folder's generation_config.json says, empty where there is none.
+
+    Raises:
+        ModelError: it is no JSON, or one of its numbers is none.
+    """
+    file = folder / FILE
+    told = facts(file) if file.is_file() else {}
+    ends = told.get("eos_token_id")
+    numbers = [(name, told.get(name)) for name in (*NEUTRAL, "temperature")]
+    numbers += [("eos_token_id", end) for end in (ends if isinstance(ends, list) else [ends])]
+    for name, value in numbers:
+        if value is not None and not isinstance(value, int | float):
+            raise ModelError(f"{file}: {name} should be a number, not {value!r}.")
+    return told
 
 
 def resolve(sampling: Sampling, config: dict[str, Any]) -> Sampling:

@@ -137,10 +137,13 @@ def missing_extra(error: ModuleNotFoundError) -> RunnerError | None:
 
 
 def first_line(error: Any) -> str:
-    """What a library says, for a sentence of ours: its first line without a stop; the mistakes that pydantic counts."""
+    """What a library says, for a sentence of ours: its first line without a stop, the next one too where it announces
+    one; the mistakes that pydantic counts.
+    """
     if hasattr(error, "errors") and callable(error.errors):
         return "; ".join(str(told["msg"]).removeprefix("Value error, ").rstrip(".") for told in error.errors())
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1]).rstrip(".")
 
 
 def near_miss(word: str, choices: Iterable[str]) -> str:

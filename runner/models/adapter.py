@@ -9,6 +9,7 @@ from typing import Any
 
 from runner.core.artifact import write_whole
 from runner.core.errors import ModelError
+from runner.models.facts import facts
 from runner.models.locate import ADAPTER as CONFIG
 from runner.models.locate import Located
 from runner.models.quiet import quiet
@@ -69,7 +70,7 @@ def name_base(folder: Path, name: str) -> None:
     if not name:
         return
     file = folder / CONFIG
-    told = json.loads(file.read_text(encoding="utf-8"))
+    told = facts(file)
     write_whole(file, json.dumps({**told, "base_model_name_or_path": name}, indent=2) + "\n")
 
 

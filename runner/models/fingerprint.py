@@ -3,6 +3,7 @@
 A run or stage folder counts by what its stages made.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def identity(name: str, revision: str | None) -> str:
     """A digest of a local folder or a packaged file; `hub` with the revision for a hub id."""
     if name.startswith(MARK):
         return _packaged(name)
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))
     if folder.is_dir():
         return combined(_parts(folder))
     return f"hub {revision}" if revision else "hub"

@@ -2,7 +2,6 @@
 weights that are missing or of another shape, an adapter of another base, a tokenizer of another model.
 """
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from runner.core.specs import Model, TrainType
 from runner.models import attention
 from runner.models import hub as hubs
 from runner.models.adapter import attach
+from runner.models.facts import facts
 from runner.models.locate import CONFIG, Located, is_hub_id, locate
 from runner.models.quiet import quiet
 
@@ -37,8 +37,8 @@ def load_tokenizer(located: Located, *, chat: bool = True) -> Any:
         raise ModelError(f"{located.base}: holds no tokenizer ({TOKENIZER[0]}). Copy the one of its base model there.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder}: its tokenizer cannot be read: {first_line(error)}.") from error
+    except Exception as error:  # files of any content raise anything, tokenizers' own bare Exception too
+        raise ModelError(f"{folder}: its tokenizer cannot be read: {_why(error)}.") from error
     if chat and not tokenizer.chat_template:
         raise ModelError(
             f"{folder}: this tokenizer has no chat template. "
@@ -59,13 +59,13 @@ def tokenizer_of(name: str, hub: str, key: str, *, chat: bool = True) -> Any:
     Raises:
         ModelError: see `locate` and `load_tokenizer`.
     """
-    if is_hub_id(name) and not Path(name).expanduser().exists():
+    if is_hub_id(name) and not Path(os.path.expanduser(name)).exists():
         return load_tokenizer(Located(hubs.download(name, None, hub, key=key, weights=False), None, name), chat=chat)
     return load_tokenizer(locate(Model(id=name), hub), chat=chat)
 
 
 def _check_size(tokenizer: Any, base: Path, folder: Path) -> None:
-    config = json.loads((base / CONFIG).read_text(encoding="utf-8"))
+    config = facts(base / CONFIG)
     known = config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size")
     highest = max(tokenizer.get_vocab().values(), default=0)
     if known is not None and highest >= known:
@@ -116,7 +116,6 @@ def _check_files(folder: Path) -> None:
 
 
 def _read(located: Located, options: dict[str, Any], trusted: bool) -> Any:
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     base = located.base
@@ -126,15 +125,23 @@ def _read(located: Located, options: dict[str, Any], trusted: bool) -> Any:
                 base, use_safetensors=True, output_loading_info=True, trust_remote_code=trusted,
                 local_files_only=True, ignore_mismatched_sizes=True, **options,
             )  # fmt: skip
-    except (OSError, ValueError, KeyError, SafetensorError, ImportError) as error:
+    except (MemoryError, RuntimeError):  # memory that ran out is told by who asked for the model
+        raise
+    except Exception as error:  # a config of any content raises anything
         if "trust_remote_code" in str(error):
             raise ModelError(
                 f"{base}: this model brings Python code of its own. If you trust it: model.trust_remote_code=true"
             ) from None
-        raise ModelError(f"{base}: cannot be loaded: {first_line(error)}.") from error
+        raise ModelError(f"{base}: cannot be loaded: {_why(error)}.") from error
     model, facts = loaded
     _check_weights(base, facts)
     return model
+
+
+def _why(error: Exception) -> str:
+    """What a library says of a folder; where it gives no sentence, what kind of error that is."""
+    told = first_line(error)
+    return told if " " in told else f"{type(error).__name__} {told}"
 
 
 def _check_weights(base: Path, facts: Any) -> None:

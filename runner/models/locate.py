@@ -5,7 +5,7 @@ stages, a checkpoint, a file that a package carries, a GGUF file. Loads nothing 
 a GGUF file has yet to be converted.
 """
 
-import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from runner.core.job import JOB_FILE
 from runner.core.specs import STAGE, Model
 from runner.models import hub as hubs
 from runner.models import package
+from runner.models.facts import facts
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 PLAN, CHECKPOINT, CHECKPOINT_MARK = "plan.json", "checkpoint-", "complete.json"
@@ -77,7 +78,7 @@ def check(model: Model, key: str) -> None:
                 package.packaged_file(name)
             except ModelError as error:
                 raise ConfigError(f"{key}.{field}", str(error)) from None
-        elif not is_hub_id(name) and not Path(name).expanduser().exists():
+        elif not is_hub_id(name) and not Path(os.path.expanduser(name)).exists():
             raise ConfigError(
                 f"{key}.{field}", f"no folder {name!r} here", "Give a folder that exists, or a hub id (org/name)."
             )
@@ -90,13 +91,13 @@ def is_hub_id(name: str) -> bool:
 
 def _name(said: str, folder: Path) -> str:
     """Hub ids and packages keep their name; what lies here is called by its absolute folder."""
-    here = Path(said).expanduser().exists()
+    here = Path(os.path.expanduser(said)).exists()
     return said if not here and (said.startswith(package.MARK) or is_hub_id(said)) else str(folder)
 
 
 def _folder(name: str, revision: str | None, hub: str, code: bool, key: str = "model.id") -> Path:
     """The folder that holds config.json or adapter_config.json."""
-    path = package.packaged_file(name) if name.startswith(package.MARK) else Path(name).expanduser()
+    path = package.packaged_file(name) if name.startswith(package.MARK) else Path(os.path.expanduser(name))
     if path.is_dir():
         return _inside(path.resolve())
     if path.is_file():
@@ -153,7 +154,7 @@ def _made(folder: Path, made: artifact.Artifact) -> Path:
 
 def _last_of_run(folder: Path) -> Path:
     """The model or adapter of the last complete stage that made one, in the order of the plan."""
-    stages = [str(stage["name"]) for stage in json.loads((folder / PLAN).read_text(encoding="utf-8"))["stages"]]
+    stages = [str(stage["name"]) for stage in facts(folder / PLAN).get("stages") or ()]
     for name in reversed(stages):
         made = artifact.read(folder / name)
         if made is not None and made.kind in ("model", "adapter"):
@@ -171,10 +172,10 @@ def _checkpoints(stage: Path) -> str:
 
 def _under(adapter: Path, hub: str, code: bool) -> Located:
     """An adapter with the base that it names."""
-    told = json.loads((adapter / ADAPTER).read_text(encoding="utf-8"))
+    told = facts(adapter / ADAPTER)
     name = told.get("base_model_name_or_path")
     advice = f"Name the base: model.id=BASE model.adapter={adapter}"
-    if not name:
+    if not name or not isinstance(name, str):
         raise ModelError(f"{adapter / ADAPTER}: names no base model. {advice}")
     try:
         base = _folder(name, told.get("revision"), hub, code)

@@ -1,12 +1,13 @@
 """The shape of a model, read from its config.json without loading it, or known by name; and how many weights it has."""
 
-import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runner.core import artifact
+from runner.models.facts import facts
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ KNOWN = {  # Qwen3 technical report, table 1 (arXiv 2505.09388), and the publish
 
 def shape_of(name: str) -> Shape | None:
     """The shape of a local folder's model (the base of an adapter), or of a hub id that is known; else None."""
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))
     if folder.is_dir():
         return _in_folder(folder)
     last = name.split("#")[0].rstrip("/").rsplit("/", 1)[-1].lower()
@@ -88,10 +89,12 @@ def shape_of(name: str) -> Shape | None:
 
 def _in_folder(folder: Path) -> Shape | None:
     if (folder / "config.json").is_file():
-        return from_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        return from_config(facts(folder / "config.json"))
     if (folder / "adapter_config.json").is_file():
-        base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
-        return shape_of(base) if base and base != str(folder) else None
+        base = facts(folder / "adapter_config.json").get("base_model_name_or_path")
+        if not base or not isinstance(base, str) or (Path(base) / "adapter_config.json").is_file():
+            return None  # an adapter on an adapter is refused when it is read
+        return shape_of(base)
     made = artifact.read(folder)
     if made is None or made.path == str(folder):
         return None
@@ -110,5 +113,5 @@ def from_config(config: Mapping[str, Any]) -> Shape | None:
             int(text.get("num_key_value_heads") or heads), int(text.get("head_dim") or hidden // heads),
             int(text["vocab_size"]), bool(config.get("tie_word_embeddings", True)), experts,
         )  # fmt: skip
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
         return None

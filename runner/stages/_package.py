@@ -3,10 +3,10 @@
 Refuses a folder without weights that can be loaded: safetensors.
 """
 
-import json
 from pathlib import Path
 
 from runner.core.errors import ModelError
+from runner.models.facts import facts
 from runner.models.locate import ADAPTER, CONFIG, Located
 
 README = "README.md"
@@ -44,7 +44,7 @@ def written_by_hand(readme: Path) -> bool:
 
 def base_here(adapter: Path) -> str | None:
     """The base that an adapter's config names, where it is a folder of this machine."""
-    name = str(json.loads((adapter / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path") or "")
+    name = str(facts(adapter / ADAPTER).get("base_model_name_or_path") or "")
     return name if Path(name).is_absolute() else None
 
 
@@ -55,4 +55,9 @@ def _is_part(name: str) -> bool:
 
 def _shards(folder: Path) -> set[str]:
     index = folder / "model.safetensors.index.json"
-    return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.is_file() else set()
+    if not index.is_file():
+        return set()
+    named = facts(index).get("weight_map")
+    if not isinstance(named, dict):
+        raise ModelError(f"{index}: names no files (weight_map). Copy or download it again.")
+    return set(map(str, named.values()))

@@ -6,6 +6,7 @@ beside its base, or the stage fails. Refuses a whole model, which has nothing to
 
 import dataclasses
 import gc
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ class Merge:
                 f"{key}.max_shard_size", f"{self.max_shard_size!r} is no size", "For example 5GB, or 500MB."
             )
         check(self.model, f"{key}.model")
-        folder = Path(self.model.id).expanduser()
+        folder = Path(os.path.expanduser(self.model.id))
         if self.model.adapter is None and (folder / CONFIG).is_file() and not is_adapter(folder):
             raise ConfigError(
                 f"{key}.model.id", f"{self.model.id} is a whole model: nothing to merge", "Use it as it is."
@@ -106,8 +107,8 @@ def _computed(asked: str, written: str) -> Any:
 
 def _stored_dtype(folder: Path) -> str:
     """The type of a model's weights by its config; float32 where that says none."""
-    import json
+    from runner.models.facts import facts
 
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = facts(folder / "config.json")
     told = config.get("dtype") or config.get("torch_dtype") or (config.get("text_config") or {}).get("dtype")
     return str(told or "float32").removeprefix("torch.")

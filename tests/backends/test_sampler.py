@@ -1,11 +1,13 @@
 """Draws follow the distribution that transformers' own warpers give, and penalties equal its processors'."""
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runner.backends._sampling import end_ids, resolve
+from runner.backends._sampling import end_ids, generation_config, resolve
+from runner.core.errors import ModelError
 from runner.core.specs import Sampling
 
 
@@ -109,3 +111,19 @@ def test_end_ids_join_the_config_and_the_tokenizer() -> None:
     assert end_ids({"eos_token_id": [5, 6]}, Tokenizer()) == {2, 5, 6}
     assert end_ids({"eos_token_id": 5}, Tokenizer()) == {2, 5}
     assert end_ids({}, Tokenizer()) == {2}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", "is no JSON: "),
+        ("[]", "holds list where keys should be"),
+        ('{"eos_token_id": "</s>"}', "eos_token_id should be a number, not '</s>'"),
+        ('{"eos_token_id": [1, "</s>"]}', "eos_token_id should be a number, not '</s>'"),
+        ('{"temperature": "hot"}', "temperature should be a number, not 'hot'"),
+    ],
+)
+def test_a_generation_config_that_is_none(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "generation_config.json").write_text(text)
+    with pytest.raises(ModelError, match=f"generation_config.json: {told}"):
+        generation_config(tmp_path)

@@ -37,6 +37,12 @@ def test_a_config_error_takes_its_place_in_front() -> None:
     assert str(ConfigError("", "no recipe")) == "no recipe."
 
 
+def test_the_first_line_of_what_a_library_says() -> None:
+    assert errors.first_line(ValueError("Wrong.\nMore.")) == "Wrong"
+    assert errors.first_line(ValueError("Wrong field:\n    it is 5.\nMore.")) == "Wrong field: it is 5"
+    assert errors.first_line(ValueError()) == "ValueError"
+
+
 def test_a_config_error_travels_between_processes() -> None:
     error = ConfigError("a.b", "wrong").at("command line")
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):

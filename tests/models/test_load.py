@@ -142,6 +142,34 @@ def test_unreadable_folders(copy: Path) -> None:
         load(copy)
 
 
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"hidden_size": "64"}, "cannot be loaded: .*hidden_size.* expected int, got str"),
+        ({"num_attention_heads": 7}, "cannot be loaded: .*hidden size .64. is not a multiple"),
+        ({"num_attention_heads": 0}, "cannot be loaded: integer modulo by zero"),
+        ({"hidden_act": "nope"}, "cannot be loaded: KeyError 'nope'"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "cannot be loaded: Loading a GPTQ"),
+    ],
+)
+def test_a_config_that_no_model_is_made_of(copy: Path, keys: dict[str, Any], told: str) -> None:
+    edit(copy / "config.json", **keys)
+    with pytest.raises(ModelError, match=f"copy: {told}"):
+        load(copy)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "version https://git-lfs.github.com/spec/v1", b"\xff"])
+def test_files_of_a_tokenizer_that_are_none(copy: Path, text: str | bytes) -> None:
+    """Among them a tokenizers library's bare exceptions."""
+    located = locate(Model(id=str(copy)), "huggingface")
+    for name in ("config.json", "tokenizer_config.json", "tokenizer.json"):
+        whole = (copy / name).read_bytes()
+        (copy / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(ModelError, match=rf"copy(: its tokenizer cannot be read|/{name}: (is no JSON|holds list))"):
+            load_tokenizer(located)
+        (copy / name).write_bytes(whole)
+
+
 def test_adapter_without_weights(base: Path, tmp_path: Path) -> None:
     adapter = saved_adapter(base, tmp_path / "adapter")
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")

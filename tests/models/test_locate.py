@@ -11,6 +11,7 @@ from runner.core import artifact
 from runner.core.errors import ConfigError, ModelError
 from runner.core.specs import Model
 from runner.models.locate import check, locate
+from runner.models.shape import from_config, shape_of
 
 
 def model_folder(folder: Path) -> Path:
@@ -179,3 +180,41 @@ def test_planning_refuses_what_is_plainly_not_there(keys: dict[str, str], senten
 def test_planning_accepts_hub_ids_and_stages(tmp_path: Path) -> None:
     for name in ("Qwen/Qwen3-8B", "stage:train", str(tmp_path)):
         check(Model(id=name), "model")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", b"\xff"])
+@pytest.mark.parametrize("name", ["config.json", "adapter_config.json", "plan.json"])
+def test_a_damaged_file_is_named_before_anything_runs(tmp_path: Path, name: str, text: str | bytes) -> None:
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ModelError, match=rf"{name}: (is no JSON: .*|holds list where keys should be)\. Copy"):
+        shape_of(str(tmp_path)) if name == "config.json" else found(tmp_path)
+
+
+def test_an_adapter_whose_base_is_no_name(tmp_path: Path) -> None:
+    adapter = adapter_folder(tmp_path / "adapter", None)
+    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": 5}')
+    assert shape_of(str(adapter)) is None
+    with pytest.raises(ModelError, match="names no base model"):
+        found(adapter)
+
+
+def test_adapters_that_are_each_others_base(tmp_path: Path) -> None:
+    """Refused as an adapter on an adapter; a plan does not walk in a circle."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    adapter_folder(one, other), adapter_folder(other, one)
+    assert shape_of(str(one)) is None
+    with pytest.raises(ModelError, match="other is an adapter too"):
+        found(one)
+
+
+def test_a_home_that_nobody_has(tmp_path: Path) -> None:
+    """Python's own word for it would be an exception."""
+    with pytest.raises(ConfigError, match=r"model.id: no folder '~nobody-of-this-name/model' here"):
+        check(Model(id="~nobody-of-this-name/model"), "model")
+
+
+@pytest.mark.parametrize("keys", [{"num_attention_heads": 0}, {"hidden_size": "many"}, {"text_config": [1]}])
+def test_a_shape_that_cannot_be_told_is_none(keys: dict[str, Any]) -> None:
+    """What the config means is said by who reads the model."""
+    told = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8, "num_hidden_layers": 1, "vocab_size": 9}
+    assert from_config(told) is not None and from_config({**told, **keys}) is None

@@ -17,7 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from runner.core.errors import ModelError
+from runner.models.locate import Located
 from runner.stages._card import shortened
+from runner.stages._package import contents
 from tests.stages.hub_server import TOKEN, Hub, serve
 from tests.tiny import tiny_model
 
@@ -266,3 +269,12 @@ def test_the_hub_of_these_tests_counts_blobs_that_come_at_once(hub: Hub) -> None
 def test_a_card_names_no_place_of_this_machine(told: str, shown: str) -> None:
     """One after a colon, as a mapping on the command line has it, was told to everybody."""
     assert shortened(told) == shown
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}"])
+def test_an_index_that_names_no_files(tmp_path: Path, text: str) -> None:
+    for name in ("config.json", "model-1.safetensors"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(ModelError, match=r"index.json: (is no JSON|holds list|names no files)"):
+        contents(Located(tmp_path))
