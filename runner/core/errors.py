@@ -146,6 +146,12 @@ def first_line(error: Any) -> str:
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1]).rstrip(".")
 
 
+def told(error: Exception) -> str:
+    """What a library says, with the kind of error where that is no sentence."""
+    words = first_line(error)
+    return words if " " in words else f"{type(error).__name__} {words}"
+
+
 def near_miss(word: str, choices: Iterable[str]) -> str:
     """Return "Did you mean x?" for the nearest choice, or the choices themselves when few, or nothing."""
     known = sorted(set(choices))

@@ -4,11 +4,12 @@ Refuses an adapter that was made for another base, by shapes and names, before l
 """
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 from runner.core.artifact import write_whole
-from runner.core.errors import ModelError
+from runner.core.errors import ModelError, told
 from runner.models.facts import facts
 from runner.models.locate import ADAPTER as CONFIG
 from runner.models.locate import Located
@@ -16,24 +17,49 @@ from runner.models.quiet import quiet
 
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
+SHARED = ("vblora_vector_bank", "prompt_encoder", "tinylora_v", "unilora_theta_d")  # not in the file for each layer
 
 
 def attach(base: Any, located: Located) -> Any:
     """The base with the adapter beside it, nothing trainable.
 
     Raises:
-        ModelError: no adapter weights, or they do not fit the base.
+        ModelError: no adapter weights, they do not fit the base, or are not those that the adapter's config names.
     """
-    from peft import PeftModel
-
     folder = located.adapter
     assert folder is not None
     if not (folder / WEIGHTS).is_file():
         raise ModelError(f"{folder}: holds no {WEIGHTS}. Adapters are read from safetensors only.")
     check_fit(base, folder, located)
-    with quiet():
-        made = PeftModel.from_pretrained(base, folder, is_trainable=False)
+    made = _read(base, folder)
     made.active_peft_config.base_model_name_or_path = str(located.base)  # peft looks there while it saves
+    return made
+
+
+def _read(base: Any, folder: Path) -> Any:
+    """peft starts what it does not find anew and leaves out what it does not expect, with a warning at most."""
+    from peft import PeftModel
+
+    try:
+        with quiet(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Found missing adapter keys", category=UserWarning)
+            made = PeftModel.from_pretrained(base, folder, is_trainable=False)
+            found: Any = made.load_adapter(folder, "default")  # again, as only here it says what it found
+    except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise ModelError(f"{folder}: this adapter cannot be put on its base: {told(error)}.") from error
+    except RuntimeError as error:
+        if "size mismatch" not in str(error):
+            raise  # memory that ran out is told by who asked for the model
+        raise ModelError(
+            f"{folder}: {WEIGHTS} and {CONFIG} are of different adapters: {str(error).splitlines()[1].strip()}"
+        ) from error
+    missing = [name for name in found.missing_keys if not any(mark in name for mark in SHARED)]
+    for names, wrong in (
+        (missing, f"are named by {CONFIG} and not in {WEIGHTS}"),
+        (found.unexpected_keys, f"in {WEIGHTS} are not named by {CONFIG}"),
+    ):
+        if names:
+            raise ModelError(f"{folder}: {len(names)} weights {wrong}, for example {sorted(names)[0]}.")
     return made
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from runner.core.errors import ModelError, first_line
+from runner.core.errors import ModelError, told
 from runner.core.specs import Model, TrainType
 from runner.models import attention
 from runner.models import hub as hubs
@@ -38,7 +38,7 @@ def load_tokenizer(located: Located, *, chat: bool = True) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # files of any content raise anything, tokenizers' own bare Exception too
-        raise ModelError(f"{folder}: its tokenizer cannot be read: {_why(error)}.") from error
+        raise ModelError(f"{folder}: its tokenizer cannot be read: {told(error)}.") from error
     if chat and not tokenizer.chat_template:
         raise ModelError(
             f"{folder}: this tokenizer has no chat template. "
@@ -132,16 +132,10 @@ def _read(located: Located, options: dict[str, Any], trusted: bool) -> Any:
             raise ModelError(
                 f"{base}: this model brings Python code of its own. If you trust it: model.trust_remote_code=true"
             ) from None
-        raise ModelError(f"{base}: cannot be loaded: {_why(error)}.") from error
+        raise ModelError(f"{base}: cannot be loaded: {told(error)}.") from error
     model, facts = loaded
     _check_weights(base, facts)
     return model
-
-
-def _why(error: Exception) -> str:
-    """What a library says of a folder; where it gives no sentence, what kind of error that is."""
-    told = first_line(error)
-    return told if " " in told else f"{type(error).__name__} {told}"
 
 
 def _check_weights(base: Path, facts: Any) -> None:

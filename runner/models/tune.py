@@ -101,6 +101,8 @@ def _go_on(model: Any, lora: Lora) -> Any:
     refused, and what it leaves open told: its rank, alpha and dora always count as said.
     """
     own, usual = model.active_peft_config, Lora()
+    if own.peft_type != "LORA":
+        raise ModelError(f"train_type.kind: lora, and the adapter is of another kind, {own.peft_type}. Merge it first.")
     for key, has, wanted in (
         ("rank", own.r, lora.rank),
         ("alpha", own.lora_alpha, lora.alpha),

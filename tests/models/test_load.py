@@ -177,6 +177,53 @@ def test_adapter_without_weights(base: Path, tmp_path: Path) -> None:
         load(adapter)
 
 
+def spoilt(weights: Any) -> dict[str, Any]:
+    """By what is done to an adapter's weights: the weights then."""
+    return {
+        "gone": {},
+        "half": {name: part for name, part in weights.items() if "layers.0" in name},
+        "renamed": {name.removeprefix("base_model.model."): part for name, part in weights.items()},
+    }
+
+
+@pytest.mark.parametrize("what", ["gone", "half", "renamed"])
+def test_an_adapter_without_some_of_its_weights(base: Path, tmp_path: Path, what: str) -> None:
+    """peft would start them anew: an adapter that does nothing."""
+    from safetensors.torch import load_file, save_file
+
+    adapter = saved_adapter(base, tmp_path / "adapter")
+    file = adapter / "adapter_model.safetensors"
+    save_file(spoilt(load_file(file))[what], file)
+    with pytest.raises(ModelError, match=r"adapter: \d+ weights are named by .* not in .*, for example .*lora_"):
+        load(adapter)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"target_modules": ["q_proj"]}, r"24 weights in .* are not named by .*, for example .*lora_A"),
+        ({"rank_pattern": {"q_proj": 2}}, r"are of different adapters: size mismatch for .*q_proj"),
+        ({"r": "four"}, r"cannot be put on its base: '<=' not supported"),
+        ({"peft_type": "NOPE"}, r"cannot be put on its base: KeyError 'NOPE'"),
+        ({"modules_to_save": ["norm"]}, r"cannot be put on its base: KeyError"),
+    ],
+)
+def test_an_adapter_whose_config_is_of_another(base: Path, tmp_path: Path, keys: dict[str, Any], told: str) -> None:
+    adapter = saved_adapter(base, tmp_path / "adapter")
+    edit(adapter / "adapter_config.json", **keys)
+    with pytest.raises(ModelError, match=f"adapter: .*{told}"):
+        load(adapter)
+
+
+def test_an_adapter_that_is_not_of_low_rank_does_not_go_on(base: Path, tmp_path: Path) -> None:
+    from peft import IA3Config, get_peft_model
+
+    kind = IA3Config(task_type="CAUSAL_LM", target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"])
+    get_peft_model(load(base), kind).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(ModelError, match=r"train_type.kind: lora, and the adapter is of another kind, .*IA3. Merge"):
+        tune(load(tmp_path / "adapter"), LORA)
+
+
 def test_code_of_the_models_own_is_not_run(copy: Path) -> None:
     (copy / "modeling_own.py").write_text("raise SystemExit('ran')")
     edit(copy / "config.json", model_type="own", auto_map={
