@@ -280,6 +280,15 @@ def test_a_model_counts_by_its_folder(folder) -> None:
         before = after
 
 
+def test_a_model_in_a_file_counts_by_that_file(folder) -> None:
+    """Size and time, as of other weights."""
+    folder.write("small.gguf", "GGUF")
+    before = mark(model={"id": "small.gguf"})
+    assert mark(model={"id": "small.gguf"}) == before
+    folder.write("small.gguf", "GGUF, another")
+    assert mark(model={"id": "small.gguf"}) != before
+
+
 def test_the_encoders_version_counts_where_there_is_data(folder, monkeypatch) -> None:
     """A new encoder trains other labels: what an old one made is not reused."""
     from runner.data import fingerprint

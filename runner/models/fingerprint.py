@@ -17,12 +17,14 @@ SMALL = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".py")
 
 
 def identity(name: str, revision: str | None) -> str:
-    """A digest of a local folder or a packaged file; `hub` with the revision for a hub id."""
+    """A digest of a local folder or file, or of a packaged one; `hub` with the revision for a hub id."""
     if name.startswith(MARK):
         return _packaged(name)
     folder = Path(os.path.expanduser(name))
     if folder.is_dir():
         return combined(_parts(folder))
+    if folder.is_file():
+        return combined([_weights(folder)])
     return f"hub {revision}" if revision else "hub"
 
 
@@ -43,6 +45,10 @@ def _parts(folder: Path) -> Iterator[tuple[str, str]]:
         return
     for file in sorted(child for child in folder.iterdir() if child.is_file() and not child.name.startswith(".")):
         if file.suffix in WEIGHTS:
-            yield file.name, f"{file.stat().st_size} {file.stat().st_mtime_ns}"
+            yield _weights(file)
         elif file.suffix in SMALL:
             yield file.name, file_digest(file)
+
+
+def _weights(file: Path) -> tuple[str, str]:
+    return file.name, f"{file.stat().st_size} {file.stat().st_mtime_ns}"

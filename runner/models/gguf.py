@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from runner.core.errors import ModelError
+from runner.core.errors import ModelError, told
 from runner.core.places import cache_folder
 
 VERSION = 1  # of this converter: raise it when its result changes
@@ -52,13 +52,22 @@ def _convert(file: Path, folder: Path) -> None:
 
     from runner.models.quiet import quiet
 
-    fields = {name: field.contents() for name, field in GGUFReader(file).fields.items()}
-    tokenizer = _tokenizer(file, fields)
-    print(f"converting {file.name} once into {folder.parent}", flush=True)
+    try:
+        fields = {name: field.contents() for name, field in GGUFReader(file).fields.items()}
+        tokenizer = _tokenizer(file, fields)
+        print(f"converting {file.name} once into {folder.parent}", flush=True)
+        with quiet():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True,
+                quantization_config=GgufConfig(dequantize=True),
+            )  # fmt: skip
+    except (ValueError, IndexError, KeyError, TypeError, OSError, ImportError) as error:  # cut short, or too new
+        raise ModelError(f"{file}: cannot be read: {told(error)}. Copy or download it again.") from error
+    model, missing = loaded[0], sorted(loaded[1]["missing_keys"])
+    if missing:  # transformers fills them with random numbers
+        lost = f"{len(missing)} weights are missing, for example {missing[0]}"
+        raise ModelError(f"{file}: {lost}. Is it one file of several? Give a folder.")
     with quiet():
-        model = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-        )
         if getattr(model.config, "quantization_config", None) is not None:
             del model.config.quantization_config  # the saved weights are plain
         for config in (model.config, model.generation_config):

@@ -101,7 +101,7 @@ def _folder(name: str, revision: str | None, hub: str, code: bool, key: str = "m
     if path.is_dir():
         return _inside(path.resolve())
     if path.is_file():
-        return _file(path.resolve())
+        return _file(path.absolute())  # a hub's cache links to a file without the name
     if not is_hub_id(name):
         raise ModelError(f"{key}: no folder {name} here. Give a folder that exists, or a hub id (org/name).")
     return hubs.download(name, revision, hub, key=key, code=code)
