@@ -4,6 +4,7 @@ Weights as safetensors only. Where no hub answers, that is said within seconds, 
 stay where the hub's own library keeps them and are in no sentence of ours.
 """
 
+import http.client
 import importlib.util
 import os
 import re
@@ -14,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.errors import ModelError
+from runner.models.facts import facts
 
 MODULES = {"modelscope": "modelscope", "huggingface": "huggingface_hub"}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS = "*.safetensors"
+INDEX = "model.safetensors.index.json"
+PART = re.compile(r"-\d+-of-\d+\.safetensors$")
 FILES = ["*.json", WEIGHTS, "*.jinja", "*.txt", "*.model", "*.tiktoken"]
 CODE = ["*.py"]  # only where the model's own code is trusted
 PATIENCE = 6.0  # seconds
@@ -41,7 +45,7 @@ def download(
         )
     wanted = [*(FILES if weights else [each for each in FILES if each != WEIGHTS]), *(CODE if code else [])]
     found = _fetch(name, revision, hub, wanted, local=True)
-    if isinstance(found, Path) and next(found.glob(WEIGHTS if weights else "tokenizer*"), None) is not None:
+    if isinstance(found, Path) and (_has_weights(found) if weights else next(found.glob("tokenizer*"), None)):
         return found
     silence = unreachable(hub)
     if silence:
@@ -55,6 +59,15 @@ def download(
     raise ModelError(
         f"{key}: {hub} does not give {name}{at} ({found}). Is the name right, are you logged in? {_way_out(key)}"
     )
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether all files of weights are there: a download that was stopped leaves some."""
+    here = {file.name for file in folder.glob(WEIGHTS)}
+    index = folder / INDEX
+    if index.is_file():
+        return here.issuperset((facts(index).get("weight_map") or {}).values())
+    return bool(here) and not any(PART.search(name) for name in here)
 
 
 def _way_out(key: str) -> str:
@@ -100,7 +113,7 @@ def unreachable(hub: str, patience: float = PATIENCE) -> str | None:
             told[0] = None
         except urllib.error.URLError as error:
             told[0] = getattr(error.reason, "strerror", None) or str(error.reason)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:  # its text may hold a password
             told[0] = type(error).__name__
 
     thread = threading.Thread(target=ask, daemon=True)

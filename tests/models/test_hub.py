@@ -1,7 +1,9 @@
 """Where no hub answers that is said at once, with the way out."""
 
+import json
 import socket
 import sys
+import threading
 import time
 import types
 from pathlib import Path
@@ -84,6 +86,30 @@ def test_what_is_here_is_taken_without_the_network(dead: str, tmp_path: Path, mo
     assert [given["local_files_only"] for given in asked] == [True]
     assert asked[0]["revision"] == "main" and "*.bin" not in asked[0]["allow_patterns"]
     assert "*.py" not in asked[0]["allow_patterns"]
+
+
+def test_a_download_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some files of several are there: the network is asked for the rest, not the model read."""
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    (tmp_path / names[0]).write_bytes(b"")
+    asked = hub_library(monkeypatch, lambda given: tmp_path)
+    monkeypatch.setattr(hub, "unreachable", lambda name: None)
+    hub.download("org/name", None, "modelscope")
+    (tmp_path / hub.INDEX).write_text(json.dumps({"weight_map": {"a": names[0], "b": names[1]}}))
+    hub.download("org/name", None, "modelscope")
+    assert [given["local_files_only"] for given in asked] == [True, False] * 2
+    (tmp_path / names[1]).write_bytes(b"")
+    hub.download("org/name", None, "modelscope")
+    assert len(asked) == 5
+
+
+@pytest.mark.parametrize("address", ["http://me:very-secret@127.0.0.1", "http://127.0.0.1:very-secret"])
+def test_an_address_that_is_none_is_not_repeated(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What looks like a port may be a password; nor does a thread tell it as it dies."""
+    died: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", died.append)
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    assert "very-secret" not in (hub.unreachable("huggingface") or "very-secret") and not died
 
 
 def test_a_tokenizer_comes_without_its_models_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
