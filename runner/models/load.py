@@ -16,6 +16,7 @@ from runner.models.locate import CONFIG, Located, is_hub_id, locate
 from runner.models.quiet import quiet
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+OWN_CODE = "brings Python code of its own. If you trust it: model.trust_remote_code=true"
 
 
 def load_tokenizer(located: Located, *, chat: bool = True) -> Any:
@@ -36,8 +37,10 @@ def load_tokenizer(located: Located, *, chat: bool = True) -> Any:
     if folder is None:
         raise ModelError(f"{located.base}: holds no tokenizer ({TOKENIZER[0]}). Copy the one of its base model there.")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=located.trusted)
     except Exception as error:  # files of any content raise anything, tokenizers' own bare Exception too
+        if "trust_remote_code" in str(error):
+            raise ModelError(f"{folder}: this tokenizer {OWN_CODE}") from None
         raise ModelError(f"{folder}: its tokenizer cannot be read: {told(error)}.") from error
     if chat and not tokenizer.chat_template:
         raise ModelError(
@@ -129,9 +132,7 @@ def _read(located: Located, options: dict[str, Any], trusted: bool) -> Any:
         raise
     except Exception as error:  # a config of any content raises anything
         if "trust_remote_code" in str(error):
-            raise ModelError(
-                f"{base}: this model brings Python code of its own. If you trust it: model.trust_remote_code=true"
-            ) from None
+            raise ModelError(f"{base}: this model {OWN_CODE}") from None
         raise ModelError(f"{base}: cannot be loaded: {told(error)}.") from error
     model, facts = loaded
     _check_weights(base, facts)

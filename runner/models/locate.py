@@ -5,6 +5,7 @@ stages, a checkpoint, a file that a package carries, a GGUF file. Loads nothing 
 a GGUF file has yet to be converted.
 """
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +26,14 @@ PLAN, CHECKPOINT, CHECKPOINT_MARK = "plan.json", "checkpoint-", "complete.json"
 class Located:
     """base: folder with weights, config and tokenizer. adapter: folder of the adapter on it.
 
-    name: how the base is called where others look for it: a hub id, `package:...`, or an absolute folder.
+    name: how the base is called where others look for it: a hub id, `package:...`, or an absolute folder. trusted:
+    whether Python code that the base brings may run.
     """
 
     base: Path
     adapter: Path | None = None
     name: str = ""
+    trusted: bool = False
 
 
 def locate(model: Model, hub: str) -> Located:
@@ -44,7 +47,7 @@ def locate(model: Model, hub: str) -> Located:
     """
     folder = _folder(model.id, model.revision, hub, model.trust_remote_code)
     if not is_adapter(folder):
-        base = Located(folder, None, _name(model.id, folder))
+        base = Located(folder, None, _name(model.id, folder), model.trust_remote_code)
     elif model.adapter is not None:
         raise ModelError(
             f"{folder}: is an adapter itself, and model.adapter={model.adapter} names another. Merge one first."
@@ -56,7 +59,7 @@ def locate(model: Model, hub: str) -> Located:
     adapter = _folder(model.adapter, None, hub, False, "model.adapter")
     if not is_adapter(adapter):
         raise ModelError(f"model.adapter: {adapter} holds a whole model ({CONFIG}). Pass it as model.id.")
-    return Located(base.base, adapter, base.name)
+    return dataclasses.replace(base, adapter=adapter)
 
 
 def is_adapter(folder: Path) -> bool:
@@ -183,11 +186,11 @@ def _under(adapter: Path, hub: str, code: bool) -> Located:
         trained = _trained_on(adapter)
         if trained is not None:  # a checkpoint knows where its base lay; the stage knows how it is called
             found = locate(trained, hub)
-            return Located(found.base, adapter, found.name)
+            return dataclasses.replace(found, adapter=adapter)
         raise ModelError(f"{adapter}: the base of this adapter cannot be had. {error} {advice}") from None
     if is_adapter(base):
         raise ModelError(f"{adapter}: its base {base} is an adapter too. Merge that one first.")
-    return Located(base, adapter, _name(name, base))
+    return Located(base, adapter, _name(name, base), code)
 
 
 def _trained_on(adapter: Path) -> Model | None:

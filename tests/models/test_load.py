@@ -235,6 +235,19 @@ def test_code_of_the_models_own_is_not_run(copy: Path) -> None:
         load(copy)
 
 
+def test_a_tokenizers_own_code_runs_where_it_is_trusted(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nobody is asked in the middle of a run."""
+    (copy / "own.py").write_text(
+        "from transformers import PreTrainedTokenizerFast\nclass Own(PreTrainedTokenizerFast):\n    ran = True\n"
+    )
+    edit(copy / "tokenizer_config.json", tokenizer_class="Own", auto_map={"AutoTokenizer": [None, "own.Own"]})
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(copy / "cache"))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    with pytest.raises(ModelError, match=r"this tokenizer brings Python code of its own. If you trust it: model.trust"):
+        load_tokenizer(locate(Model(id=str(copy)), "huggingface"))
+    assert load_tokenizer(locate(Model(id=str(copy), trust_remote_code=True), "huggingface")).ran
+
+
 def test_tokenizers(copy: Path) -> None:
     located = locate(Model(id=str(copy)), "huggingface")
     (copy / "chat_template.jinja").unlink()
