@@ -33,6 +33,7 @@ def attach(base: Any, located: Located) -> Any:
     check_fit(base, folder, located)
     made = _read(base, folder)
     made.active_peft_config.base_model_name_or_path = str(located.base)  # peft looks there while it saves
+    made.active_peft_config.revision = located.revision
     return made
 
 

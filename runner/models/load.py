@@ -105,6 +105,7 @@ def load_model(located: Located, model: Model, train_type: TrainType | None = No
     if device == "cuda" and int(os.environ.get("WORLD_SIZE", "1")) == 1 and "quantization_config" not in options:
         loaded = loaded.to(device)
     loaded.config._name_or_path = located.name  # how an adapter made of it will call its base
+    loaded.base_revision = located.revision  # and which of its states it will ask for
     if located.adapter is not None:
         loaded = attach(loaded, located)
     return loaded.eval()

@@ -27,13 +27,14 @@ class Located:
     """base: folder with weights, config and tokenizer. adapter: folder of the adapter on it.
 
     name: how the base is called where others look for it: a hub id, `package:...`, or an absolute folder. trusted:
-    whether Python code that the base brings may run.
+    whether Python code that the base brings may run. revision: of the base on its hub, where one was asked for.
     """
 
     base: Path
     adapter: Path | None = None
     name: str = ""
     trusted: bool = False
+    revision: str | None = None
 
 
 def locate(model: Model, hub: str) -> Located:
@@ -47,7 +48,7 @@ def locate(model: Model, hub: str) -> Located:
     """
     folder = _folder(model.id, model.revision, hub, model.trust_remote_code)
     if not is_adapter(folder):
-        base = Located(folder, None, _name(model.id, folder), model.trust_remote_code)
+        base = Located(folder, None, _name(model.id, folder), model.trust_remote_code, model.revision)
     elif model.adapter is not None:
         raise ModelError(
             f"{folder}: is an adapter itself, and model.adapter={model.adapter} names another. Merge one first."
@@ -190,7 +191,7 @@ def _under(adapter: Path, hub: str, code: bool) -> Located:
         raise ModelError(f"{adapter}: the base of this adapter cannot be had. {error} {advice}") from None
     if is_adapter(base):
         raise ModelError(f"{adapter}: its base {base} is an adapter too. Merge that one first.")
-    return Located(base, adapter, _name(name, base), code)
+    return Located(base, adapter, _name(name, base), code, told.get("revision"))
 
 
 def _trained_on(adapter: Path) -> Model | None:

@@ -85,7 +85,7 @@ def _config(lora: Lora, model: Any) -> Any:
     return LoraConfig(
         task_type="CAUSAL_LM", r=lora.rank, lora_alpha=alpha, lora_dropout=lora.dropout, target_modules=lora.targets,
         use_dora=lora.dora, use_rslora=lora.rslora, modules_to_save=list(lora.modules_to_save) or None,
-        ensure_weight_tying=_touches_tied(lora, model),
+        ensure_weight_tying=_touches_tied(lora, model), revision=getattr(model, "base_revision", None),
         fan_in_fan_out=any(hasattr(part, "nf") for part in model.modules()),  # layers of GPT-2's: peft warns otherwise
     )  # fmt: skip
 

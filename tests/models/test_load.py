@@ -235,6 +235,25 @@ def test_code_of_the_models_own_is_not_run(copy: Path) -> None:
         load(copy)
 
 
+def test_an_adapter_asks_for_the_revision_that_it_was_trained_on(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def download(name: str, revision: str | None, hub: str, **_: Any) -> Path:
+        asked.append((name, revision))
+        return base
+
+    monkeypatch.setattr("runner.models.hub.download", download)
+    pinned = locate(Model(id="org/base", revision="v2"), "huggingface")
+    made = tune(load_model(pinned, Model(id="org/base")), LORA)
+    folder = write_model(made, load_tokenizer(pinned), tmp_path)
+    again = locate(Model(id=str(folder)), "huggingface")
+    assert asked == [("org/base", "v2")] * 2
+    on = write_model(tune(load_model(again, Model(id=str(folder))), LORA), load_tokenizer(again), tmp_path / "on")
+    assert json.loads((on / "adapter_config.json").read_text())["revision"] == "v2"
+
+
 def test_a_tokenizers_own_code_runs_where_it_is_trusted(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And nobody is asked in the middle of a run."""
     (copy / "own.py").write_text(
