@@ -71,6 +71,9 @@ def _inside(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 def _model(model: Model) -> Iterator[tuple[str, str]]:
     if not model.id.startswith(STAGE):
         yield f"model {model.id}", models.identity(model.id, model.revision)
+        base = models.base(model.id)
+        if base is not None:
+            yield f"base {base}", models.identity(base, None)
     if model.adapter and not model.adapter.startswith(STAGE):
         yield f"adapter {model.adapter}", models.identity(model.adapter, None)
 

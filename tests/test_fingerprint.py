@@ -289,6 +289,21 @@ def test_a_model_in_a_file_counts_by_that_file(folder) -> None:
     assert mark(model={"id": "small.gguf"}) != before
 
 
+def test_an_adapter_counts_with_its_base(folder) -> None:
+    """A base that lies here may become another; one that is elsewhere counts by its name."""
+    place = folder.root / "folder"
+    folder.write("adapter/adapter_config.json", json.dumps({"base_model_name_or_path": str(place)}))
+    folder.write("adapter/adapter_model.safetensors", "weights")
+    model = {"id": "adapter"}
+    before = mark(model=model)
+    assert f"base {place}" in plan.make({**BASE, "model": model}, roots()).step("a").identity["sources"]
+    folder.write("folder/model.safetensors", "heavier weights")
+    assert mark(model=model) != before
+    folder.write("adapter/adapter_config.json", json.dumps({"base_model_name_or_path": "org/base"}))
+    assert not [name for name in plan.make({**BASE, "model": model}, roots()).step("a").identity["sources"]
+                if name.startswith("base ")]  # fmt: skip
+
+
 def test_the_encoders_version_counts_where_there_is_data(folder, monkeypatch) -> None:
     """A new encoder trains other labels: what an old one made is not reused."""
     from runner.data import fingerprint

@@ -10,6 +10,8 @@ from pathlib import Path
 from runner.core import artifact
 from runner.core.content import combined, file_digest
 from runner.core.errors import ModelError
+from runner.models.facts import facts
+from runner.models.locate import ADAPTER, is_adapter
 from runner.models.package import MARK, packaged_file
 
 WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
@@ -26,6 +28,15 @@ def identity(name: str, revision: str | None) -> str:
     if folder.is_file():
         return combined([_weights(folder)])
     return f"hub {revision}" if revision else "hub"
+
+
+def base(name: str) -> str | None:
+    """The base that the adapter in a folder names, where it lies on this machine and so may change."""
+    folder = Path(os.path.expanduser(name))
+    if not is_adapter(folder):
+        return None
+    told = facts(folder / ADAPTER).get("base_model_name_or_path")
+    return told if isinstance(told, str) and Path(os.path.expanduser(told)).exists() else None
 
 
 def _packaged(name: str) -> str:
