@@ -101,6 +101,11 @@ def endpoint(hub: str) -> str:
     return os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
 
 
+def shown(hub: str) -> str:
+    """The address of a hub as it may be told: mirrors are sometimes given with a password."""
+    return re.sub(r"://[^/@]*@", "://", endpoint(hub))
+
+
 def unreachable(hub: str, patience: float = PATIENCE) -> str | None:
     """Why a hub does not answer, or None when it does. Any answer counts, errors too; a slow name server does not."""
     told: list[str | None] = [f"nothing within {patience:g} s"]

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from runner.core.errors import ConfigError, RunnerError, StageError
-from runner.models.hub import endpoint
+from runner.models.hub import endpoint, shown
 
 Told = Callable[[int, int], None]  # files sent, files to send
 CHUNK = 1 << 20
@@ -83,7 +83,7 @@ class HuggingFace:
         from huggingface_hub import HfApi
 
         self.name, self.revision, self.api = name, revision, HfApi(endpoint=endpoint("huggingface"))
-        self.address = f"{endpoint('huggingface')}/{name}"
+        self.address = f"{shown('huggingface')}/{name}"
 
     def make(self, private: bool, license: str | None) -> bool:
         """See `Repository.make`; a revision that is not there becomes a branch."""
@@ -138,7 +138,7 @@ class ModelScope:
         from modelscope_hub.api import HubApi
 
         self.name, self.revision, self.api = name, revision, HubApi(endpoint=endpoint("modelscope"))
-        self.address = f"{endpoint('modelscope')}/models/{name}"
+        self.address = f"{shown('modelscope')}/models/{name}"
 
     def make(self, private: bool, license: str | None) -> bool:
         """See `Repository.make`."""

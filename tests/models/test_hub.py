@@ -1,6 +1,7 @@
 """Where no hub answers that is said at once, with the way out."""
 
 import json
+import re
 import socket
 import sys
 import threading
@@ -16,6 +17,7 @@ from runner.core.specs import Model
 from runner.models import hub
 from runner.models.load import tokenizer_of
 from runner.models.locate import locate
+from runner.models.repository import repository
 from tests.tiny import tiny_model, tiny_tokenizer
 
 
@@ -136,3 +138,13 @@ def test_unknown_model_is_told_without_the_librarys_words(tmp_path: Path, monkey
     ) as told:
         hub.download("org/name", None, "modelscope")
     assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("hub_name", "variable"), [("huggingface", "HF_ENDPOINT"), ("modelscope", "MODELSCOPE_ENDPOINT")]
+)
+def test_a_repositorys_page_is_told_without_a_password(
+    hub_name: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "http://me:very-secret@127.0.0.1:9")
+    assert re.fullmatch(r"http://127.0.0.1:9/(models/)?me/model", repository(hub_name, "me/model", None).address)
