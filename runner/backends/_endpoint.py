@@ -5,6 +5,7 @@ without one the messages go to `/chat/completions`, where the server's own templ
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Annotated, Any, Literal
@@ -46,6 +47,11 @@ class Endpoint:
     def sends_ids(self) -> bool:
         """Whether prompts go as token ids."""
         return self.api == "completions" or (self.api == "auto" and self.tokenizer is not None)
+
+    def without_key(self, said: str) -> str:
+        """What a server says, which may quote the key that it was sent: it goes into files."""
+        key = os.environ.get(self.key_env)
+        return said.replace(key, "(key)") if key else said
 
 
 def messages_text(messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]]) -> str:

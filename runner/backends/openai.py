@@ -116,7 +116,7 @@ class Openai(Engine):
                         f"backend.engine.base_url: no server answers any more at {self.keys.base_url}, after "
                         f"{self.keys.retries} retries. The same command goes on."
                     ) from None
-                made.append(_completion.failure(ask.prompt, _reason(error), sample))
+                made.append(_completion.failure(ask.prompt, self.keys.without_key(_reason(error)), sample))
             except ValueError:
                 made.append(_completion.failure(ask.prompt, NOT_JSON, sample))
             else:
@@ -127,7 +127,7 @@ class Openai(Engine):
         try:
             choice = _endpoint.choice_of(reply, self.tokenizer is None)
         except _endpoint.Unreadable as error:
-            return _completion.failure(prompt, str(error), sample)
+            return _completion.failure(prompt, self.keys.without_key(str(error)), sample)
         reason, usage = choice.finish_reason, getattr(reply, "usage", None)
         text = _endpoint.said(choice.message, reason) if self.tokenizer is None else choice.text
         logprobs = _logprobs(choice) if sampling.logprobs else None
@@ -186,7 +186,7 @@ class Openai(Engine):
                         if piece:
                             yield piece
         except self.errors.APIError as error:
-            yield _completion.failure(prompt, _reason(error))
+            yield _completion.failure(prompt, self.keys.without_key(_reason(error)))
             return
         except ValueError:
             yield _completion.failure(prompt, NOT_JSON)

@@ -108,3 +108,16 @@ def test_a_stream_that_breaks_is_an_error_of_its_answer() -> None:
         server.says = {"POST": 'data: {"choices": [{"index": 0, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'}
         *_, made = engine.stream(engine.prompt(HELLO, Template()), Sampling())
         assert made.error is None and made.text == ""
+
+
+def test_a_key_that_a_server_quotes_goes_into_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it comes as a reply or as an event of a stream."""
+    monkeypatch.setenv("OPENAI_API_KEY", "very-secret")
+    told = json.dumps({"error": {"message": "the key very-secret may not ask this model"}})
+    rows = [asked(told)]
+    with serving(says={"POST": f"data: {told}\n\ndata: [DONE]\n\n"}) as server:
+        engine = client(server)
+        *_, last = engine.stream(engine.prompt(HELLO, Template()), Sampling())
+        engine.close()
+    for row in (*rows, last):
+        assert isinstance(row, Completion) and "the key (key) may not ask" in str(row.error)
