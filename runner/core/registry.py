@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.core.errors import ConfigError, PluginError, near_miss
+from runner.core.errors import ConfigError, PluginError, first_line, near_miss
 from runner.core.places import PACKAGE, roots
 
 _looked_in: tuple[Path, ...] = ()  # where nothing else is said; empty: this folder and the package
@@ -72,11 +72,11 @@ def load(kind: str, name: str, places: Sequence[Path] = (), key: str = "") -> An
     """Import the file of a component and return the component: the function or class that bears the file's name."""
     file = find(kind, name, places, key)
     module = _import(kind, name, file)
-    wanted = {name, "".join(part.capitalize() for part in name.split("_"))}
+    wanted = (name, "".join(part.capitalize() for part in name.split("_")))
     for member in wanted:
         if hasattr(module, member):
             return getattr(module, member)
-    raise PluginError(f"{file}: defines neither {' nor '.join(sorted(wanted))}. Name it like the file.")
+    raise PluginError(f"{file}: defines neither {' nor '.join(sorted({*wanted}))}. Name it like the file.")
 
 
 def _import(kind: str, name: str, file: Path) -> Any:
@@ -90,7 +90,7 @@ def _import(kind: str, name: str, file: Path) -> Any:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # a plugin may raise anything while it is imported
-        raise PluginError(f"{file}: cannot be imported: {type(error).__name__}: {error}.") from error
+        raise PluginError(f"{file}: cannot be imported: {type(error).__name__}: {first_line(error)}.") from error
     return module
 
 
@@ -102,9 +102,10 @@ def signature(kind: str, name: str, places: Sequence[Path] = (), key: str = "") 
     """
     file = find(kind, name, places, key)
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+        tree = ast.parse(file.read_bytes(), filename=str(file))  # bytes: Python itself knows marks and encodings
     except (SyntaxError, ValueError) as error:
-        raise PluginError(f"{file}:{getattr(error, 'lineno', 0) or 0}: is not Python: {error}.") from None
+        line = getattr(error, "lineno", None)
+        raise PluginError(f"{file}{f':{line}' if line else ''}: is not Python: {error}.") from None
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
             return _signature(node, tree, file)

@@ -21,7 +21,7 @@ def built_on(name: str, known: Mapping[str, Path]) -> list[str]:
 
 def _named(file: Path) -> set[str]:
     try:
-        nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+        nodes = list(ast.walk(ast.parse(file.read_bytes())))
     except (SyntaxError, ValueError):
         return set()
     asking = set(_asking(nodes))

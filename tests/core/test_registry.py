@@ -1,5 +1,8 @@
 """Components by file name: who wins, what is told, and signatures read without importing."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,6 +84,37 @@ def test_a_plugin_that_cannot_be_loaded_is_one_sentence(place: Path, text: str, 
     put(place, "same", text)
     with pytest.raises(PluginError, match=sentence):
         registry.load("rewards", "same", [place])
+
+
+def test_of_a_function_and_a_class_the_one_that_is_called_as_the_file_is_taken(place: Path) -> None:
+    """In every process the same: names in a set come in another order in each."""
+    put(place, "both", "class Both: ...\ndef both(completions): ...\n")
+    code = "import sys; from pathlib import Path; from runner.core.registry import load\n"
+    code += "print(load('rewards', 'both', [Path(sys.argv[1])]).__name__)"
+    for seed in "123456":
+        command = [sys.executable, "-c", code, str(place)]
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(PACKAGE.parent)}
+        told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert told.stdout == "both\n"
+
+
+def test_what_a_plugin_raises_stays_one_sentence(place: Path) -> None:
+    """Of a worker's words the last line is shown."""
+    put(place, "same", "raise ValueError('First.\\nSecond.')\n")
+    with pytest.raises(PluginError, match=r"/same\.py: cannot be imported: ValueError: First\.$"):
+        registry.load("rewards", "same", [place])
+
+
+def test_a_signature_is_read_in_the_encoding_that_python_reads(place: Path) -> None:
+    """With the mark that editors on Windows write, or a line that says another one."""
+    file = put(place, "marked", "")
+    for text in (b"\xef\xbb\xbfdef marked(c): ...\n", b"# coding: latin-1\n# \xe9\ndef marked(c): ...\n"):
+        file.write_bytes(text)
+        assert registry.signature("rewards", "marked", [place]).name == "marked"
+        assert callable(registry.load("rewards", "marked", [place]))
+    file.write_bytes(b"def marked(c):\n\0")
+    with pytest.raises(PluginError, match=r"/marked\.py(:\d+)?: is not Python: .*null bytes"):
+        registry.signature("rewards", "marked", [place])
 
 
 def test_a_signature_is_read_and_nothing_imported(place: Path) -> None:
