@@ -70,12 +70,24 @@ def tokenizer_of(name: str, hub: str, key: str, *, chat: bool = True) -> Any:
 def _check_size(tokenizer: Any, base: Path, folder: Path) -> None:
     config = facts(base / CONFIG)
     known = config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size")
-    highest = max(tokenizer.get_vocab().values(), default=0)
-    if known is not None and highest >= known:
+    beyond = {number: token for token, number in tokenizer.get_vocab().items() if known is not None and number >= known}
+    if beyond and not _idle(tokenizer, beyond):
         raise ModelError(
-            f"{folder}: its tokenizer has ids up to {highest}, the model {base} has {known} embeddings. "
+            f"{folder}: its tokenizer has ids up to {max(beyond)}, the model {base} has {known} embeddings. "
             "Tokenizer and model do not belong together."
         )
+
+
+def _idle(tokenizer: Any, tokens: dict[int, str]) -> bool:
+    """Whether tokens are for other members of the family, as that for images is to Gemma 3's smallest model: special,
+    so that words that spell them stay words, and used by no role and no template.
+    """
+    added, template = tokenizer.added_tokens_decoder, str(tokenizer.chat_template)
+    used = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token}
+    return all(
+        number in added and added[number].special and token not in used and token not in template
+        for number, token in tokens.items()
+    )
 
 
 def load_model(located: Located, model: Model, train_type: TrainType | None = None) -> Any:

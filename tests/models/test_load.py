@@ -216,6 +216,21 @@ def test_tokenizers(copy: Path) -> None:
         load_tokenizer(located)
 
 
+@pytest.mark.parametrize("special", [True, False])
+def test_a_token_of_the_familys_other_members(copy: Path, special: bool) -> None:
+    """Gemma 3's smallest model has no embedding for images, its tokenizer a token; one that may come up is refused."""
+    located, token = locate(Model(id=str(copy)), "huggingface"), "<image>"
+    tokenizer = load_tokenizer(located)
+    tokenizer.add_tokens([token], special_tokens=special)
+    tokenizer.save_pretrained(copy)
+    if special:
+        assert token in load_tokenizer(located).get_vocab()
+        template = copy / "chat_template.jinja"
+        template.write_text(template.read_text() + token)
+    with pytest.raises(ModelError, match=r"its tokenizer has ids up to \d+, the model .* embeddings"):
+        load_tokenizer(located)
+
+
 def test_lora_learns_beside_every_linear_layer(base: Path) -> None:
     model = tune(load(base), LORA)
     names = learning(model)
