@@ -40,3 +40,10 @@ def test_the_recipe_in_miniature(user: User) -> None:
     per_epoch = len(logged) // 3
     assert sum(held.lengths) > 0.9 * 32 * 4 * (per_epoch - 1)
     assert list(cached.parent.glob("packs-32-*.npy"))
+
+
+def test_no_row_is_left_to_train_on(user: User) -> None:
+    """All are copies of the one that validates."""
+    user.write("texts.jsonl", (json.dumps({"text": "the same"}) + "\n") * 2)
+    code, told = user.tell("recipe=pretrain", *SMALL)
+    assert code == 2 and told.startswith("stages.train.mix: all rows are kept aside for validation, or copies"), told

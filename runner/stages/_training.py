@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from runner.core.artifact import Artifact
-from runner.core.errors import ConfigError
+from runner.core.errors import ConfigError, DataError
 from runner.core.job import Job
 from runner.core.schema import component
 from runner.core.specs import Model, Rules
@@ -132,6 +132,9 @@ class Training(Learning):
 
         train, kept = prepared.train, first_rows(prepared.validation, self.eval.max_rows)
         lengths = train.lengths
+        if not lengths:
+            kept_aside = "all rows are kept aside for validation, or copies of those: none is left to train on"
+            raise DataError(f"stages.{job.name}.mix: {kept_aside}. Give more rows, or another mix.validation.")
         plan = UpdatePlan(
             lengths, train.rows, self.batch, job.seed, self.epochs, self.max_updates, self.max_length, prepared.folder
         )
