@@ -35,10 +35,14 @@ def answers(model: Any, tokenizer: Any, like: Answers | None = None) -> Answers:
 def _prompt(tokenizer: Any, question: str) -> list[int]:
     if not tokenizer.chat_template:
         return list(tokenizer(question)["input_ids"])
-    asked = [{"role": "user", "content": question}]
-    return list(
-        tokenizer(tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))["input_ids"]
-    )
+    from jinja2 import TemplateError
+
+    asked: Any = [{"role": "user", "content": question}]
+    try:
+        asked = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    except (TemplateError, ValueError, TypeError):  # it takes no such conversation, or is one of several without a name
+        asked = question
+    return list(tokenizer(asked)["input_ids"])
 
 
 def _greedy(model: Any, ids: list[int]) -> list[int]:

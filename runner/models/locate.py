@@ -5,6 +5,7 @@ stages, a checkpoint, a file that a package carries, a GGUF file. Loads nothing 
 a GGUF file has yet to be converted.
 """
 
+import contextlib
 import dataclasses
 import os
 from dataclasses import dataclass
@@ -186,8 +187,9 @@ def _under(adapter: Path, hub: str, code: bool) -> Located:
     except ModelError as error:
         trained = _trained_on(adapter)
         if trained is not None:  # a checkpoint knows where its base lay; the stage knows how it is called
-            found = locate(trained, hub)
-            return dataclasses.replace(found, adapter=adapter)
+            with contextlib.suppress(ModelError):
+                found = locate(dataclasses.replace(trained, trust_remote_code=code), hub)  # trust is said anew
+                return dataclasses.replace(found, adapter=adapter)
         raise ModelError(f"{adapter}: the base of this adapter cannot be had. {error} {advice}") from None
     if is_adapter(base):
         raise ModelError(f"{adapter}: its base {base} is an adapter too. Merge that one first.")
@@ -199,6 +201,8 @@ def _trained_on(adapter: Path) -> Model | None:
     import yaml
 
     order = adapter.parent / JOB_FILE
-    stage = (yaml.safe_load(order.read_text(encoding="utf-8")) or {}).get("stage", {}) if order.is_file() else {}
-    given = stage.get("model") or {}
-    return Model(**given) if given.get("id") else None
+    try:
+        given = yaml.safe_load(order.read_text(encoding="utf-8"))["stage"]["model"]
+        return Model(**given) if given["id"] else None
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        return None  # there is none, it is damaged, or of another version

@@ -218,3 +218,14 @@ def test_a_shape_that_cannot_be_told_is_none(keys: dict[str, Any]) -> None:
     """What the config means is said by who reads the model."""
     told = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8, "num_hidden_layers": 1, "vocab_size": 9}
     assert from_config(told) is not None and from_config({**told, **keys}) is None
+
+
+@pytest.mark.parametrize(
+    "order", ["", "stage: [", "- 1", "stage: {model: {id: base, newer: 1}}", "stage: {model: {id: gone}}"]
+)
+def test_an_adapter_whose_base_is_gone_says_how_to_name_it(tmp_path: Path, order: str) -> None:
+    """Whatever the work order beside it says, or does not."""
+    adapter = adapter_folder(tmp_path / "train" / "model", "/gone/base")
+    (tmp_path / "train" / "job.yaml").write_text(order)
+    with pytest.raises(ModelError, match=r"/model: the base .* cannot be had. .*/gone/base here. .* model.adapter="):
+        found(adapter)
