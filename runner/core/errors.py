@@ -148,8 +148,8 @@ def first_line(error: Any) -> str:
 
 def told(error: Exception) -> str:
     """What a library says, with the kind of error where that is no sentence."""
-    words = first_line(error)
-    return words if " " in words else f"{type(error).__name__} {words}"
+    words, kind = first_line(error), type(error).__name__
+    return words if " " in words or words == kind else f"{kind} {words}"
 
 
 def near_miss(word: str, choices: Iterable[str]) -> str:

@@ -90,7 +90,8 @@ def _import(kind: str, name: str, file: Path) -> Any:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # a plugin may raise anything while it is imported
-        raise PluginError(f"{file}: cannot be imported: {type(error).__name__}: {first_line(error)}.") from error
+        said = f"{type(error).__name__}: {first_line(error)}" if str(error) else type(error).__name__
+        raise PluginError(f"{file}: cannot be imported: {said}.") from error
     return module
 
 

@@ -95,7 +95,7 @@ CASES = {
         files=plugin("import no_such\ndef mine(span): ...\n", "loss_scales"),
     ),
     "a rule that exits": Case(
-        "{root}/plugins/loss_scales/mine.py: cannot be imported: SystemExit: .",
+        "{root}/plugins/loss_scales/mine.py: cannot be imported: SystemExit.",
         words=RULE,
         files=plugin("raise SystemExit\ndef mine(span): ...\n", "loss_scales"),
     ),

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save
 
 from runner.core.errors import Interrupted
 from runner.core.job import Job
@@ -96,6 +97,7 @@ def test_ctrl_c_while_a_model_is_loaded(tmp_path: Path) -> None:
     (slow / "__init__.py").write_text(SLOW)
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "./tiny"}))
+    (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(save({}))
     words = ["-m", "runner", "+recipe=infer", "model=./adapter", "backend=transformers", "stages.infer.questions=[hi]"]
     environment = {**os.environ, "PYTHONPATH": f"{slow.parent}:{Path(__file__).parents[2]}"}
     with subprocess.Popen(
