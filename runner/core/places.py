@@ -35,3 +35,10 @@ def with_plugins(places: Sequence[Path], plugins_path: str | None) -> tuple[Path
     """The roots of a command line, and among them the `plugins_path` that the recipe says itself."""
     place = Path(plugins_path).resolve() if plugins_path else None
     return tuple(places) if place is None or place in places else (places[0], place, *places[1:])
+
+
+def expanded(name: str) -> Path:
+    """What a name on the command line means as a path: `~` is a home, or stands for itself where there is no such user,
+    of which `Path.expanduser` makes an error.
+    """
+    return Path(os.path.expanduser(name))

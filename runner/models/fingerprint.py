@@ -3,13 +3,13 @@
 A run or stage folder counts by what its stages made.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from runner.core import artifact
 from runner.core.content import combined, file_digest
 from runner.core.errors import ModelError
+from runner.core.places import expanded
 from runner.models.facts import facts
 from runner.models.locate import ADAPTER, is_adapter
 from runner.models.package import MARK, packaged_file
@@ -22,7 +22,7 @@ def identity(name: str, revision: str | None) -> str:
     """A digest of a local folder or file, or of a packaged one; `hub` with the revision for a hub id."""
     if name.startswith(MARK):
         return _packaged(name)
-    folder = Path(os.path.expanduser(name))
+    folder = expanded(name)
     if folder.is_dir():
         return combined(_parts(folder))
     if folder.is_file():
@@ -32,11 +32,11 @@ def identity(name: str, revision: str | None) -> str:
 
 def base(name: str) -> str | None:
     """The base that the adapter in a folder names, where it lies on this machine and so may change."""
-    folder = Path(os.path.expanduser(name))
+    folder = expanded(name)
     if not is_adapter(folder):
         return None
     told = facts(folder / ADAPTER).get("base_model_name_or_path")
-    return told if isinstance(told, str) and Path(os.path.expanduser(told)).exists() else None
+    return told if isinstance(told, str) and expanded(told).exists() else None
 
 
 def _packaged(name: str) -> str:

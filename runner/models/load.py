@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.errors import ModelError, told
+from runner.core.places import expanded
 from runner.core.specs import Model, TrainType
 from runner.models import attention
 from runner.models import hub as hubs
@@ -62,7 +63,7 @@ def tokenizer_of(name: str, hub: str, key: str, *, chat: bool = True) -> Any:
     Raises:
         ModelError: see `locate` and `load_tokenizer`.
     """
-    if is_hub_id(name) and not Path(os.path.expanduser(name)).exists():
+    if is_hub_id(name) and not expanded(name).exists():
         return load_tokenizer(Located(hubs.download(name, None, hub, key=key, weights=False), None, name), chat=chat)
     return load_tokenizer(locate(Model(id=name), hub), chat=chat)
 

@@ -7,13 +7,13 @@ a GGUF file has yet to be converted.
 
 import contextlib
 import dataclasses
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from runner.core import artifact
 from runner.core.errors import ConfigError, ModelError
 from runner.core.job import JOB_FILE
+from runner.core.places import expanded
 from runner.core.specs import STAGE, Model
 from runner.models import hub as hubs
 from runner.models import package
@@ -83,7 +83,7 @@ def check(model: Model, key: str) -> None:
                 package.packaged_file(name)
             except ModelError as error:
                 raise ConfigError(f"{key}.{field}", str(error)) from None
-        elif not is_hub_id(name) and not Path(os.path.expanduser(name)).exists():
+        elif not is_hub_id(name) and not expanded(name).exists():
             raise ConfigError(
                 f"{key}.{field}", f"no folder {name!r} here", "Give a folder that exists, or a hub id (org/name)."
             )
@@ -96,13 +96,13 @@ def is_hub_id(name: str) -> bool:
 
 def _name(said: str, folder: Path) -> str:
     """Hub ids and packages keep their name; what lies here is called by its absolute folder."""
-    here = Path(os.path.expanduser(said)).exists()
+    here = expanded(said).exists()
     return said if not here and (said.startswith(package.MARK) or is_hub_id(said)) else str(folder)
 
 
 def _folder(name: str, revision: str | None, hub: str, code: bool, key: str = "model.id") -> Path:
     """The folder that holds config.json or adapter_config.json."""
-    path = package.packaged_file(name) if name.startswith(package.MARK) else Path(os.path.expanduser(name))
+    path = package.packaged_file(name) if name.startswith(package.MARK) else expanded(name)
     if path.is_dir():
         return _inside(path.resolve())
     if path.is_file():

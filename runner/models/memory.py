@@ -34,7 +34,7 @@ PLAIN = (4.0, 3.55, 2.7)  # and where the weights themselves learn
 DORA = 1.3  # times what the linear layers give: what DoRA keeps besides
 SELECTIVE, SELECTIVE_PLAIN = 0.39, 0.46  # of that, when what is cheap is computed again
 LOGITS = 9.5  # bytes of a place and a word where they are not fused with the loss, as measured
-CHUNK = 2**29  # bytes of the logits, and of their gradient, that a fused head holds at once
+CHUNK = 2**28  # bytes of logits that a fused head holds at once; fewer, and its products are too small to be fast
 ENTRY = 2  # times the hidden width: what goes into a layer, all that is kept of it under full checkpointing
 
 
@@ -69,8 +69,8 @@ def estimate(shape: Shape, train_type: TrainType, parallelism: Parallelism, dtyp
         fixed += 2 * min(shape.parameters, GATHERED)
     fixed += 2 * SENT * BUFFERS.get(preset, 0)
     fused = preset in WHOLE and importlib.util.find_spec("liger_kernel") is not None
-    if fused:  # and the head that learns as a copy in bfloat16
-        fixed += CHUNK + (2 * shape.vocabulary * shape.hidden if train_type.kind == "full" else 0)
+    if fused:  # logits and what they become, and the head that learns as a copy in bfloat16
+        fixed += 2 * CHUNK + (2 * shape.vocabulary * shape.hidden if train_type.kind == "full" else 0)
     kept = _activations(shape, train_type, 0 if fused else LOGITS * shape.vocabulary)
     starting = shape.parameters * _loaded(train_type, devices) if preset in BUFFERS else 0.0  # those of ZeRO
     return Memory(learning, fixed / GIB, {mode: size / GIB for mode, size in kept.items()}, starting / GIB)

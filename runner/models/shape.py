@@ -1,12 +1,12 @@
 """The shape of a model, read from its config.json without loading it, or known by name; and how many weights it has."""
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runner.core import artifact
+from runner.core.places import expanded
 from runner.models.facts import facts
 
 
@@ -80,7 +80,7 @@ KNOWN = {  # Qwen3 technical report, table 1 (arXiv 2505.09388), and the publish
 
 def shape_of(name: str) -> Shape | None:
     """The shape of a local folder's model (the base of an adapter), or of a hub id that is known; else None."""
-    folder = Path(os.path.expanduser(name))
+    folder = expanded(name)
     if folder.is_dir():
         return _in_folder(folder)
     last = name.split("#")[0].rstrip("/").rsplit("/", 1)[-1].lower()

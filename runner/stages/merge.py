@@ -6,7 +6,6 @@ beside its base, or the stage fails. Refuses a whole model, which has nothing to
 
 import dataclasses
 import gc
-import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Any, ClassVar
 from runner.core.artifact import Artifact
 from runner.core.errors import ConfigError, ModelError, StageError
 from runner.core.job import Job
+from runner.core.places import expanded
 from runner.core.schema import component
 from runner.core.specs import Model
 
@@ -49,7 +49,7 @@ class Merge:
                 f"{key}.max_shard_size", f"{self.max_shard_size!r} is no size", "For example 5GB, or 500MB."
             )
         check(self.model, f"{key}.model")
-        folder = Path(os.path.expanduser(self.model.id))
+        folder = expanded(self.model.id)
         if self.model.adapter is None and (folder / CONFIG).is_file() and not is_adapter(folder):
             raise ConfigError(
                 f"{key}.model.id", f"{self.model.id} is a whole model: nothing to merge", "Use it as it is."

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from runner.models.memory import CHUNK
+
 if TYPE_CHECKING:
     import torch
 
 
 PIECE = 512  # places whose logits are held at once without the kernel
-CHUNK = 2**28  # bytes of logits that the kernel holds at once: fewer, and its products are too small to be fast
-SINCE = "0.8.3"  # the first Liger that can be told so
+SINCE = "0.8.3"  # the first Liger that can be told how much to hold at once
 
 
 @contextlib.contextmanager

@@ -5,8 +5,6 @@ import importlib.util
 from runner.core.errors import ConfigError
 from runner.core.specs import Log, Optim
 
-EIGHT_BITS = "bitsandbytes"
-
 
 def check(optim: Optim, log: Log) -> None:
     """Refuse what cannot run here.
@@ -15,7 +13,7 @@ def check(optim: Optim, log: Log) -> None:
         ConfigError: a package that an optimizer or a tracker needs is not installed.
     """
     if optim.name == "adamw_8bit":
-        _look("optim.name", optim.name, EIGHT_BITS)
+        _look("optim.name", optim.name, "bitsandbytes")
     for tracker in log.trackers:
         _look("log.trackers", tracker, tracker)
 
