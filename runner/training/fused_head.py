@@ -3,8 +3,9 @@ for passes without a gradient, that layer itself on a few places at a time.
 
 Logits of 8,000 places and 150,000 tokens take 2.4 GB in bfloat16 and several times that with their gradient; the kernel
 makes them piece by piece, forward and again backward, and weights of any kind may be put on the result; where those
-are known before, once is enough. It stands in only where it gives what the model itself gives: a plain linear head
-whose output no later step caps or scales, which is tried on the model and not guessed from its name.
+are known before, or the head does not learn, once is enough. It stands in only where it gives what the model itself
+gives: a plain linear head whose output no later step caps or scales, which is tried on the model and not guessed from
+its name.
 """
 
 import contextlib
@@ -73,20 +74,22 @@ def _logprobs(
     hidden: "torch.Tensor", head: Any, targets: "torch.Tensor", temperature: float, weights: "torch.Tensor | None"
 ) -> "torch.Tensor":
     import torch
-    from liger_kernel.transformers.functional import (  # type: ignore[import-not-found, unused-ignore]
-        liger_fused_linear_cross_entropy,
-    )
 
     kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else head.weight.dtype
     bias = None if head.bias is None else head.bias / temperature
     scaled = hidden if temperature == 1.0 else hidden / temperature  # of a plain linear layer: as good as its logits
     given = scaled.to(kind)
     options = {"accum_dtype": torch.float32, "chunk_mem_const": _chunk(given)}
-    if weights is not None and torch.is_grad_enabled():
-        from runner.training._weighted_logprobs import WeightedLogprobs
+    learns = any(part is not None and part.requires_grad for part in (head.weight, head.bias))
+    if torch.is_grad_enabled() and (weights is not None or not learns):
+        from runner.training._one_pass import OnePass
 
-        made: torch.Tensor = WeightedLogprobs.apply(given, head.weight, bias, targets, weights, options)  # type: ignore[no-untyped-call]
+        made: torch.Tensor = OnePass.apply(given, head.weight, bias, targets, weights, options)  # type: ignore[no-untyped-call]
         return made
+    from liger_kernel.transformers.functional import (  # type: ignore[import-not-found, unused-ignore]
+        liger_fused_linear_cross_entropy,
+    )
+
     loss: torch.Tensor = liger_fused_linear_cross_entropy(
         given, head.weight.to(kind), targets, bias=None if bias is None else bias.to(kind), reduction="none", **options
     )

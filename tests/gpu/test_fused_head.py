@@ -33,10 +33,13 @@ def micro(weights: list[float]) -> MicroBatch:
     return collate(rows, range(ROWS)).to("cuda")
 
 
-def gradients(model: Any, batch: MicroBatch, temperature: float, **how: bool) -> dict[str, torch.Tensor]:
+def gradients(
+    model: Any, batch: MicroBatch, temperature: float, bent: bool = False, **how: bool
+) -> dict[str, torch.Tensor]:
+    """Of a weighted sum of the log-probabilities; bent: of their squares, as each then has its own say."""
     model.zero_grad()
     told = predict(model, head_of(model), batch, temperature, **how)
-    loss = -(told.logprobs * batch.weights).sum() / 1000
+    loss = -((told.logprobs.square() if bent else told.logprobs) * batch.weights).sum() / 1000
     loss.backward()
     found = {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
     return {"loss": loss.detach(), **found}
@@ -59,3 +62,21 @@ def test_one_pass_is_as_good_as_two_and_as_whole_logits(
     size = math.sqrt(sum(float(value.square().sum()) for value in plain.values()))
     assert far[0] < (0.03 if autocast else 1e-3) * size
     assert far[0] < 1.2 * far[1] + 1e-6 * size, "worse than the kernel that is told the weights afterwards"
+
+
+@pytest.mark.parametrize("autocast", [False, True], ids=["float32", "autocast"])
+def test_under_a_frozen_head_any_loss_takes_one_pass(
+    model: Any, autocast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import liger_kernel.transformers.functional as liger
+
+    head_of(model).weight.requires_grad_(False)
+    batch = micro([1.0, 0.3])
+    plain = gradients(model, batch, 0.7, bent=True)
+    monkeypatch.delattr(liger, "liger_fused_linear_cross_entropy")  # which makes the logits twice
+    with torch.autocast("cuda", torch.bfloat16, enabled=autocast):
+        made = gradients(model, batch, 0.7, bent=True, fuse=True)
+    assert plain.keys() == made.keys() and len(plain) > 2
+    far = math.sqrt(sum(float((made[name] - value).square().sum()) for name, value in plain.items()))
+    size = math.sqrt(sum(float(value.square().sum()) for value in plain.values()))
+    assert far < (0.03 if autocast else 1e-3) * size

@@ -25,7 +25,7 @@ def reckoned(
     loss = torch.nn.functional.cross_entropy(logits, target, reduction="none")
     each = logits.softmax(-1)
     each[torch.arange(len(target)), target] -= 1
-    each *= token_grad_output[:, None]
+    each *= 1 if token_grad_output is None else token_grad_output[:, None]
     grad_weight = each.T @ hidden if weight_requires_grad else None
     return loss, None, None, None, each @ weight, grad_weight, None if bias is None else each.sum(0)
 
@@ -35,7 +35,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the place of Liger."""
 
     def deferred(*_: Any, **__: Any) -> Any:
-        raise AssertionError("the loss is known to be a weighted sum")
+        raise AssertionError("the logits are made twice")
 
     made: dict[str, Any] = {
         name: types.ModuleType(name)
@@ -51,6 +51,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def gradients(model: Any, micro: MicroBatch, fuse: bool, temperature: float = 1.0) -> dict[str, torch.Tensor]:
+    """Of SFT's loss, which is a weighted sum."""
     model.zero_grad()
     told = predict(model, head_of(model), micro, temperature, fuse, weighted=True)
     loss, _ = Sft().loss(told, micro, {"weight": 7.0})
@@ -76,6 +77,37 @@ def test_weights_of_any_kind(make: Any, temperature: float) -> None:
         assert torch.allclose(made[name], value, atol=1e-6), name
 
 
+def bent(model: Any, fuse: bool) -> list[torch.Tensor]:
+    """Gradients of a loss that is no sum of the log-probabilities, as that of DPO."""
+    model.zero_grad()
+    told = predict(model, head_of(model), weighted(), T, fuse)
+    torch.nn.functional.logsigmoid(told.logprobs + 3).square().sum().backward()
+    return [one.grad for one in model.parameters() if one.grad is not None]
+
+
+def frozen_head() -> Any:
+    """All else learns."""
+    model = biased()
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone(), requires_grad=False)
+    model.lm_head.bias.requires_grad_(False)
+    return model
+
+
+@pytest.mark.parametrize("make", [small.adapter, frozen_head])
+def test_under_a_head_that_does_not_learn_any_loss_will_do(make: Any) -> None:
+    model = make().eval()
+    plain, made = bent(model, False), bent(model, True)
+    assert len(plain) == len(made) > 2 and any(bool(value.any()) for value in plain)
+    for one, other in zip(plain, made, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [small.model, biased])
+def test_a_head_that_learns_has_its_logits_made_twice_by_any_other_loss(make: Any) -> None:
+    with pytest.raises(AssertionError, match="made twice"):
+        bent(make(), True)
+
+
 def test_a_filler_has_a_gradient_of_nothing() -> None:
     made = gradients(small.model().eval(), weighted(filler=True), fuse=True)
     assert len(made) > 2 and all(not value.any() for value in made.values())
@@ -83,13 +115,13 @@ def test_a_filler_has_a_gradient_of_nothing() -> None:
 
 def test_without_a_gradient_nothing_is_made_ahead() -> None:
     model = small.model()
-    with torch.no_grad(), pytest.raises(AssertionError, match="weighted sum"):
+    with torch.no_grad(), pytest.raises(AssertionError, match="made twice"):
         predict(model, head_of(model), weighted(), fuse=True, weighted=True)
 
 
 def test_what_they_are_multiplied_by_is_not_rounded() -> None:
     """To bfloat16 1.3008 is 1.2969 or 1.3047: every gradient of the update would be off by 0.3%."""
-    from runner.training._weighted_logprobs import WeightedLogprobs
+    from runner.training._one_pass import OnePass
 
     draw = torch.Generator().manual_seed(0)
     weight = torch.randn(50, 16, generator=draw, requires_grad=True)
@@ -99,7 +131,7 @@ def test_what_they_are_multiplied_by_is_not_rounded() -> None:
     found = []
     for multiple in (1.0, 1.3008):
         weight.grad = hidden.grad = None
-        told = WeightedLogprobs.apply(hidden, weight, None, targets, weights, options)  # type: ignore[no-untyped-call]
+        told = OnePass.apply(hidden, weight, None, targets, weights, options)  # type: ignore[no-untyped-call]
         (told.sum() * multiple).backward()
         assert weight.grad is not None and weight.grad.dtype == torch.float32
         assert hidden.grad is not None and hidden.grad.dtype == torch.bfloat16
