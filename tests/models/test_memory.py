@@ -139,6 +139,11 @@ LORA, WHOLE_MODEL = TrainType(kind="lora", lora=Lora(rank=8)), TrainType(kind="f
         ("qwen3-0.6b", "full", 5600, 19.9, WHOLE_MODEL, "zero1"),
         ("qwen3-0.6b", "full", 5600, 18.0, WHOLE_MODEL, "zero2"),
         ("qwen3-0.6b", "full", 5600, 10.3, LORA, "zero2"),
+        ("qwen3-0.6b", "selective", 8192, 7.1, LORA, "single"),
+        ("qwen3-0.6b", "selective", 8192, 15.2, TrainType(kind="lora", lora=Lora(rank=8, dora=True)), "single"),
+        ("qwen3-0.6b", "full", 8192, 15.1, LORA, "zero2"),
+        ("qwen3-0.6b", "full", 8192, 23.7, WHOLE_MODEL, "zero3"),
+        ("qwen3-0.6b", "full", 8192, 16.0, WHOLE_MODEL, "zero3_offload"),
     ],
 )
 def test_the_estimate_is_close_to_what_was_measured(
