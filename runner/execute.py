@@ -109,6 +109,9 @@ def _order(plan: Plan, step: Step) -> None:
     """Write what the worker is to do."""
     if step.state == "changed" or _anew(plan, step):  # on_change=replace
         _empty(step.folder)
+    made = artifact.read(step.folder)
+    if made is not None and not Path(made.path).exists():
+        (step.folder / artifact.FILE).unlink()  # else half of what is made again would be taken for the whole
     step.folder.mkdir(parents=True, exist_ok=True)
     artifact.write_whole(step.folder / JOB_FILE, work_order(plan, step))
 

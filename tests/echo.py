@@ -29,6 +29,7 @@ class Echo:
     fail: str = ""
     ticks: int = 2
     makes: str = "model"
+    inside: str = ""  # the folder in the stage's where it says them
     accepts: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("model", "adapter")}
     reuse: ClassVar[str] = "always"
     interactive: ClassVar[bool] = False
@@ -56,8 +57,10 @@ class Echo:
             os._exit(7)
         if self.fail:
             raise ValueError(self.fail)
-        (job.folder / "said.txt").write_text(self.words)
-        return Artifact(self.makes, str(job.folder), metrics={"ticks": self.ticks})
+        out = job.folder / self.inside
+        out.mkdir(exist_ok=True)
+        (out / "said.txt").write_text(self.words)
+        return Artifact(self.makes, str(out), metrics={"ticks": self.ticks})
 '''
 
 RECIPE = """\

@@ -86,16 +86,34 @@ def test_run_writes_the_folder_and_reuses_it(folder: Path, capfd: pytest.Capture
     assert (run / "second" / "artifact.json").stat().st_mtime_ns == before
 
 
+def _stopped(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_stage_that_lost_what_it_made_makes_it_again(
+    folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was reused, and the stages after it found nothing."""
+    assert main(["+recipe=two", "stages.first.inside=out"]) == 0
+    first = folder / "outputs" / "two" / "first"
+    shutil.rmtree(first / "out")
+    assert main(["plan", "recipe=two", "stages.first.inside=out"]) == 0
+    assert f"what it made, {first}/out, is gone" in " ".join(capfd.readouterr().out.split())
+    with monkeypatch.context() as stopped:
+        stopped.setattr(execute, "_run", _stopped)
+        assert main(["+recipe=two", "stages.first.inside=out"]) == 130
+    assert artifact.read(first) is None, "half of it would be taken for the whole"
+    assert main(["+recipe=two", "stages.first.inside=out"]) == 0
+    assert (first / "out" / "said.txt").is_file()
+
+
 def test_work_that_is_being_replaced_is_not_complete(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped in the middle of it, the recipe before must not find half of its work and take it for whole."""
     assert main(["+recipe=two"]) == 0
     first = folder / "outputs" / "two" / "first"
     (first / "a").mkdir()
 
-    def stopped(folder: Path, **_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(shutil, "rmtree", stopped)
+    monkeypatch.setattr(shutil, "rmtree", _stopped)
     assert main(["+recipe=two", "stages.first.words=other", "on_change=replace"]) == 130
     assert first.is_dir() and artifact.read(first) is None
 

@@ -84,8 +84,6 @@ class Infer:
 
         if self.result_path is not None:
             before, now = Path(made.path), Path(self.result_path).expanduser().resolve()
-            if not before.is_file():
-                return "changed", f"its result {before} is gone"
             if before != now:
                 return "run", f"result_path: {before} -> {now}"
         return judged(self.retry_failed, made, name)
