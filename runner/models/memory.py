@@ -8,12 +8,12 @@ backward pass, in 2 bytes, by factors measured on an H100 and an H200 (README); 
 and in float32, come on top where the head is not fused with the loss, and a few of them where it is.
 """
 
-import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from runner.core.specs import Parallelism, TrainType
+from runner.models import fused_kernel
 from runner.models.shape import Shape
 
 GIB = 1024**3
@@ -34,7 +34,6 @@ PLAIN = (4.0, 3.55, 2.7)  # and where the weights themselves learn
 DORA = 1.3  # times what the linear layers give: what DoRA keeps besides
 SELECTIVE, SELECTIVE_PLAIN = 0.39, 0.46  # of that, when what is cheap is computed again
 LOGITS = 9.5  # bytes of a place and a word where they are not fused with the loss, as measured
-CHUNK = 2**28  # bytes of logits that a fused head holds at once; fewer, and its products are too small to be fast
 ENTRY = 2  # times the hidden width: what goes into a layer, all that is kept of it under full checkpointing
 
 
@@ -68,9 +67,9 @@ def estimate(shape: Shape, train_type: TrainType, parallelism: Parallelism, dtyp
     if preset in ("zero3", "zero3_offload"):
         fixed += 2 * min(shape.parameters, GATHERED)
     fixed += 2 * SENT * BUFFERS.get(preset, 0)
-    fused = preset in WHOLE and importlib.util.find_spec("liger_kernel") is not None
+    fused = preset in WHOLE and fused_kernel.installed()
     if fused:  # logits and what they become, and the head that learns as a copy in bfloat16
-        fixed += 2 * CHUNK + (2 * shape.vocabulary * shape.hidden if train_type.kind == "full" else 0)
+        fixed += 2 * fused_kernel.CHUNK + (2 * shape.vocabulary * shape.hidden if train_type.kind == "full" else 0)
     kept = _activations(shape, train_type, 0 if fused else LOGITS * shape.vocabulary)
     starting = shape.parameters * _loaded(train_type, devices) if preset in BUFFERS else 0.0  # those of ZeRO
     return Memory(learning, fixed / GIB, {mode: size / GIB for mode, size in kept.items()}, starting / GIB)

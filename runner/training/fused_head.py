@@ -9,19 +9,16 @@ its name.
 """
 
 import contextlib
-import importlib.util
 from collections.abc import Callable, Iterator
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from runner.models.memory import CHUNK
+from runner.models.fused_kernel import CHUNK, installed
 
 if TYPE_CHECKING:
     import torch
 
 
 PIECE = 512  # places whose logits are held at once without the kernel
-SINCE = "0.8.3"  # the first Liger that can be told how much to hold at once
 
 
 @contextlib.contextmanager
@@ -104,8 +101,5 @@ def _chunk(hidden: "torch.Tensor") -> int:
 def possible(head: "torch.nn.Module") -> bool:
     """Whether the kernel is installed, runs here, and the head is a plain linear layer on a GPU."""
     import torch
-    from packaging.version import Version
 
-    if importlib.util.find_spec("liger_kernel") is None or Version(metadata.version("liger-kernel")) < Version(SINCE):
-        return False
-    return type(head) is torch.nn.Linear and head.weight.is_cuda
+    return installed() and type(head) is torch.nn.Linear and head.weight.is_cuda

@@ -61,7 +61,7 @@ def test_adapters_learn_what_peft_makes_learn() -> None:
 @pytest.fixture
 def without_liger(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is set aside for a fused head."""
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("runner.models.fused_kernel.installed", lambda: False)
 
 
 def test_presets_divide_what_they_say(without_liger: None) -> None:
@@ -152,14 +152,14 @@ def test_the_estimate_is_close_to_what_was_measured(
     """In GiB, of one GPU: compiled, packed, head and loss fused where the preset lets them. tokens: of the largest
     micro-batch. Those of 5,600 were measured with a smaller buffer of logits, and are told with the one of today.
     """
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("runner.models.fused_kernel.installed", lambda: True)
     made = estimate(KNOWN[name], train_type, Parallelism(preset=preset))
     assert made.at(tokens, checkpointing) == pytest.approx(measured, rel=0.15)
 
 
 def test_nothing_is_kept_of_layers_below_all_that_learns(monkeypatch) -> None:
     """The last of 36 layers alone has activations to keep; with the embeddings, which are before them, all have."""
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("runner.models.fused_kernel.installed", lambda: True)
     shape = KNOWN["qwen3-8b"]
 
     def kept(*patterns: str) -> float:
@@ -172,7 +172,7 @@ def test_nothing_is_kept_of_layers_below_all_that_learns(monkeypatch) -> None:
 
 def test_logits_count_where_the_head_is_not_fused(monkeypatch) -> None:
     """Under ZeRO and FSDP2 it never is; with Liger installed the estimate left them out, 1.4 MB a token of Qwen3."""
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("runner.models.fused_kernel.installed", lambda: True)
     full, shape = TrainType(kind="full"), KNOWN["qwen3-8b"]
     one, split = (estimate(shape, full, Parallelism(preset=preset, gpus=4)).per_token for preset in ("ddp", "zero3"))
     assert (split["full"] - one["full"]) * GIB == pytest.approx(9.5 * 151_936)
