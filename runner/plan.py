@@ -188,7 +188,7 @@ def fill(values: Mapping[str, Any], own: Mapping[str, Any], kind: Any) -> dict[s
     A kind that needs a part of a layer alone says so: `inherits`, its own key -> the part's dotted path.
     """
     shared = {field.name for field in dataclasses.fields(Recipe)} - {"stages", "name", "output_dir"}
-    taken = {field.name for field in dataclasses.fields(kind)} & shared
+    taken = [field.name for field in dataclasses.fields(kind) if field.name in shared]
     inherited = {key: values[key] for key in taken if key in values}
     inherited |= {key: _part(values, path) for key, path in getattr(kind, "inherits", {}).items()}
     mine = {key: value for key, value in own.items() if key != "kind"}

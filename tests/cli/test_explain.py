@@ -2,6 +2,12 @@
 
 import pytest
 
+from runner.core.places import package_root
+from runner.core.registry import load
+from runner.core.schema import defaults, hints, key_paths
+from runner.core.specs import Recipe
+from runner.plan import fill
+
 RECIPE = """\
 # Interpolations and short forms.
 name: mine
@@ -81,9 +87,6 @@ def test_keys_are_chosen_with_all_below_them(lines) -> None:
 
 def test_every_key_of_the_schema_is_explained(lines) -> None:
     """Nothing is left out."""
-    from runner.core.schema import key_paths
-    from runner.core.specs import Recipe
-
     shown = lines()
     for key in key_paths(Recipe):
         assert any(line == key or line.startswith(key + ".") for line in shown), key
@@ -97,3 +100,9 @@ def test_a_key_that_is_not_there(project) -> None:
         project.call("explain", "recipe=two", "rank")[2]
         == "command line: rank: no such key. It exists as train_type.lora.rank.\n"
     )
+
+
+def test_what_a_stage_takes_stands_in_the_order_of_its_keys() -> None:
+    """It was the order of a set, another one each time: explain's, and job.yaml's."""
+    layers, kind = defaults(Recipe), load("stages", "sft", [package_root()], "kind")
+    assert list(fill(layers, {"kind": "sft"}, kind)) == [name for name in hints(kind) if name in layers]
