@@ -1,7 +1,8 @@
 """The number that a reward model gives an answer: one made by the stage kind reward_model, or a hub's of that form.
 
-`model` is its folder, a stage of the run (`stage:NAME`), or the hub's id where transformers finds it. The conversation
-is written by the model's own chat template and read at the answer's last token, thoughts included.
+`model` is its folder, that of a run or a stage which made it, a stage of this run (`stage:NAME`), or the hub's id where
+transformers finds it. The conversation is written by the model's own chat template and read at the answer's last token,
+thoughts included.
 """
 
 import json
@@ -13,6 +14,8 @@ from typing import Any
 
 from runner.api import ConfigError
 
+KEY = "reward.reward_model.params.model"
+
 
 def reward_model(
     completions: list[str], *, messages: list[Any], model: str = "", batch: int = 8, max_length: int = 4096,
@@ -22,7 +25,7 @@ def reward_model(
     import torch
 
     if not model:
-        raise ConfigError("reward.reward_model.params.model", "missing", "Name the folder of a reward model.")
+        raise ConfigError(KEY, "missing", "Name the folder of a reward model.")
     scorer, tokenizer = _loaded(model, device)
     ids = [_ids(tokenizer, asked, said) for asked, said in zip(messages, completions, strict=True)]
     order = sorted((i for i in range(len(ids)) if len(ids[i]) <= max_length), key=lambda i: len(ids[i]))
@@ -42,10 +45,13 @@ def _loaded(name: str, device: str) -> tuple[Any, Any]:
 
     place = _folder(name)
     chosen = _device(torch.cuda.device_count()) if device == "auto" else device
-    scorer = AutoModelForSequenceClassification.from_pretrained(place, dtype="auto", use_safetensors=True)
+    try:
+        scorer = AutoModelForSequenceClassification.from_pretrained(place, dtype="auto", use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise ConfigError(KEY, f"{name} cannot be loaded: {str(error).splitlines()[0]}") from None
     scorer = scorer.to(chosen).eval()
     if scorer.config.num_labels != 1:
-        raise ConfigError("reward.reward_model.params.model", f"{name} has {scorer.config.num_labels} labels, not one")
+        raise ConfigError(KEY, f"{name} has {scorer.config.num_labels} labels, not one")
     return scorer, AutoTokenizer.from_pretrained(place)
 
 
@@ -55,12 +61,17 @@ def _device(gpus: int) -> str:
 
 
 def _folder(name: str) -> str:
-    """A stage's folder says in its artifact where the model lies."""
-    artifact = Path(name) / "artifact.json"
-    if artifact.is_file():
-        made = json.loads(artifact.read_text(encoding="utf-8"))
-        return str(Path(name) / Path(made["path"]).name)
-    return name
+    """A stage's folder says in its artifact where the model lies; a run's has such a stage."""
+    here = Path(name)
+    found = [
+        str(file.parent / Path(made["path"]).name)
+        for file in (here / "artifact.json", *here.glob("*/artifact.json"))
+        if file.is_file() and (made := json.loads(file.read_text(encoding="utf-8")))["kind"] == "reward_model"
+    ]
+    if len(found) > 1 or (here.is_dir() and not found and not (here / "config.json").is_file()):
+        told = f"several reward models: {', '.join(found)}" if found else "no reward model"
+        raise ConfigError(KEY, f"{name} holds {told}", "Name the folder of one.")
+    return found[0] if found else name
 
 
 def _ids(tokenizer: Any, asked: Sequence[Mapping[str, Any]], said: str) -> list[int]:

@@ -76,6 +76,7 @@ def test_transformers_reads_the_same_number(base: Path, rows: Path, tmp_path: Pa
     with torch.no_grad():
         told = model(torch.tensor([ids])).logits[0, 0].item()
     assert reward([row["chosen"]], [row["prompt"]], out) == [pytest.approx(told, abs=1e-6)]  # a stage's folder will do
+    assert reward([row["chosen"]], [row["prompt"]], out.parent) == [pytest.approx(told, abs=1e-6)]  # and its run's
 
 
 @pytest.mark.parametrize("kind", ["lora", "full"])
@@ -100,6 +101,18 @@ def test_it_is_no_language_model(base: Path, rows: Path, tmp_path: Path):
     artifact.write(out, made)
     with pytest.raises(ModelError, match="this stage made reward_model, not a model or an adapter"):
         locate(Model(id=str(out)), "modelscope")
+
+
+@pytest.mark.parametrize(
+    ("there", "said"), [(True, "holds no reward model. Name the folder of one."), (False, "cannot be loaded: ")]
+)
+def test_a_folder_without_a_reward_model_is_told_in_a_sentence(tmp_path: Path, there: bool, said: str):
+    """It was a traceback for each answer, after all of them had been sampled."""
+    folder = tmp_path / "out"
+    if there:
+        folder.mkdir()
+    with pytest.raises(ConfigError, match=f"reward.reward_model.params.model: {folder} {said}"):
+        reward(["a"], ["b"], folder)
 
 
 def test_an_adapter_is_refused(base: Path, rows: Path, tmp_path: Path):
