@@ -67,9 +67,8 @@ def parsed(file: Path, text: str) -> Any:
         raise ConfigError("", f"{shown(file)}: is not YAML: {error}") from None
     except OmegaConfBaseException as error:
         key, what = error.full_key or "", str(error).split("\n")[0]
-        raise ConfigError(str(key), f"an interpolation that cannot be read: {what}").at(
-            _place(file, str(key))
-        ) from None
+        unread = ConfigError(str(key), f"an interpolation that cannot be read: {what}")
+        raise unread.at(place(file, str(key))) from None
     if not isinstance(config, DictConfig):
         raise ConfigError("", f"{shown(file)}: should hold keys and values, not a {'list' if config else 'text'}")
     if len(config) == 1 and ":" not in text:  # OmegaConf takes a text alone for a key
@@ -81,7 +80,8 @@ def parsed(file: Path, text: str) -> Any:
     return config
 
 
-def _place(file: Path, key: str) -> str:
+def place(file: Path, key: str) -> str:
+    """A file with the line of a key."""
     return next((f"{shown(file)}:{line}" for name, line in lines(file) if name == key), shown(file))
 
 
@@ -93,10 +93,8 @@ def refuse_shape(file: Path, config: DictConfig, package: str) -> None:
     wrong = _wrong_shape(config, known, "") if isinstance(known, dict) else None
     if wrong:
         key, expected = wrong
-        place = _place(file, key)
-        raise ConfigError(f"{package}.{key}" if package not in ("", "_global_") else key, f"should be {expected}").at(
-            place
-        )
+        full = f"{package}.{key}" if package not in ("", "_global_") else key
+        raise ConfigError(full, f"should be {expected}").at(place(file, key))
 
 
 def _wrong_shape(config: DictConfig, known: Mapping[str, Any], prefix: str) -> tuple[str, str] | None:

@@ -20,6 +20,7 @@ from runner.cli.config_file import (
     header,
     known_keys,
     parsed,
+    place,
     read_text,
     refuse_shape,
     spelled_out,
@@ -70,7 +71,10 @@ class RootSource(ConfigSource):
         file = self.file(path)
         if file is not None:
             text = self._texts[file] if file in self._texts else self._texts.setdefault(file, read_text(file))
-            config, head = spelled_out(parsed(file, text)), header(path, text)
+            written, head = parsed(file, text), header(path, text)
+            if path.startswith("recipe/"):
+                self._refuse_choices(file, written)
+            config = spelled_out(written)
             if path.startswith("recipe/") and not config:
                 raise ConfigError("", f"{shown(file)}: is empty", "A recipe has a name, a model and stages.")
             refuse_shape(file, config, head["package"] or path.rpartition("/")[0])
@@ -83,6 +87,16 @@ class RootSource(ConfigSource):
 
     def _result(self, config: Any, header: dict[str, Any]) -> ConfigResult:
         return ConfigResult(config=config, path=self.full_path(), provider=self.provider, header=header)
+
+    def _refuse_choices(self, file: Path, written: DictConfig) -> None:
+        """Refuse `train_type: qlora` in a recipe's body, with where it is chosen; a model's may be a folder's name."""
+        body: Any = OmegaConf.to_container(written, resolve=False)
+        for key, value in body.items():
+            if not isinstance(value, str) or Path(value).is_dir():
+                continue
+            if any(RootSource("", f"runner://{root}").is_config(f"{key}/{value}") for root in self._places):
+                fix = f"Write under `defaults:` `- override /{key}: {value}`."
+                raise ConfigError(key, f"{value!r} is a choice, and not made here", fix).at(place(file, key))
 
     def _without_chosen(self, config: Any, path: str) -> Any:
         """A recipe without what the command line chose otherwise: `train_type=full` over `train_type: {kind: lora}`."""

@@ -82,7 +82,8 @@ def _translate(cls: type, key: str, errors: list[Any], given: Mapping[str, Any])
     beside = [error for error in errors if _steps(error, given) == steps]
     first_reason, *others = dict.fromkeys(_reason(error) for error in beside)
     reason = " or ".join([first_reason, *(other.removeprefix("should be ") for other in others)])
-    return ConfigError(path, f"{reason}, not {as_yaml(_own(cls, steps, value))}", _value_hint(beside, value))
+    fix = _value_hint(beside, value) or _form(cls, steps, beside, value)
+    return ConfigError(path, f"{reason}, not {as_yaml(_own(cls, steps, value))}", fix)
 
 
 def _own(cls: type, steps: list[str], value: Any) -> Any:
@@ -148,6 +149,15 @@ def _value_hint(errors: list[Any], value: Any) -> str:
             hint = near_miss(value, [word.strip(" '") for word in expected.replace(" or ", ", ").split(",")])
             return hint if hint.startswith("Did") else ""
     return ""
+
+
+def _form(cls: type, steps: list[str], errors: list[Any], value: Any) -> str:
+    """How a value alone is written where a list or a mapping belongs."""
+    kinds = {error["type"] for error in errors}
+    parts = [part for part in _at(cls, steps) if dataclasses.is_dataclass(part)]
+    if kinds == {"dataclass_type"} and not isinstance(value, list | Mapping):
+        return f"Its keys: {', '.join(field.name for part in parts for field in dataclasses.fields(part))}."
+    return f"Write [{value}]." if "list_type" in kinds and isinstance(value, str) else ""
 
 
 def _key_hint(cls: type, key: str, steps: list[str]) -> str:

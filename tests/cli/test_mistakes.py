@@ -28,7 +28,9 @@ WORDS = [
     ("recipe=two optim.lr=-1", "command line: optim.lr: should be greater than 0, not -1."),
     ("recipe=two seed=1.5", "command line: seed: should be a whole number, not 1.5."),
     ("recipe=two seed=null", "command line: seed: should be a whole number, not null."),
-    ("recipe=two optim=3", "command line: optim: should be a mapping, not 3."),
+    ("recipe=two optim=3", "command line: optim: should be a mapping, not 3. Its keys: name, lr, schedule, "),
+    ("recipe=two mix.datasets=a.jsonl", "command line: mix.datasets: should be a list, not 'a.jsonl'. Write "
+                                        "[a.jsonl]."),
     ("recipe=two optim=[3]", "command line: optim: should be a mapping, not a list."),
     ("recipe=two mix.datasets={a:1}", "command line: mix.datasets: should be a list, not a mapping."),
     ("recipe=two mix.datasets.7=a", "command line: mix.datasets.7: no such place in that list."),
@@ -172,6 +174,13 @@ BODIES = [
         HEAD + "reward: [shrt]\n" + STAGE,
         "recipes/mine.yaml:4: reward.shrt: no reward named 'shrt'. Did you mean short?",
     ),
+    (
+        HEAD + "train_type: qlora\n" + STAGE,
+        "recipes/mine.yaml:4: train_type: 'qlora' is a choice, and not made here. "
+        "Write under `defaults:` `- override /train_type: qlora`.",
+    ),
+    ("# x\nname: mine\nmodel: smollm2\n" + STAGE, "Write under `defaults:` `- override /model: smollm2`."),
+    (HEAD + "reward: short\n" + STAGE, "Write under `defaults:` `- override /reward: short`."),
     (HEAD + "loss_scale: [lst]\n" + STAGE, "recipes/mine.yaml:4: loss_scale: no loss scale named 'lst'."),
     (
         HEAD + "batch: {rows: 1, packs: 2}\n" + STAGE,

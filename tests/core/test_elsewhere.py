@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from runner.cli.mistakes import key_hint
 from runner.core import elsewhere
 from runner.core.places import package_root
 from runner.core.registry import load
@@ -11,7 +12,7 @@ from runner.core.schema import hints, key_paths, open_keys
 from runner.core.specs import Recipe
 
 KNOWN = set(key_paths(Recipe))
-KINDS = {"train": "grpo", "infer": "infer", "push": "push"}
+KINDS = {"train": "grpo", "infer": "infer", "push": "push", "merge": "merge"}
 
 
 def there(key: str) -> bool:
@@ -34,6 +35,12 @@ def test_a_stage_is_told_its_own_copy_and_no_layer_that_it_lacks() -> None:
     assert elsewhere.told("learning_rate", ["optim.lr"], "stages.a") == "It is stages.a.optim.lr here."
     assert elsewhere.told("lora_rank", ["optim.lr"], "stages.a") == ""
     assert elsewhere.told("nothing", KNOWN) == ""
+
+
+@pytest.mark.parametrize("word", ["adapter", "chat_template", "do_sample", "eval_dataset", "max_samples", "streaming"])
+def test_a_name_near_another_key_is_told_by_what_it_means(word: str) -> None:
+    """Each lies near a key of ours that means something else: streaming and sampling."""
+    assert key_hint(word) == elsewhere.told(word, KNOWN) != ""
 
 
 def test_words_of_a_file_with_dashes_are_the_same_words() -> None:

@@ -21,6 +21,7 @@ from runner.core.schema import (
 from runner.core.specs import Batch, Model, Recipe, Sampling
 
 LEAST: dict[str, Any] = {"name": "x", "model": {"id": "some/model"}}
+MODEL_KEYS = "Its keys: id, revision, dtype, attention, compile, adapter, trust_remote_code."
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     # keys that are not there, at every depth
@@ -29,8 +30,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"rank": 8}, "rank: no such key (value 8). It exists as train_type.lora.rank."),
     (
         {"train_type": {"lora": {"r": 8}}},
-        "train_type.lora.r: no such key (value 8). "
-        "Choices: alpha, dora, dropout, modules_to_save, rank, rslora, targets.",
+        "train_type.lora.r: no such key (value 8). It is train_type.lora.rank here.",
     ),
     (
         {"mix": {"datasets": ["a", {"dataset": "b", "tak": 5}]}},
@@ -48,18 +48,18 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"seed": None}, "seed: should be a whole number, not null."),
     ({"train_type": {"lora": {"rank": 8.5}}}, "train_type.lora.rank: should be a whole number, not 8.5."),
     ({"train_type": {"lora": {"dora": "yes"}}}, "train_type.lora.dora: should be true or false, not 'yes'."),
-    ({"model": "some/model"}, "model: should be a mapping, not 'some/model'."),
-    ({"model": None}, "model: should be a mapping, not null."),
+    ({"model": "some/model"}, f"model: should be a mapping, not 'some/model'. {MODEL_KEYS}"),
+    ({"model": None}, f"model: should be a mapping, not null. {MODEL_KEYS}"),
     ({"model": {"id": 5}}, "model.id: should be text, not 5."),
-    ({"sampling": {"stop": "x"}}, "sampling.stop: should be a list, not 'x'."),
-    ({"mix": {"datasets": "a"}}, "mix.datasets: should be a list, not 'a'."),
+    ({"sampling": {"stop": "x"}}, "sampling.stop: should be a list, not 'x'. Write [x]."),
+    ({"mix": {"datasets": "a"}}, "mix.datasets: should be a list, not 'a'. Write [a]."),
     ({"mix": {"datasets": [5]}}, "mix.datasets.0: should be text or a mapping, not 5."),
     ({"mix": {"datasets": [{"dataset": "b", "take": "5"}]}}, "mix.datasets.0.take: should be a whole number, not '5'."),
     (
         {"mix": {"variables": {"NAME": 5}}},
         "mix.variables.NAME: should be text or a list or a mapping, not 5.",
     ),
-    ({"loss_scale": "all"}, "loss_scale: should be a list or a mapping, not 'all'."),
+    ({"loss_scale": "all"}, "loss_scale: should be a list or a mapping, not 'all'. Write [all]."),
     ({"reward": ["r"]}, "reward: should be a mapping, not ['r']."),
     ({"stages": {"a": 5}}, "stages.a: should be a mapping, not 5."),
     # out of range
