@@ -1,8 +1,8 @@
 """Sequences as a person reads them: trained text green, weighted text yellow with its weight, the rest dim; red where
 an answer is trained against: the rejected one of a pair, or one whose label is false.
 
-Control tokens are in reverse, line ends are visible. Without colours trained text stands between « and », a control
-token between ⟦ and ⟧, so that words which only look like one are told apart.
+Control tokens are in reverse, line ends are visible. Without colours trained text stands between « and », its weight
+behind that unless it is 1, a control token between ⟦ and ⟧, so that words which only look like one are told apart.
 """
 
 from collections import Counter
@@ -65,23 +65,20 @@ def show(number: int, sequence: Encoded, tokenizer: Any) -> None:
 def painted(sequence: Encoded, tokenizer: Any, plain: bool = False) -> Text:
     """The whole sequence as text with styles; plain: with marks around what is trained."""
     made = Text()
-    inside = False
+    before: float | None = None
     added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     special = added | set(tokenizer.all_special_ids)
     said = verdict(sequence.values)
     colour = "red" if said is not None and said[1] in AGAINST else "green"
-    for text, weight, control in stretches(sequence, tokenizer, special):
-        trained = weight is not None
-        if plain and trained != inside:
-            made.append("«" if trained else "»")
-        inside = trained
-        style = "dim" if not trained else "yellow" if weight != 1.0 else colour
+    for text, weight, control in (*stretches(sequence, tokenizer, special), ("", None, False)):
+        if weight != before:
+            made.append("»" if plain and before is not None else "")
+            made.append(f"×{before:g}" if before not in (None, 1.0) else "", "bold yellow")
+            made.append("«" if plain and weight is not None else "")
+        before = weight
+        style = "dim" if weight is None else "yellow" if weight != 1.0 else colour
         shown = (f"⟦{text}⟧" if plain else text) if control else text.replace("\n", "⏎\n")
         made.append(shown, f"{style} reverse" if control else style)
-        if trained and weight != 1.0:
-            made.append(f"×{weight:g}", "bold yellow")
-    if plain and inside:
-        made.append("»")
     return made
 
 

@@ -85,7 +85,7 @@ def shown(user, *words: str) -> str:
 def test_a_sequence_is_shown_with_what_is_trained(user) -> None:
     """Trained between « and », weights, control tokens apart from words that look like them."""
     out = shown(user, "--index", "0")
-    assert "user⏎\nhi⟦<|im_end|>⟧⏎\n⟦<|im_start|>⟧assistant⏎\n«I am LOUD×0.5 here⟦<|im_end|>⟧»⏎" in out
+    assert "user⏎\nhi⟦<|im_end|>⟧⏎\n⟦<|im_start|>⟧assistant⏎\n«I am »«LOUD»×0.5« here⟦<|im_end|>⟧»⏎" in out
     assert "rows.jsonl: row 0, turn 1:" in out
     assert "say <|im_end|>⟦<|im_end|>⟧" in shown(user, "--contains", "say")
 
@@ -97,7 +97,7 @@ def test_a_terminal_without_colours_shows_the_marks(user, monkeypatch, environme
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     out = shown(user, "--index", "0")
-    assert "«I am LOUD" in out and out.count("»") == 1 and "⟦<|im_end|>⟧" in out
+    assert "«I am »«LOUD»" in out and out.count("»") == 3 and "⟦<|im_end|>⟧" in out
 
 
 def test_the_summary_counts(user) -> None:
