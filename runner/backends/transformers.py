@@ -56,7 +56,8 @@ class Transformers(Engine):
     def check(backend: Backend, sampling: Sampling = _OPEN) -> None:
         """Refuse engine arguments, of which there are none, and guided answers."""
         for name in backend.engine:
-            raise ConfigError(f"backend.engine.{name}", "the transformers backend takes no engine arguments")
+            fix = "Leave them out: ~backend.engine takes away those of a recipe."
+            raise ConfigError(f"backend.engine.{name}", "the transformers backend takes no engine arguments", fix)
         for name in ("guided_json", "guided_regex"):
             if getattr(sampling, name) is not None:
                 fix = "Take backend=vllm or an endpoint."

@@ -26,7 +26,8 @@ def check(
         raise ConfigError(f"{key}.backend.name", "an endpoint cannot sample from weights that change", "Take vllm.")
     if backend.name == "transformers" and backend.engine:
         name = next(iter(backend.engine))
-        raise ConfigError(f"{key}.backend.engine.{name}", "the transformers backend takes no engine arguments")
+        fix = "Leave them out: ~backend.engine takes away those of a recipe."
+        raise ConfigError(f"{key}.backend.engine.{name}", "the transformers backend takes no engine arguments", fix)
     if backend.name == "transformers":
         check_whole(preset, f"{key}.parallelism.preset")
     if backend.name == "vllm":

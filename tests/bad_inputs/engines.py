@@ -37,7 +37,8 @@ CASES = {
         words=ASK + "model.adapter=./no/adapter",
     ),
     "an engine argument of another engine": Case(
-        "command line: backend.engine.max_model_len (stage ask): the transformers backend takes no engine arguments.",
+        "command line: backend.engine.max_model_len (stage ask): the transformers backend takes no engine arguments. "
+        "Leave them out: ~backend.engine takes away those of a recipe.",
         words=ASK + "backend.name=transformers backend.engine.max_model_len=100",
     ),
     "an answer that transformers cannot guide": Case(
