@@ -112,7 +112,7 @@ class Terminal:
         left = ""
         if spent and done and state["done"] < state["total"]:
             left = f"  about {spent / done * (state['total'] - state['done']):.0f} s left"
-        self.line(f"{state['what']} {state['done']}/{state['total']}  {figures}{left}")
+        self.line(f"{state['what']} {state['done']}/{state['total']}  {figures}{left}".rstrip())
 
     def progress_over(self) -> None:
         """Take the bar away."""
@@ -147,10 +147,18 @@ def screen(file: Any = None) -> Console:
 
 
 def show(console: Console, table: Table) -> None:
-    """Print a table as wide as the terminal, but not so narrow that words break; in a pipe a row is a line."""
+    """Print a table as wide as the terminal, but not so narrow that words break; in a pipe a row is a line, without the
+    blanks that fill its last column.
+    """
     wanted = Measurement.get(console, console.options.update(width=10_000), table).maximum
     table.width = min(wanted, max(NARROWEST, console.width)) if console.is_terminal else wanted
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as made:
+        console.print(table)
+    for line in made.get().splitlines():
+        console.print(line.rstrip())
 
 
 def _main(metrics: Any) -> list[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 import io
 
 import pytest
+from rich.table import Table
 
 from runner import terminal
 from runner.terminal import Terminal, screen
@@ -33,3 +34,17 @@ def test_each_thing_that_is_counted_has_its_own_time(monkeypatch: pytest.MonkeyP
     assert lines[1:] == [
         "reference 501/1000    about 50 s left", "updates 601/1000", "updates 611/1000    about 1945 s left"
     ]  # fmt: skip
+
+
+def test_a_table_in_a_pipe_ends_no_line_with_blanks() -> None:
+    """The reason of one stage made all other lines of a plan as long as it, blanks to the end."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("stage")
+    table.add_column("why", overflow="fold")
+    table.add_row("train", "not yet run")
+    table.add_row("merge", "changed " * 60)
+    out = io.StringIO()
+    terminal.show(screen(out), table)
+    lines = out.getvalue().splitlines()
+    assert [line.split()[0] for line in lines] == ["stage", "train", "merge"]
+    assert all(line == line.rstrip() for line in lines)

@@ -19,6 +19,8 @@ from runner.core.artifact import write_whole
 from runner.core.errors import ConfigError, DataError
 from runner.core.places import with_plugins
 from runner.core.specs import Recipe, Reward
+from runner.terminal import screen
+from runner.terminal import show as show_table
 
 BARS = " ▁▂▃▄▅▆▇█"
 FEW = 4  # values that are told one by one
@@ -119,7 +121,6 @@ def show(columns: Mapping[str, Sequence[float | None]], failed: Mapping[str, int
 
     ids: the question of each answer.
     """
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -138,7 +139,7 @@ def show(columns: Mapping[str, Sequence[float | None]], failed: Mapping[str, int
             spread(known),
         ]
         table.add_row(*map(Text, cells))
-    Console(width=max(100, Console().width)).print(table)
+    show_table(screen(), table)
 
 
 def _figures(scores: Sequence[float | None], ids: Sequence[object]) -> list[str]:
@@ -161,7 +162,7 @@ def spread(known: Sequence[float]) -> str:
         return ""
     counts = Counter(known)
     if len(counts) <= FEW:
-        return "  ".join(f"{value:g}: {counts[value]}" for value in sorted(counts))
+        return "  ".join(f"{value + 0.0:g}: {counts[value]}" for value in sorted(counts))
     low, high = min(known), max(known)
     bins = Counter(min(int((value - low) / (high - low) * BINS), BINS - 1) for value in known)
     top = max(bins.values())
