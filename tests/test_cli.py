@@ -82,6 +82,14 @@ def test_what_an_extra_brings_is_named_by_one_sentence(project) -> None:
     assert b"torch is not installed. Install the extra: train." in done.stderr
 
 
+def test_a_plugin_without_a_docstring_is_told_by_its_first_comment(project) -> None:
+    """Of every kind, as a recipe is."""
+    project.write("plugins/formats/faq.py", "# plugins/formats/faq.py: a question in q\ndef faq(row): ...\n")
+    project.write("plugins/loss_scales/half.py", "# half: less\ndef half(span, *, weight=0.5): ...\n")
+    assert "  faq             plugins/formats/faq.py: a question in q\n" in project.call("list", "formats")[1]
+    assert "half: less\n" in project.call("list", "loss_scales")[1]
+
+
 def test_list_refuses_what_it_does_not_know(project) -> None:
     """With the nearest kind."""
     assert project.call("list", "recip") == (2, "", "list: no kind named 'recip'. Did you mean recipes?\n")

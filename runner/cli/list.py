@@ -48,7 +48,7 @@ def _description(kind: str, name: str, file: Path, places: Sequence[Path]) -> st
         except PluginError as error:  # the others are there all the same
             return f"({error})"
     text = file.read_text(encoding="utf-8", errors="replace").lstrip()
-    return registry.first_sentence(text[3:].split('"""')[0]) if text.startswith('"""') else ""
+    return registry.first_sentence(text[3:].split('"""')[0]) if text.startswith('"""') else first_comment(file)
 
 
 def first_comment(file: Path) -> str:

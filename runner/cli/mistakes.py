@@ -60,6 +60,8 @@ def _no_such_option(error: MissingConfigException, composer: "Composer") -> Conf
     fix = near_miss(name, options) or _all(options)
     if group == "model" and not fix.startswith("Did"):
         fix += " Else a folder that is there, or a hub id (org/name)."
+    if group.startswith("hydra/") and not fix.startswith("Did"):
+        fix += f" A package of Hydra's may bring it: pip install hydra-{name}-{group.removeprefix('hydra/')}."
     made = ConfigError(group, f"no {group.replace('_', ' ')} named {name!r}", fix)
     return made.at(option_origin(composer, group, name))
 

@@ -157,7 +157,8 @@ class Batch:
 
 @component
 class Optim:
-    """Optimizer and schedule. lr: 1e-4 for adapters and 1e-5 for full weights when not given.
+    """Optimizer and schedule. lr: 1e-4 for adapters and 1e-5 for full weights when not given, a tenth of that where
+    preferences or rewards are learned.
 
     warmup: below 1 a share of all updates, from 1 on a number of updates.
     """

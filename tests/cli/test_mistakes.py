@@ -42,6 +42,8 @@ WORDS = [
     ("recipe=two train_type=null", "command line: train_type: no train type named 'null'. Did you mean full?"),
     ("recipe=far/away.yaml", "command line: recipe: no recipe named 'far/away'."),
     ("recipe=5", "command line: recipe: no recipe named '5'. Choices: "),
+    ("recipe=two hydra/sweeper=optuna", "command line: hydra/sweeper: no hydra/sweeper named 'optuna'. Choices: basic. "
+                                        "A package of Hydra's may bring it: pip install hydra-optuna-sweeper."),
     ("recipe=two hydra/launcher=5", "command line: an option of a group is chosen by its name, which is text."),
     ("-m recipe=two,two", "name: missing. Choose a recipe (+recipe=NAME); a sweep over several needs name=..."),
     ("recipe=two optim.name=adam", "command line: optim.name: should be 'adamw', 'adamw_8bit', 'adafactor' or 'sgd', "
