@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from runner.core.errors import ModelError
+from runner.core.errors import ModelError, near_miss
 from runner.models.facts import facts
 
 MODULES = {"modelscope": "modelscope", "huggingface": "huggingface_hub"}
@@ -40,9 +40,8 @@ def download(
         ModelError: the hub's library is missing, the hub does not answer, or it does not give that model.
     """
     if importlib.util.find_spec(MODULES[hub]) is None:
-        raise ModelError(
-            f"{key}: {name} is on {hub}, and {MODULES[hub]} is not installed. Install the extra: hub. {_way_out(key)}"
-        )
+        lacks = f"{MODULES[hub]} is not installed. Install the extra: hub."
+        raise ModelError(f"{key}: {name} is on {hub}, and {lacks} {_way_out(key, name)}")
     wanted = [*(FILES if weights else [each for each in FILES if each != WEIGHTS]), *(CODE if code else [])]
     found = _fetch(name, revision, hub, wanted, local=True)
     if isinstance(found, Path) and (_has_weights(found) if weights else next(found.glob("tokenizer*"), None)):
@@ -50,14 +49,14 @@ def download(
     silence = unreachable(hub)
     if silence:
         raise ModelError(
-            f"{key}: {name} is not on this machine, and {hub} does not answer ({silence}). {_way_out(key)}"
+            f"{key}: {name} is not on this machine, and {hub} does not answer ({silence}). {_way_out(key, name)}"
         )
     found = _fetch(name, revision, hub, wanted, local=False)
     if isinstance(found, Path):
         return found
     at = f" at revision {revision}" if revision else ""
     raise ModelError(
-        f"{key}: {hub} does not give {name}{at} ({found}). Is the name right, are you logged in? {_way_out(key)}"
+        f"{key}: {hub} does not give {name}{at} ({found}). Is the name right, are you logged in? {_way_out(key, name)}"
     )
 
 
@@ -70,8 +69,12 @@ def _has_weights(folder: Path) -> bool:
     return bool(here) and not any(PART.search(name) for name in here)
 
 
-def _way_out(key: str) -> str:
-    return f"Or pass a folder: {key}=/path/to/model"
+def _way_out(key: str, name: str) -> str:
+    """A folder; the one here that is called nearly so, as `outputs/my_rum` may have been meant for no hub at all."""
+    above = Path(name).parent
+    near = near_miss(Path(name).name, [path.name for path in above.glob("*")])
+    meant = near.removeprefix("Did you mean ").rstrip("?") if near.startswith("Did") else ""
+    return f"Or pass a folder: {key}={above / meant if meant else '/path/to/model'}"
 
 
 def _fetch(name: str, revision: str | None, hub: str, wanted: list[str], *, local: bool) -> Path | str:

@@ -45,6 +45,14 @@ def test_silent_hub_is_one_sentence_within_seconds(dead: str, monkeypatch: pytes
     assert "model.id=/path/to/model" in sentence and "hf_" not in sentence and "\n" not in sentence
 
 
+def test_a_run_that_is_called_otherwise_is_named(dead: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """outputs/my_rum may be a hub's, of an organization called outputs; a run beside it is likelier."""
+    (tmp_path / "outputs" / "my_run").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"Or pass a folder: model\.id=outputs/my_run$"):
+        locate(Model(id="outputs/my_rum"), "huggingface")
+
+
 def test_hub_that_accepts_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
