@@ -68,7 +68,8 @@ def refuse_many(dropped: Sequence[Dropped], total: int, allowed: float) -> None:
     if len(dropped) >= total:
         raise DataError(f"{example.sentence()}. None of the {total} rows can be trained on.")
     others = f", and for {len(reasons) - 1} other reasons" if len(reasons) > 1 else ""
+    enough = -(-100 * len(dropped) // total) / 100
     raise DataError(
         f"{example.source}: {len(dropped)} of {total} rows cannot be trained on: {worst}{others}; for example "
-        f"{example.sentence()}. Mend the rows, or allow so many: data.max_dropped=1.0."
+        f"{example.sentence()}. Mend the rows, or allow so many: data.max_dropped={enough:g}."
     )

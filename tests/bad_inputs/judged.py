@@ -32,7 +32,7 @@ CASES = {
     ),
     "a pair without its other half": dpo(
         f"rows.jsonl: 1 of 2 rows cannot be trained on: rejected is missing; for example rows.jsonl: row 1: "
-        f"rejected is missing {A_PAIR}. Mend the rows, or allow so many: data.max_dropped=1.0.",
+        f"rejected is missing {A_PAIR}. Mend the rows, or allow so many: data.max_dropped=0.5.",
         PAIR + '{"prompt": "q", "chosen": "good", "rejected": null}\n',
     ),
     "equal answers": dpo(

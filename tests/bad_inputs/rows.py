@@ -156,7 +156,7 @@ CASES = {
         (
             "rows.jsonl: 3 of 23 rows cannot be trained on: longer than max_length; for example "
             "rows.jsonl: row 20: longer than max_length (1038 > 100 tokens). Mend the rows, or allow so "
-            "many: data.max_dropped=1.0."
+            "many: data.max_dropped=0.14."
         ),
         GOOD + LONG * 3,
     ),
