@@ -18,6 +18,8 @@ from runner.core.specs import Recipe
 if TYPE_CHECKING:
     from runner.cli.compose import Composer
 
+UNCHOSEN = "no option of it is chosen before"
+
 
 def told(error: BaseException, composer: "Composer") -> BaseException:
     """The exception as our sentence; what is not the user's mistake is left as it is."""
@@ -91,7 +93,7 @@ def _refused(error: BaseException, composer: "Composer") -> ConfigError:
         return ConfigError(
             missing[1], "missing", f"Choose a recipe (+recipe=NAME); a sweep over several needs {missing[1]}=..."
         )
-    if text.startswith("In '") or "raised while composing" in text:
+    if text.startswith(("In '", "In recipe/")) or "raised while composing" in text:
         return _in_file(text, composer)
     word = next((word for word in composer.overrides if key and word.lstrip("+~").split("=")[0] == key), "")
     value = word.partition("=")[2].strip("'")
@@ -109,9 +111,16 @@ def _refused(error: BaseException, composer: "Composer") -> ConfigError:
         fix = f"To sweep over it add -m; a list is {key}=[{value}]; a text with a comma is {key}='{value}' in quotes."
         return ConfigError(key, f"several values ({value})", fix).at(COMMAND_LINE)
     if key:
-        what = f"no such key (value {value!r})" if value else "no such key"
-        return ConfigError(key, what, key_hint(key)).at(COMMAND_LINE)
+        return _no_such_key(key, value, composer).at(COMMAND_LINE)
     return ConfigError("", f"{COMMAND_LINE}: {_one_line(text)}")
+
+
+def _no_such_key(key: str, value: str, composer: "Composer") -> ConfigError:
+    options = [] if "." in key else composer.loader.get_group_options(key, ObjectType.CONFIG)
+    if options:
+        fix = f"Write +{key}={value}." if value in options else near_miss(value, options)
+        return ConfigError(key, f"{UNCHOSEN} (value {value!r})", fix)
+    return ConfigError(key, f"no such key (value {value!r})" if value else "no such key", key_hint(key))
 
 
 def _unreadable(text: str, composer: "Composer") -> str:
@@ -126,18 +135,19 @@ def _undeletable(key: str, text: str) -> str:
 
 def _in_file(text: str, composer: "Composer") -> ConfigError:
     """Hydra names the config ("In 'recipe/x': ..."); we name its file, and the key with a near miss."""
-    path = text.split("'")[1]
+    path = text.removeprefix("In ").lstrip("'").partition(":")[0].rstrip("'")
     files = [source.file(path) for source in composer.loader.get_sources() if hasattr(source, "file")]
     file = next((shown(file) for file in files if file), path)
     full_key = re.search(r"full_key: (\S+)", text)
-    problem = re.sub(r"^In '[^']*': (\w+ raised while composing config:)?\s*", "", text)
+    problem = re.sub(r"^In '?[^':]*'?: (\w+ raised while composing config:)?\s*", "", text)
     named = re.search(r"override '([^']+)'", problem)
     if named:
         known = {path.split(".")[0] for path in key_paths(Recipe)} | {"recipe", "hydra/launcher", "hydra/sweeper"}
         hint = near_miss(named[1], known)
-        return ConfigError(named[1], "no such group to override", hint if hint.startswith("Did") else "").at(
-            option_origin(composer, named[1], "") or file
-        )
+        made = ConfigError(named[1], "no such group to override", hint if hint.startswith("Did") else "")
+        if composer.loader.get_group_options(named[1], ObjectType.CONFIG):
+            made = ConfigError(named[1], UNCHOSEN, f"Write `- /{named[1]}: NAME`, above all that override.")
+        return made.at(option_origin(composer, named[1], "") or file)
     return ConfigError(full_key[1] if full_key else "", _one_line(problem.split("\n")[0])).at(file)
 
 

@@ -256,3 +256,22 @@ def test_a_run_makes_the_same_sentence_as_a_plan(user) -> None:
     code, _, told = user.call("recipe=two", "optim.lr=abc")
     assert (code, told) == (2, "command line: optim.lr: should be a number, not 'abc'.\n")
     assert not (user.root / "outputs").exists()
+
+
+def test_options_of_a_layer_that_has_none_of_ours(user) -> None:
+    """conf/optim is a user's: optim=fast was no such key, with the advice to write optim."""
+    user.write("conf/optim/fast.yaml", "# fast\nlr: 1\n")
+    assert user.call("plan", "recipe=two", "+optim=fast")[0] == 0
+    for word, fix in (("fast", "Write +optim=fast."), ("fats", "Did you mean fast?")):
+        told = user.call("plan", "recipe=two", f"optim={word}")[2]
+        assert told == f"command line: optim: no option of it is chosen before (value {word!r}). {fix}\n"
+    body = "# x\ndefaults:\n  - {}\n  - {}\nname: mine\nmodel: a/b\nstages: {{a: {{kind: echo}}}}\n"
+    user.write("recipes/mine.yaml", body.format("override /train_type: full", "override /optim: fast"))
+    assert user.call("plan", "recipe=mine")[2] == (
+        "recipes/mine.yaml:4: optim: no option of it is chosen before. "
+        "Write `- /optim: NAME`, above all that override.\n"
+    )
+    user.write("recipes/mine.yaml", body.format("override /train_type: full", "/optim: fast"))
+    assert user.call("plan", "recipe=mine")[2].startswith("recipes/mine.yaml: Override 'train_type : full' is defined")
+    user.write("recipes/mine.yaml", body.format("/optim: fast", "override /train_type: full"))
+    assert user.call("plan", "recipe=mine")[0] == 0
