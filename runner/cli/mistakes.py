@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.cli.origins import COMMAND_LINE, option_origin, origins, said
 from runner.cli.yaml_lines import shown
-from runner.core import elsewhere
+from runner.core import elsewhere, registry
 from runner.core.errors import ConfigError, RunnerError, near_miss
 from runner.core.schema import key_paths
 from runner.core.specs import Recipe
@@ -175,6 +175,8 @@ def key_hint(key: str) -> str:
     """The key that was probably meant: by another tool's name, by its last word, or by its full path."""
     known: list[Any] = list(key_paths(Recipe))
     other = elsewhere.told(key, known)
+    if not other and key.partition(".")[0] not in known:
+        other = registry.key_of_stages(key)
     if other:
         return other
     last = key.rsplit(".", 1)[-1]

@@ -95,6 +95,13 @@ def _import(kind: str, name: str, file: Path) -> Any:
     return module
 
 
+def key_of_stages(key: str) -> str:
+    """What is said to a key at the top of a recipe that stages alone have, or nothing."""
+    first = key.partition(".")[0]
+    kinds = [name for name in names("stages") if first in getattr(load("stages", name), "__dataclass_fields__", ())]
+    return f"A stage says it: stages.NAME.{first} (kinds: {', '.join(kinds)})." if kinds else ""
+
+
 def signature(kind: str, name: str, places: Sequence[Path] = (), key: str = "") -> Signature:
     """Read a plugin function's signature without importing it.
 

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar, dataclass_transform, get_args, get_origin
 
-from runner.core import elsewhere
+from runner.core import elsewhere, registry
 from runner.core.errors import ConfigError, near_miss
 
 T = TypeVar("T")
@@ -168,7 +168,7 @@ def _key_hint(cls: type, key: str, steps: list[str]) -> str:
     ]
     prefix = ".".join(([key] if key else []) + parents)
     paths = list(key_paths(cls))
-    other = elsewhere.told(wrong, paths, key)
+    other = elsewhere.told(wrong, paths, key) or ("" if prefix else registry.key_of_stages(wrong))
     if other:
         return other
     exact = next((path for path in paths if path.rsplit(".", 1)[-1] == wrong), None)

@@ -16,6 +16,10 @@ WORDS = [
                                    "(zero1, zero2, zero3_offload)."),
     ("recipe=two temperature=0", "command line: temperature: no such key (value '0'). It exists as "
                                  "sampling.temperature."),
+    ("recipe=two kl_coef=0.1", "command line: kl_coef: no such key (value '0.1'). A stage says it: stages.NAME.kl_coef "
+                               "(kinds: ppo)."),
+    ("recipe=two teacher=a/b", "command line: teacher.id: no such key (value 'a/b'). A stage says it: "
+                               "stages.NAME.teacher (kinds: gkd)."),
     ("recipe=two --learning_rate 1e-4", "command line: no flag --learning_rate. It is optim.lr here."),
     ("recipe=two --model=x", "command line: no flag --model. Keys have no dashes: model=..."),
     ("two", "command line: 'two' is no key=value. A recipe is named by +recipe=two."),
@@ -128,6 +132,7 @@ BODIES = [
     (HEAD + "stages: {..: {kind: echo}}", "recipes/mine.yaml:4: stages: '..' cannot be the name of a stage."),
     (HEAD + "stages: {plan.json: {kind: echo}}", "stages: 'plan.json' cannot be the name of a stage."),
     (HEAD + "optm: {lr: 1}\n" + STAGE, "recipes/mine.yaml:4: optm: no such key (value {'lr': 1}). Did you mean optim?"),
+    (HEAD + "teacher: b\n" + STAGE, "recipes/mine.yaml:4: teacher: no such key (value {'id': 'b'}). A stage says it: "),
     (HEAD + "optim:\n  lr: 1\n  lr: 2\n" + STAGE, "recipes/mine.yaml:6: is not YAML: found duplicate key lr."),
     (HEAD + "optim: {lr: 1e-4\n" + STAGE, "recipes/mine.yaml:5: is not YAML: expected ',' or '}', but got ':'."),
     ("# x\n- a\n", "recipes/mine.yaml: should hold keys and values, not a list."),

@@ -12,14 +12,14 @@ from runner.core.schema import hints, key_paths, open_keys
 from runner.core.specs import Recipe
 
 KNOWN = set(key_paths(Recipe))
-KINDS = {"train": "grpo", "infer": "infer", "push": "push", "merge": "merge"}
+TRAIN = {key for kind in ("grpo", "ppo", "dpo") for key in hints(load("stages", kind, [package_root()], "kind"))}
 
 
 def there(key: str) -> bool:
     head, _, last = key.rpartition(".")
     if head.startswith("stages."):
-        kind = KINDS[head.removeprefix("stages.")]
-        return last in hints(load("stages", kind, [package_root()], "kind")) or last == "kind"
+        kind = head.removeprefix("stages.")
+        return last in (TRAIN | {"kind"} if kind == "train" else hints(load("stages", kind, [package_root()], "kind")))
     return key in KNOWN or head in open_keys(Recipe) or key in ("recipe", "reward.NAME.weight")
 
 
