@@ -43,6 +43,7 @@ def preflight(plan: Plan, step: Step, model: Model, count: int | None, output: P
     from runner.models.load import load_tokenizer
     from runner.models.locate import locate
     from runner.rollouts.updates import Rules
+    from runner.scoring.arguments import columns_of
     from runner.scoring.rewards import Rewards
     from runner.stages._prompts import prompts, room
 
@@ -56,7 +57,8 @@ def preflight(plan: Plan, step: Step, model: Model, count: int | None, output: P
     asked = random.Random(recipe.seed).sample(held, min(count or PROMPTS, len(held)))
     print(f"{len(asked)} of {len(held)} prompts x {stage.num_generations} answers of {model.id}", flush=True)
     answered = _given(_answered(stage, model, recipe.hub, asked), asked)
-    with Rewards(stage.reward, plan.places, max_failed=1.0) as rewards:
+    columns = columns_of(prompt.columns for prompt in held)
+    with Rewards(stage.reward, plan.places, max_failed=1.0, columns=columns) as rewards:
         groups = Rules().weigh(_scored(answered, asked, rewards))
         failed = {name: tally.failed for name, tally in rewards.tallies.items()}
     _tell(groups, asked, stage, failed)

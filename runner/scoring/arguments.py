@@ -4,7 +4,7 @@ A row that lacks a column which the function needs is not scored. Refuses a colu
 an unknown reward, an unknown parameter and a column that the data is known to lack.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,11 @@ def check(
                 raise ConfigError(f"{key}.{name}", f"needs the column {column!r}, which the data does not have", fix)
 
 
+def columns_of(rows: Iterable[Mapping[str, Any]]) -> set[str]:
+    """The columns in which any row has a value."""
+    return {name for row in rows for name, value in row.items() if value is not None}
+
+
 def keywords(rows: Sequence[Mapping[str, Any]], **reserved: Sequence[Any]) -> dict[str, list[Any]]:
     """Every column of the rows as a list, None where a row lacks it, and the reserved words over them.
 
@@ -55,14 +60,19 @@ def keywords(rows: Sequence[Mapping[str, Any]], **reserved: Sequence[Any]) -> di
     return {**{name: [row.get(name) for row in rows] for name in names}, **{n: list(v) for n, v in reserved.items()}}
 
 
-def scorable(wanted: Signature, given: Mapping[str, Sequence[Any]], count: int) -> list[int]:
+def scorable(
+    wanted: Signature, given: Mapping[str, Sequence[Any]], count: int, elsewhere: Collection[str] = ()
+) -> list[int]:
     """The rows that have all columns which the function needs.
+
+    Args:
+        elsewhere: columns that other rows have, which these may all lack.
 
     Raises:
         PluginError: a column that no row has.
     """
     for name in wanted.columns:
-        if not any(value is not None for value in given.get(name, ())):
+        if name not in elsewhere and all(value is None for value in given.get(name, ())):
             known = sorted(set(given) - {*RESERVED, name})  # all of its values may be null
             if any(name in (names or ()) for names in given.get(LEFT_OUT, ())):
                 raise PluginError(
@@ -73,7 +83,9 @@ def scorable(wanted: Signature, given: Mapping[str, Sequence[Any]], count: int) 
                 f"reward {wanted.name}: needs the column {name!r}, which no row has. "
                 f"{near_miss(name, known) or 'Columns: ' + ', '.join(known) + '.'}"
             )
-    return [row for row in range(count) if all(given[name][row] is not None for name in wanted.columns)]
+    lacking = [None] * count
+    held = [given.get(name, lacking) for name in wanted.columns]
+    return [row for row in range(count) if all(values[row] is not None for values in held)]
 
 
 def arguments(

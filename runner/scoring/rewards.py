@@ -3,7 +3,7 @@ gives it no score: never 0 by accident. Failures are counted, the first one is s
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -57,13 +57,14 @@ class Rewards:
     """The rewards of a recipe, ready to be called. Use as a context manager: it ends their processes.
 
     max_failed: share of the last completions on which a reward may fail, of `few` at least: a training begins with few
-    of them on each device, and again after each stop.
+    of them on each device, and again after each stop. columns: that the data has, where a call gets a part of it.
     """
 
     specs: Mapping[str, Reward]
     places: Sequence[Path] = ()
     max_failed: float = MAX_FAILED
     few: int = 0
+    columns: Collection[str] = ()
     tallies: dict[str, Tally] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -101,7 +102,9 @@ class Rewards:
             StageError: a reward that fails on more than `max_failed` of the last completions.
         """
         self._lost, self._slow = set(), dict.fromkeys(self.specs, 0)
-        rows = {name: scorable(wanted, given, len(completions)) for name, wanted in self._signatures.items()}
+        rows = {
+            name: scorable(wanted, given, len(completions), self.columns) for name, wanted in self._signatures.items()
+        }
         for name, asked in rows.items():  # all at work before the first is waited for
             self._tell_lacking(name, len(completions) - len(asked), len(completions))
             self.tallies[name].ask(len(asked))

@@ -1,6 +1,6 @@
 """Leaves completions out before they are written: truncated ones, and those whose rewards do not reach a bar."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,13 +10,17 @@ from runner.stages._scoring import score
 
 
 class Filter:
-    """Use as a context manager; call it with rows. Rows that failed are always kept, with their error."""
+    """Use as a context manager; call it with rows. Rows that failed are always kept, with their error.
+
+    columns: that the questions have.
+    """
 
     def __init__(
-        self, truncated: str, min_reward: float | None, rewards: Mapping[str, Reward], roots: Sequence[Path]
-    ) -> None:
+        self, truncated: str, min_reward: float | None, rewards: Mapping[str, Reward], roots: Sequence[Path],
+        columns: Collection[str] = (),
+    ) -> None:  # fmt: skip
         self.truncated, self.min_reward = truncated, min_reward
-        self.rewards = Rewards(rewards if min_reward is not None else {}, roots)
+        self.rewards = Rewards(rewards if min_reward is not None else {}, roots, columns=columns)
 
     def __enter__(self) -> Self:
         return self

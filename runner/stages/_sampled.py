@@ -207,6 +207,7 @@ class Sampled(Learning):
         from runner.rollouts.choose import ready
         from runner.rollouts.draw import Drawing
         from runner.rollouts.store import FOLDER
+        from runner.scoring.arguments import columns_of
         from runner.scoring.rewards import Rewards
         from runner.training.ledger import FILE
         from runner.training.precision import precision
@@ -228,7 +229,8 @@ class Sampled(Learning):
         prepared = self.prepare(model)
         algorithm = self.algorithm(tokenizer, job.hub, prepared)
         sampler = self._sampler(tokenizer, located, longest, job)
-        with Rewards(self.reward, job.roots, few=FEW) as rewards:
+        columns = columns_of(prompt.columns for prompt in (*prompts, *aside))
+        with Rewards(self.reward, job.roots, few=FEW, columns=columns) as rewards:
             rules = self.rules(sampler, self.reference(located), tokenizer)
             drawing = Drawing(prompts, sampler, rewards, self.num_generations, job.seed, self.own_share)
             updates = self._updates(drawing, schedule, algorithm, rules, job)

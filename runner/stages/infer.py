@@ -91,6 +91,7 @@ class Infer:
     def run(self, job: Job) -> Artifact:
         """Answer, write, count."""
         from runner.backends import start
+        from runner.scoring.arguments import columns_of
         from runner.stages._answers import Asking, figures
         from runner.stages._at_once import at_once
         from runner.stages._completions import FILE, name_of, question_of, read
@@ -101,7 +102,8 @@ class Infer:
         with at_once(job, "reading the questions"):
             questions = gather(self.prompts, self.questions, self.variables, job.seed, job.hub, job.roots)
         file = Path(self.result_path).expanduser().resolve() if self.result_path else job.folder / FILE
-        with Filter(self.truncated, self.min_reward, self.reward, job.roots) as keep:
+        columns = columns_of({**one.columns, "reference": one.reference} for one in questions)
+        with Filter(self.truncated, self.min_reward, self.reward, job.roots, columns) as keep:
             asking = Asking(
                 self.template, self.sampling, file, self.write_batch_size, self.max_errors,
                 [self.model.id, self.model.adapter or "", *map(name_of, self.prompts)], keep,

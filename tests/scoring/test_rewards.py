@@ -11,7 +11,7 @@ import pytest
 
 from runner.core.errors import PluginError, RunnerError, StageError
 from runner.core.specs import Reward
-from runner.scoring.arguments import check, keywords
+from runner.scoring.arguments import check, columns_of, keywords
 from runner.scoring.rewards import Rewards
 
 Write = Callable[[str, str], None]
@@ -314,6 +314,15 @@ def test_a_column_that_no_row_has_is_told(tmp_path: Path, write: Write) -> None:
         score(tmp_path, ["a"], given={"golf": ["x"]}, mine=Reward())
     with pytest.raises(PluginError, match=r"'gold', which no row has. Choices: other"):  # null in all of them
         score(tmp_path, ["a"], given={"gold": [None], "other": ["x"]}, mine=Reward())
+
+
+def test_a_call_whose_rows_all_lack_a_column_that_others_have(tmp_path: Path, write: Write) -> None:
+    """As the few of a rollout may: they have no score, and the training goes on."""
+    write("mine", "def mine(completions, *, gold):\n    return [1.0] * len(completions)\n")
+    with Rewards({"mine": Reward()}, [tmp_path], columns=columns_of([{"gold": 1}, {"other": 2}])) as rewards:
+        assert rewards.score(["a", "b"], {"other": [1, 2]}) == {"mine": [None, None]}
+        assert rewards.score(["a"], {"gold": [1]}) == {"mine": [1.0]} and rewards.tallies["mine"].lacking == 2
+    assert columns_of([{"gold": None}]) == set()
 
 
 def test_a_plugin_that_cannot_be_imported(tmp_path: Path, write: Write) -> None:

@@ -338,6 +338,17 @@ def test_prompts_over_the_limit_are_dropped_or_end_it(base: Path, place: Path) -
         done(stage(place, base, max_length=5), place)
 
 
+def test_a_rollout_whose_rows_all_lack_a_column_does_not_end_it(base: Path, place: Path) -> None:
+    """One prompt a rollout; only the last row has the column, which the data does have."""
+    held = [{"messages": [{"role": "user", "content": f"say {n}"}]} for n in range(3)]
+    (place / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in [*held, {**held[0], "gold": 1}]))
+    plugin(place, "def letters(completions, *, gold):\n    return [float(len(set(one))) for one in completions]\n")
+    keys = {"prompts_per_update": 1, "updates_per_rollout": 1, "num_iterations": 1, "max_updates": 4}
+    _, _, answers = done(stage(place, base, **keys, reward={"letters": {}}), place)
+    assert [line["reward"] is not None for line in answers] == ["gold" in line for line in answers]
+    assert len(answers) == 16
+
+
 def test_more_prompts_an_update_than_there_are_is_told(
     base: Path, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
