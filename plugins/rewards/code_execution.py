@@ -1,7 +1,8 @@
 """The share of tests that the answer's Python code passes, run without network, with limits of memory, time and files.
 
 Column: `tests`, a list of assert statements (or a text with one a line), each run after the code in a process of its
-own. The code is the last ```python block of the answer, else its last block, else nothing: score 0. Linux only.
+own; what is no text, or no Python by itself, is a failure of the row. The code is the last ```python block of the
+answer, else its last block, else nothing: score 0. Linux only.
 
 A test has passed when a random token comes back that is sent after it, so code that ends the process early passes
 nothing. Code can send no signals, to itself neither, and cannot leave its process group, which is ended after the test.
@@ -10,6 +11,7 @@ Code and test share an interpreter, so an object that is equal to everything pas
 token there. For answers that may mean harm, run the whole training in a container or as a user of its own.
 """
 
+import ast
 import asyncio
 import contextlib
 import ctypes
@@ -17,12 +19,15 @@ import json
 import os
 import platform
 import re
+import reprlib
 import resource
 import secrets
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +75,7 @@ async def code_execution(
     memory_mib: int = 512,
     parallel: int = 4,
     all_or_nothing: bool = False,
-) -> list[float | None]:
+) -> list[float | Exception | None]:
     """Score each answer between 0.0 and 1.0; None where a row has no tests.
 
     Args:
@@ -82,15 +87,26 @@ async def code_execution(
         async with gate:
             return await _passes(code, test, seconds, memory_mib)
 
-    async def score(completion: str, held: Any) -> float | None:
-        own = [line for line in held.splitlines() if line.strip()] if isinstance(held, str) else list(held)
+    async def score(completion: str, held: Any) -> float | Exception | None:
+        try:
+            own = _tests(held)
+        except (TypeError, ValueError, SyntaxError) as error:
+            return ValueError(f"tests are assert statements, which {reprlib.repr(held)} is not: {error}")
         code = _code(answer(completion))
         if not own or code is None:
             return None if not own else 0.0
-        right = sum(await asyncio.gather(*(passed(code, str(test)) for test in own)))
+        right = sum(await asyncio.gather(*(passed(code, test) for test in own)))
         return float(right == len(own)) if all_or_nothing else right / len(own)
 
     return list(await asyncio.gather(*map(score, completions, tests)))
+
+
+def _tests(held: Any) -> list[str]:
+    """The tests of a row, but for those that run nothing, such as comments: whatever the code does, they pass."""
+    own = held.splitlines() if isinstance(held, str) else held
+    if not isinstance(own, list) or not all(isinstance(test, str) for test in own):
+        raise TypeError("no list of texts")  # a mapping, written out, is Python that always passes
+    return [test for test in own if ast.parse(test).body]
 
 
 def _code(text: str) -> str | None:
@@ -104,7 +120,7 @@ async def _passes(code: str, test: str, seconds: float, memory_mib: int) -> bool
     token = secrets.token_hex(16)
     confine = _confine(seconds, memory_mib)
     verdict, theirs = os.pipe()
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as program, open(verdict, "rb") as told:
+    with _folder() as folder, tempfile.TemporaryFile() as program, open(verdict, "rb") as told:
         program.write(json.dumps([code, test, token]).encode())  # not on the command line, where code could read it
         program.seek(0)
         try:
@@ -124,6 +140,19 @@ async def _passes(code: str, test: str, seconds: float, memory_mib: int) -> bool
             await process.wait()
         os.set_blocking(verdict, False)  # what the code has forked may still hold the other end
         return ended_well and told.read(2 * len(token)) == token.encode()
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[str]:
+    """A folder that is removed whatever the code made of it; what it started may still write there."""
+    made = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    try:
+        yield made.name
+    finally:
+        with contextlib.suppress(RecursionError):  # deeper than Python goes
+            made.cleanup()
+        if os.path.lexists(made.name):
+            subprocess.run(["rm", "-rf", made.name], stderr=subprocess.DEVNULL, check=False)
 
 
 def _end(group: int) -> None:

@@ -6,6 +6,7 @@ import resource
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from runner.core import registry
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
 
 
-def score(code: str, tests: Any, **params: Any) -> float | None:
+def score(code: str, tests: Any, **params: Any) -> Any:
     """The score of one answer that holds this code."""
     text = f"<think>\n```python\nraise\n```\n</think>\n\nHere:\n```python\n{code}\n```\nDone."
     function = registry.load("rewards", "code_execution")
@@ -34,6 +35,35 @@ def test_the_share_of_tests_that_pass() -> None:
     assert score(code, []) is None
     assert score("def double(:", tests) == 0.0
     assert asyncio.run(registry.load("rewards", "code_execution")(["no code"], tests=[tests])) == [0.0]
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [[{"input": 1, "output": 2}], [["assert x == 2"]], [None], {"assert": "x == 2"}, 5, "if x:\n    assert x == 2"],
+)
+def test_what_is_no_test_is_a_failure(tests: Any) -> None:
+    """Written out, a mapping is Python that passes whatever the code does; the first line of an `if` never passes."""
+    made = score("x = 1", tests)
+    assert isinstance(made, ValueError) and "tests are assert statements, which" in str(made)
+
+
+def test_a_comment_is_no_test_that_passes() -> None:
+    assert score("x = 1", "# of x\nassert x == 2") == 0.0 and score("x = 1", ["# of x"]) is None
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os\nfor _ in range(2000):\n    os.mkdir('d'); os.chdir('d')",
+        "import os\nhere = os.getcwd(); os.chdir('/'); os.rmdir(here); open(here, 'w').close()",
+        "import os\nfor n in range(20):\n    if os.fork() == 0:\n        while True: open(os.urandom(8).hex(), 'w')",
+    ],
+    ids=["deep", "a file in its place", "still written"],
+)
+def test_nothing_is_left_of_its_folder(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the code makes of it is no failure of the reward."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert score(code, ["pass"]) == 1.0 and not list(tmp_path.iterdir())
 
 
 def test_the_last_block_counts() -> None:
