@@ -1,8 +1,9 @@
 """1 where the answer equals the solution mathematically, 0 elsewhere, by math_verify (extra: math).
 
-Column: `solution`, a number, LaTeX, or a worked solution whose result is in \\boxed{} or after ####. The answer is what
-stands in <answer> tags, else what comes after the thoughts; a thought that never ends has none. No score, instead of 0,
-where the solution cannot be read. A comparison that takes longer than `seconds` or raises has failed.
+Column: `solution`, a number, LaTeX with or without signs of where it begins, or a worked solution whose result is in
+\\boxed{} or after ####. The answer is what stands in <answer> tags, else what comes after the thoughts; a thought that
+never ends has none. No score, instead of 0, where the solution cannot be read. A comparison that takes longer than
+`seconds` or raises has failed.
 """
 
 import logging
@@ -24,6 +25,10 @@ except ImportError as error:
 logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own alarms are off: ours are on
 
 _FORMS = (LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig())
+_MARKED = re.compile(r"\$|\\\(|\\\[|\\boxed|\\fbox")  # where mathematics begin
+_BEYOND_A_NUMBER = re.compile(r"[\\^_=<>+*/()\[\]]|\d[a-z]|,(?!\d{3}\b)")
+_IN_WORDS = re.compile(r"\\(?:text|mathrm|begin|end)\{[^}]*\}")
+_WORD = re.compile(r"(?<![\w\\])(?!(?:sin|cos|tan|log|ln|exp|sqrt|pi)\b)[^\W\d_]{2,}")
 _TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
@@ -71,8 +76,16 @@ def _equal(given: str, gold: Any) -> float | None:
 
 def _read(text: str) -> list[Any]:
     """What the text comes to; a boxed result counts more than others."""
-    found = parse(text, _FORMS, parsing_timeout=None)
-    return list(found or parse(f"${text}$", _FORMS, parsing_timeout=None))
+    whole = f"${text.rstrip(' .')}$"
+    first, second = (whole, text) if _bare(text) else (text, whole)
+    return list(parse(first, _FORMS, parsing_timeout=None) or parse(second, _FORMS, parsing_timeout=None))
+
+
+def _bare(text: str) -> bool:
+    r"""Whether all of it is an expression, as 2\sqrt{3}: of a text, math_verify would take a number alone, here 2."""
+    if _MARKED.search(text) or not _BEYOND_A_NUMBER.search(text):
+        return False
+    return not _WORD.search(_IN_WORDS.sub("", text))
 
 
 @contextmanager

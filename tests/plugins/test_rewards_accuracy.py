@@ -37,6 +37,30 @@ def test_what_equals_the_solution(text: str, solution: Any, score: float | None)
     assert registry.load("rewards", "accuracy")([text], solution=[solution]) == [score]
 
 
+@pytest.mark.parametrize(
+    ("solution", "wrong"),
+    [
+        ("2\\sqrt{3}", "2"), ("3\\pi", "3"), ("10^{5}", "10"), ("(-\\infty, 2]", "2"), ("1, 2", "2"), ("1,2", "1.2"),
+        ("2x + 3", "2"), ("y = 2x + 3", "3"), ("-1 < x < 3", "3"), ("1 + i", "1"), ("3 \\frac{1}{2}", "\\frac{1}{2}"),
+        ("50\\%", "7"), ("\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", "2"), ("\\frac{1}{2}.", "2"),
+        ("2\\sqrt{3}\\text{ cm}", "2"), ("\\pm 3", "3"),
+    ],
+)  # fmt: skip
+def test_a_bare_expression_is_read_as_a_whole(solution: str, wrong: str) -> None:
+    """As many datasets hold it, without dollars; a number in it was taken for the solution."""
+    accuracy = registry.load("rewards", "accuracy")
+    right = f"So it is \\boxed{{{solution.rstrip('.')}}}."
+    tagged = f"<answer>{solution}</answer>"
+    assert accuracy([right, tagged, f"\\boxed{{{wrong}}}"], solution=[solution] * 3) == [1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "solution", ["12 dollars", "The answer is 12", "It is 24/2", "12 cm", "12cm", "x = 12", "#### 12"]
+)
+def test_a_number_in_words_is_read_as_a_number(solution: str) -> None:
+    assert registry.load("rewards", "accuracy")(["\\boxed{12}", "5"], solution=[solution] * 2) == [1.0, 0.0]
+
+
 def test_a_comparison_that_takes_too_long_has_no_score(tmp_path: Path) -> None:
     """In the process where rewards run, while the others keep their scores; with and without the plugin's own alarm.
     It is counted, and no other reward's score stands alone as the answer's sum.
