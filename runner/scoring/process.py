@@ -25,6 +25,7 @@ from runner.core.errors import ConfigError, PluginError, RunnerError
 from runner.core.orphans import end_with_parent
 
 START = 120.0  # seconds that importing a plugin may take
+LONGEST, WIDEST = 60, 500  # lines of a traceback that are told, and characters of each
 LOOK = 0.2  # seconds between looks whether the process still lives and whether the user asked to stop
 
 
@@ -86,9 +87,14 @@ class RewardProcess:
     def _start(self, waiting: Callable[[], None]) -> None:
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self.name, self.places), daemon=True)
-        self._process.start()
-        theirs.close()
+        process = context.Process(target=_serve, args=(theirs, self.name, self.places), daemon=True)
+        try:
+            process.start()
+        except OSError as error:  # no more processes, or no memory for one
+            raise PluginError(f"reward {self.name}: cannot be started: {error}.") from None
+        finally:
+            theirs.close()
+        self._process = process
         kind, value = self._answer(START, waiting)
         if kind != "ready":
             self.close()
@@ -171,7 +177,7 @@ def _called(function: Callable[..., Any], completions: list[str], keywords: dict
     except ConfigError as error:  # about its parameters: no other answer will do
         return "wrong", str(error)
     except BaseException:  # noqa: BLE001 - whatever a plugin raises is told to the parent
-        return "failed", traceback.format_exc().rstrip()
+        return "failed", _brief(traceback.format_exc())
 
 
 async def _awaited(made: Any) -> Any:
@@ -189,7 +195,7 @@ def _checked(made: Any, count: int) -> tuple[str, Any]:
     scores: list[float | str | None] = []
     for value in values:
         if value is None or isinstance(value, Exception):
-            scores.append(None if value is None else "".join(traceback.format_exception(value)).rstrip())
+            scores.append(None if value is None else _brief("".join(traceback.format_exception(value))))
             continue
         try:
             number = math.nan if isinstance(value, str | bytes) else float(value)
@@ -202,5 +208,14 @@ def _checked(made: Any, count: int) -> tuple[str, Any]:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return _cut(repr(value), 60)
+
+
+def _brief(text: str) -> str:
+    """A traceback for people: whatever it quotes, such as an answer, is not told whole."""
+    lines = [_cut(line, WIDEST) for line in text.rstrip().splitlines()]
+    return "\n".join(lines if len(lines) <= LONGEST else [*lines[: LONGEST // 2], "...", *lines[-LONGEST // 2 :]])
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -330,6 +331,27 @@ def test_a_plugin_that_cannot_be_imported(tmp_path: Path, write: Write) -> None:
     write("mine", "import no_such_module\ndef mine(completions): ...\n")
     with pytest.raises(PluginError, match=r"mine.py: cannot be imported: ModuleNotFoundError"):
         score(tmp_path, ["a"], mine=Reward())
+
+
+def test_a_process_that_cannot_be_started_is_told(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what the system says; to end what was never started hid it behind an AttributeError."""
+
+    def start(self: Any) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    write("mine", "def mine(completions):\n    return [1.0]\n")
+    monkeypatch.setattr(SpawnProcess, "start", start)
+    with pytest.raises(PluginError, match=r"reward mine: cannot be started: .*Resource temporarily unavailable\.$"):
+        score(tmp_path, ["a"], mine=Reward())
+
+
+@pytest.mark.parametrize("quoted", ["'x' * 10**6", "'x\\n' * 10**6"])
+def test_a_failure_that_quotes_much_is_told_in_brief(tmp_path: Path, write: Write, quoted: str) -> None:
+    write("wide", f"def wide(completions):\n    raise ValueError({quoted})\n")
+    _, tallies, _ = score(tmp_path, ["a"], 1.0, wide=Reward())
+    assert "ValueError: x" in tallies["wide"].first and len(tallies["wide"].first) < 5000
 
 
 def test_processes_end_with_the_block(tmp_path: Path, write: Write) -> None:
