@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from runner.api import answer
+from runner.api import ConfigError, answer
 
 try:
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify  # type: ignore[import-untyped,import-not-found,unused-ignore]
@@ -42,6 +42,8 @@ def accuracy(completions: list[str], *, solution: list[Any], seconds: float = 5.
     Args:
         seconds: that a comparison may take, in the main thread, where alarms work; rewards run there.
     """
+    if seconds <= 0:
+        raise ConfigError("reward.accuracy.params.seconds", f"{seconds:g} is no time for a comparison", "Take 5.")
     return [_scored(completion, gold, seconds) for completion, gold in zip(completions, solution, strict=True)]
 
 

@@ -31,7 +31,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from runner.api import answer
+from runner.api import ConfigError, answer
 
 _BLOCK = re.compile(r"```([\w+-]*)[^\n]*\n(.*?)```", re.DOTALL)
 _MORE_TASKS = 512  # processes and threads that the user may have beyond those of the whole system now
@@ -81,6 +81,9 @@ async def code_execution(
     Args:
         seconds, memory_mib: of each test. parallel: tests at a time. all_or_nothing: 1.0 only when all pass.
     """
+    for name, value in (("seconds", seconds), ("memory_mib", memory_mib), ("parallel", parallel)):
+        if value <= 0:
+            raise ConfigError(f"reward.code_execution.params.{name}", f"{value:g} is too few", "Take more than 0.")
     gate = asyncio.Semaphore(parallel)
 
     async def passed(code: str, test: str) -> bool:

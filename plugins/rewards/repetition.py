@@ -4,11 +4,15 @@
 
 import re
 
+from runner.api import ConfigError
+
 _UNIT = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
 
 
 def repetition(completions: list[str], *, n: int = 3, max_penalty: float = -1.0) -> list[float | None]:
     """Score each completion between `max_penalty` and 0.0; what is shorter than n units repeats nothing."""
+    if n < 1:
+        raise ConfigError("reward.repetition.params.n", f"{n} units make no n-gram", "Take 3.")
     return [max_penalty * _repeated(text, n) for text in completions]
 
 

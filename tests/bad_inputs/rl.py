@@ -58,6 +58,11 @@ CASES = {
         "reward soft_overlong: reward.soft_overlong.params: max_length 0 and cache 0 do not fit. Say both, in tokens:",
         "reward=[soft_overlong]",
     ),
+    "rl: n-grams of nothing": case(
+        "reward.repetition.params.n: 0 units make no n-gram. Take 3.",
+        "reward=[repetition]",
+        "reward.repetition.params.n=0",
+    ),
     "rl: a part of a generation": case(
         "stages.train.num_generations: should be a whole number, not 2.5.", "stages.train.num_generations=2.5"
     ),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from runner.core import registry
+from runner.core.errors import ConfigError
 from runner.core.specs import Reward
 from runner.scoring.rewards import Rewards
 
@@ -79,6 +80,12 @@ def test_a_comparison_that_takes_too_long_has_no_score(tmp_path: Path) -> None:
         assert rewards.score(texts, {"solution": solutions}) == {"accuracy": [1.0, None, 1.0]}
         assert rewards.tallies["accuracy"].failed == 1
     assert time.monotonic() - start < 60
+
+
+def test_no_time_for_a_comparison_is_refused() -> None:
+    """An alarm after 0 seconds is none at all."""
+    with pytest.raises(ConfigError, match=r"reward.accuracy.params.seconds: 0 is no time for a comparison"):
+        registry.load("rewards", "accuracy")(["1"], solution=["1"], seconds=0)
 
 
 def test_cosine_fails_where_the_comparison_fails() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from runner.core import registry
+from runner.core.errors import ConfigError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
 
@@ -200,6 +201,13 @@ def test_it_has_limits(tmp_path: Path) -> None:
     assert time.monotonic() - begun < 30
     time.sleep(3)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["seconds", "memory_mib", "parallel"])
+def test_limits_of_nothing_are_refused(name: str) -> None:
+    """No test at a time would wait for ever."""
+    with pytest.raises(ConfigError, match=rf"reward.code_execution.params.{name}: 0 is too few"):
+        score("x = 1", ["pass"], **{name: 0})
 
 
 def test_secrets_of_the_environment_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
