@@ -207,7 +207,9 @@ class RolloutUpdates:
     def _usable(
         self, groups: Sequence[Group], number: int, learner: "Learner", clock: Clock
     ) -> tuple[list[Group], int]:
-        """Groups that tell better from worse, as many as were wanted where so many are found in time."""
+        """Groups that tell better from worse, as many as were wanted where so many are found in time. Where none is,
+        those that were drawn first, so that figures and completions.jsonl show why.
+        """
         wanted, reserve, drawn = len(groups), list(self.schedule.reserve(number)), len(groups)
         kept = [group for group in groups if self._tells(group)]
         for _ in range(self.rules.resample):
@@ -219,7 +221,7 @@ class RolloutUpdates:
             kept += [group for group in self.drawing.groups(more, number, learner, clock) if self._tells(group)]
         if len(kept) < wanted and self.first:
             print(f"dynamic sampling: {len(kept)} of {wanted} groups with a spread, after {drawn} prompts", flush=True)
-        return kept, drawn
+        return kept or list(groups), drawn
 
     def _tells(self, group: Group) -> bool:
         return any(answer.advantage is not None for answer in self.rules.weigh([group])[0])

@@ -210,6 +210,15 @@ def test_dynamic_sampling_draws_until_groups_differ_and_says_where_it_stops(
     assert "of 3 groups with a spread, after" in capsys.readouterr().out
 
 
+def test_dynamic_sampling_that_finds_nothing_shows_what_it_drew(base: Path, place: Path) -> None:
+    """It pointed to a completions.jsonl without a line, and knew no mean reward."""
+    plugin(place, "def letters(completions, *, place=''): return [0.5] * len(completions)\n")
+    keys = {**LEARN, "prompts_per_update": 2, "max_idle": 2, "dynamic_sample": True, "max_resample_times": 1}
+    with pytest.raises(StageError, match=r"2 rollouts in a row had no group .* \(mean reward 0.5\)"):
+        done(stage(place, base, **keys), place)
+    assert len((place / "out/completions.jsonl").read_text().splitlines()) == 2 * 2 * 8
+
+
 def test_cut_off_answers_carry_no_loss_and_may_be_left_out_of_the_mean(base: Path, place: Path) -> None:
     keys = {**LEARN, "max_updates": 1, "mask_truncated_completions": True, "truncated_in_mean": False}
     keys |= {"sampling": {"max_new_tokens": 20}, "prompts_per_update": 12}
