@@ -26,6 +26,7 @@ from runner.core.orphans import end_with_parent
 
 START = 120.0  # seconds that importing a plugin may take
 LONGEST, WIDEST = 60, 500  # lines of a traceback that are told, and characters of each
+LARGEST = 1e30  # a score whose square, in a sum, is a number still
 LOOK = 0.2  # seconds between looks whether the process still lives and whether the user asked to stop
 
 
@@ -201,7 +202,7 @@ def _checked(made: Any, count: int) -> tuple[str, Any]:
             number = math.nan if isinstance(value, str | bytes) else float(value)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
-        if not math.isfinite(number):
+        if not abs(number) <= LARGEST:
             return "wrong", f"returned {_short(value)} as a score. {fix}"
         scores.append(number)
     return "scores", scores

@@ -264,6 +264,8 @@ def test_a_reward_that_hangs_is_not_asked_for_each_half(
     [
         ("[1.0]", "reward odd: returned 1 scores for 2 completions"),
         ("[1.0, float('nan')]", "reward odd: returned nan as a score"),
+        ("[1.0, float('-inf')]", "reward odd: returned -inf as a score"),
+        ("[1.0, 1e308]", r"reward odd: returned 1e\+308 as a score"),
         ("[1.0, 'good']", "reward odd: returned 'good' as a score"),
         ("[1.0, [2]]", r"reward odd: returned \[2\] as a score"),
         ("None", "reward odd: returned None instead of a list"),
