@@ -6,9 +6,12 @@ answer, else its last block, else nothing: score 0. Linux only.
 
 A test has passed when a random token comes back that is sent after it, so code that ends the process early passes
 nothing. Code can send no signals, to itself neither, and cannot leave its process group, which is ended after the test.
-This is no prison: code runs as the user, and reads and writes what files the user may. Root has no limit of processes.
-Code and test share an interpreter, so an object that is equal to everything passes, and so does code that looks for the
-token there. For answers that may mean harm, run the whole training in a container or as a user of its own.
+Where the kernel has Landlock (Linux 5.13 and later, unless it is switched off), it writes to its own folder and to
+shared memory only, and other processes are closed to it: their memory, their environment. Elsewhere it reads and writes
+what files the user may. This is no prison: files are read as the user, and root has no limit of processes and reads the
+environment of others all the same. Code and test share an interpreter, so an object that is equal to everything passes,
+and so does code that looks for the token there. For answers that may mean harm, run the whole training in a container
+or as a user of its own.
 """
 
 import ast
@@ -36,7 +39,6 @@ from runner.api import ConfigError, answer
 _BLOCK = re.compile(r"```([\w+-]*)[^\n]*\n(.*?)```", re.DOTALL)
 _MORE_TASKS = 512  # processes and threads that the user may have beyond those of the whole system now
 _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # how the kernel calls the machine
-_PRLIMIT = {"x86_64": 302, "aarch64": 261}  # of other processes; glibc needs it for a process's own
 _REFUSED = {  # system calls by number on (x86_64, aarch64)
     "socket": (41, 198),
     "io_uring_setup": (425, 425),  # can open sockets too
@@ -49,8 +51,21 @@ _REFUSED = {  # system calls by number on (x86_64, aarch64)
     "setpgid": (109, 154),
     "setsid": (112, 157),
     "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
+    "pidfd_getfd": (438, 438),
+    "setpriority": (141, 140),
+    "ioprio_set": (251, 30),
 }
+_OWN = {  # likewise, of other processes; for its own they are needed
+    "prlimit64": (302, 261),
+    "sched_setaffinity": (203, 122),
+    "sched_setscheduler": (144, 119),
+    "sched_setparam": (142, 118),
+    "sched_setattr": (314, 274),
+}
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # landlock(7)
+_WRITE_FILE, _WRITES, _REFER, _TRUNCATE = 1 << 1, 0b1_1111_1111_0010, 1 << 13, 1 << 14  # rights: make and remove too
 _DRIVER = """
 def run():
     import json, os, sys, types
@@ -121,19 +136,23 @@ def _code(text: str) -> str | None:
 
 async def _passes(code: str, test: str, seconds: float, memory_mib: int) -> bool:
     token = secrets.token_hex(16)
-    confine = _confine(seconds, memory_mib)
     verdict, theirs = os.pipe()
     with _folder() as folder, tempfile.TemporaryFile() as program, open(verdict, "rb") as told:
         program.write(json.dumps([code, test, token]).encode())  # not on the command line, where code could read it
         program.seek(0)
+        rules = None
         try:
+            rules = _rules(folder)
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-c", _DRIVER, str(theirs), pass_fds=(theirs,),
                 stdin=program, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-                cwd=folder, env={"PATH": os.defpath, "HOME": folder}, start_new_session=True, preexec_fn=confine,
+                cwd=folder, env={"PATH": os.defpath, "HOME": folder, "TMPDIR": folder}, start_new_session=True,
+                preexec_fn=_confine(seconds, memory_mib, rules),
             )  # fmt: skip
         finally:
             os.close(theirs)
+            if rules is not None:
+                os.close(rules)
         try:
             ended_well = await asyncio.wait_for(process.wait(), seconds) == 0
         except TimeoutError:
@@ -164,20 +183,52 @@ def _end(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def _confine(seconds: float, memory_mib: int) -> Any:
-    """A function that takes rights away from the process that calls it and from all it starts: see `_REFUSED`.
+def _machine() -> str:
+    """The machine, whose numbers of system calls are known."""
+    machine = platform.machine()
+    if sys.platform != "linux" or machine not in _AUDIT:
+        raise OSError(f"code_execution runs on Linux on {' or '.join(_AUDIT)}, not on {sys.platform} on {machine}")
+    return machine
+
+
+def _rules(folder: str) -> int | None:
+    """A descriptor of what may be written; None where the kernel has no Landlock.
+
+    Raises:
+        OSError: it has, and refuses; or this is another system.
+    """
+    _machine()
+    syscall = ctypes.CDLL(None, use_errno=True).syscall
+    version = syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1)
+    if version < 1:
+        return None
+    rights = _WRITES | (_REFER if version >= 2 else 0) | (_TRUNCATE if version >= 3 else 0)
+    rules = int(syscall(_CREATE_RULESET, struct.pack("Q", rights), ctypes.c_size_t(8), 0))
+    for place in (folder, "/dev/shm", os.devnull):
+        with contextlib.suppress(FileNotFoundError):
+            beneath = os.open(place, os.O_PATH)
+            allowed = rights if os.path.isdir(place) else rights & (_WRITE_FILE | _TRUNCATE)
+            failed = syscall(_ADD_RULE, rules, 1, struct.pack("=Qi", allowed, beneath), 0)
+            os.close(beneath)
+            if failed:
+                raise OSError(ctypes.get_errno(), f"landlock_add_rule: {os.strerror(ctypes.get_errno())}")
+    return rules
+
+
+def _confine(seconds: float, memory_mib: int, rules: int | None) -> Any:
+    """A function that takes rights away from the process that calls it and from all it starts: see `_REFUSED`, `_OWN`
+    and `_rules`.
 
     Raises:
         OSError: not on this system; code never runs without.
     """
-    machine = platform.machine()
-    if sys.platform != "linux" or machine not in _AUDIT:
-        raise OSError(f"code_execution runs on Linux on {' or '.join(_AUDIT)}, not on {sys.platform} on {machine}")
+    machine = _machine()
     tasks = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
     steps = _filter(machine)
     buffer = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
     head = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(buffer))
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    libc = ctypes.CDLL(None, use_errno=True)
+    prctl, syscall = libc.prctl, libc.syscall
     prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_ulong]
 
     def confine(held: Any = buffer) -> None:  # holds the buffer alive
@@ -191,8 +242,10 @@ def _confine(seconds: float, memory_mib: int) -> Any:
             hard = resource.getrlimit(what)[1]  # nobody may raise it
             limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
             resource.setrlimit(what, (limit, limit))
-        # ends with its parent; no new privileges; then the filter
-        if prctl(1, signal.SIGKILL, None, 0, 0) or prctl(38, 1, None, 0, 0) or prctl(22, 2, head, 0, 0):
+        # ends with its parent; no new privileges; files; then the filter
+        if prctl(1, signal.SIGKILL, None, 0, 0) or prctl(38, 1, None, 0, 0):
+            os._exit(99)
+        if (rules is not None and syscall(_RESTRICT_SELF, rules, 0)) or prctl(22, 2, head, 0, 0):
             os._exit(99)
 
     return confine
@@ -200,15 +253,18 @@ def _confine(seconds: float, memory_mib: int) -> Any:
 
 def _filter(machine: str) -> list[tuple[int, int, int, int]]:
     """The steps that the kernel takes at each system call: what to do, how far to go on if so and if not, a value."""
-    refused = [numbers[list(_AUDIT).index(machine)] for numbers in _REFUSED.values()]
+    here = list(_AUDIT).index(machine)
+    refused, own = ([numbers[here] for numbers in held.values()] for held in (_REFUSED, _OWN))
     refuse, allow, kill = 0x00050001, 0x7FFF0000, 0x80000000  # EPERM, go on, end the process
     return [
         (0x20, 0, 0, 4),  # the machine
         (0x15, 1, 0, _AUDIT[machine]), (0x06, 0, 0, kill),
         (0x20, 0, 0, 0),  # the call's number
         (0x35, 0, 1, 0x40000000), (0x06, 0, 0, kill),  # another way of numbering calls
-        *((0x15, len(refused) - place + 3, 0, number) for place, number in enumerate(refused)),  # to the last step
-        (0x15, 0, 2, _PRLIMIT[machine]), (0x20, 0, 0, 16), (0x15, 0, 1, 0),  # whose limits: 0 is its own
+        *((0x15, len(refused) + len(own) + 3 - place, 0, number) for place, number in enumerate(refused)),  # to the end
+        *((0x15, len(own) - place, 0, number) for place, number in enumerate(own)),  # over the next step
+        (0x06, 0, 0, allow),
+        (0x20, 0, 0, 16), (0x15, 0, 1, 0),  # of which process: 0 is its own
         (0x06, 0, 0, allow),
         (0x06, 0, 0, refuse),
     ]  # fmt: skip

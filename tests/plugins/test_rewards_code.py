@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import resource
 import socket
 import subprocess
@@ -56,7 +57,7 @@ def test_a_comment_is_no_test_that_passes() -> None:
     "code",
     [
         "import os\nfor _ in range(2000):\n    os.mkdir('d'); os.chdir('d')",
-        "import os\nhere = os.getcwd(); os.chdir('/'); os.rmdir(here); open(here, 'w').close()",
+        "import os\nd = os.getcwd(); os.chdir('/')\ntry: os.rmdir(d); open(d, 'w').close()\nexcept OSError: pass",
         "import os\nfor n in range(20):\n    if os.fork() == 0:\n        while True: open(os.urandom(8).hex(), 'w')",
     ],
     ids=["deep", "a file in its place", "still written"],
@@ -131,15 +132,39 @@ def refused(name, *given):
         tests = [
             f"try: {call}\nexcept PermissionError: pass\nelse: assert 0"
             for call in ("os.kill(pid, 9)", "os.kill(-1, 0)", "os.killpg(0, 0)", "os.setsid()", "os.setpgid(0, 0)",
+                         "os.setpriority(os.PRIO_PROCESS, pid, 9)", "os.sched_setaffinity(pid, {0})",
+                         "os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))",
                          "resource.prlimit(pid, resource.RLIMIT_CPU, (0, 0))",
                          "signal.pidfd_send_signal(os.pidfd_open(pid), 9)")
         ]  # fmt: skip
         tests += [f"assert refused({name!r}, pid, pid, 9, 0)" for name in ("tkill", "tgkill", "rt_sigqueueinfo")]
         tests += ["assert refused('rt_tgsigqueueinfo', pid, pid, 9, 0)", "assert refused('ptrace', 16, pid, 0, 0)"]
+        tests += ["assert refused('process_vm_readv', pid, 0, 0, 0, 0, 0)"]
+        tests += ["assert refused('pidfd_getfd', os.pidfd_open(pid), 0, 0)"]
+        tests += ["os.sched_setaffinity(0, os.sched_getaffinity(0))"]
         tests += ["resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))"]
         assert [score(code, [test]) for test in tests] == [1.0] * len(tests)
         assert other.poll() is None
         other.kill()
+
+
+def test_it_writes_to_its_own_folder_alone(tmp_path: Path) -> None:
+    """Nothing of the user's is changed, made or removed, and no other process is looked into."""
+    globals_ = registry.load("rewards", "code_execution").__globals__
+    if globals_["_rules"](str(tmp_path)) is None:
+        pytest.skip("a kernel without Landlock")
+    (tmp_path / "kept").write_text("kept")
+    here, parent = repr(str(tmp_path)), "f'/proc/{os.getppid()}/"
+    tests = [
+        f"try: {call}\nexcept PermissionError: pass\nelse: assert 0"
+        for call in (f"open({here} + '/kept', 'a')", f"os.truncate({here} + '/kept', 0)", f"open({here} + '/new', 'w')",
+                     f"os.remove({here} + '/kept')", f"os.mkdir({here} + '/new')", f"os.symlink('/', {here} + '/new')",
+                     f"open({parent}mem', 'r+b')", *[f"open({parent}environ')"] * (os.geteuid() != 0))
+    ]  # fmt: skip
+    tests += ["os.mkdir('a'); open('a/b', 'w').write('x'); os.rename('a/b', 'b'); os.truncate('b', 0); os.remove('b')"]
+    tests += ["import tempfile\nassert tempfile.TemporaryFile().write(b'x')", f"assert open({here} + '/kept').read()"]
+    assert [score("import os", [test]) for test in tests] == [1.0] * len(tests)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"] and (tmp_path / "kept").read_text() == "kept"
 
 
 def test_nothing_outlives_the_test(tmp_path: Path) -> None:
