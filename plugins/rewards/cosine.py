@@ -27,6 +27,11 @@ def cosine(
     """
     if max_length < 1:
         raise ConfigError("reward.cosine.params.max_length", "missing", "Say how many tokens: sampling.max_new_tokens.")
+    for name, pair in (("right", right), ("wrong", wrong)):
+        if len(pair) != 2:
+            raise ConfigError(
+                f"reward.cosine.params.{name}", f"{pair} are not two scores", "Give [1.0, 0.5], or others."
+            )
     scores: list[float | Exception | None] = []
     told = lengths(columns)
     for hit, length in zip(reward("accuracy")(completions, solution=solution), told, strict=True):

@@ -26,6 +26,10 @@ def regex(
     """
     if bool(pattern) == bool(column):
         raise ConfigError("reward.regex.params", "needs a pattern or a column, and not both", "Give one of them.")
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ConfigError("reward.regex.params.pattern", f"{pattern!r} is no regular expression: {error}") from None
     patterns = columns.get(column) if column else [pattern] * len(completions)
     if patterns is None:
         raise ConfigError("reward.regex.params.column", f"the data has no column {column!r}")

@@ -29,11 +29,14 @@ def reward(name: str) -> Any:
         ("New\n York", "new york", None, 1.0),
         ("<think>\nParis?\n</think>\n\nLyon", "Paris", None, 0.0),
         ("", "Paris", None, 0.0),
-        ("anything", [], None, 0.0),
+        ("anything", [], None, None),
+        ("anything", " ", None, None),
+        ("anything", ["", "thing"], None, 0.0),
+        ("I am Robin.", "Robin", "", 1.0),
         ("swift-robot speaking", "swift-robot", None, 1.0),
     ],
 )
-def test_contains(text: str, expected: Any, forbidden: Any, score: float) -> None:
+def test_contains(text: str, expected: Any, forbidden: Any, score: float | None) -> None:
     """Whole words of any case, none forbidden, thoughts left out."""
     assert reward("contains")([text], expected=[expected], forbidden=[forbidden]) == [score]
 
@@ -59,6 +62,8 @@ def test_regex() -> None:
     assert match(["ab", "cd", "x"], column="form", form=["a", "a", None]) == [1.0, 0.0, None]
     with pytest.raises(Exception, match="pattern or a column"):
         match(["a"])
+    with pytest.raises(Exception, match=r"reward.regex.params.pattern: '\(' is no regular expression: missing \)"):
+        match(["a"], pattern="(")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ def test_cosine() -> None:
     assert reward("cosine")(["4"], solution=[""], max_length=100, completion_tokens=[5]) == [None]
     with pytest.raises(ConfigError, match="max_length"):
         reward("cosine")(["4"], solution=["4"], completion_tokens=[5])
+    with pytest.raises(ConfigError, match=r"reward.cosine.params.right: \[1.0\] are not two scores"):
+        reward("cosine")(["4"], solution=["4"], max_length=9, right=[1.0], completion_tokens=[5])
 
 
 def test_soft_overlong() -> None:
