@@ -13,7 +13,7 @@ def repetition(completions: list[str], *, n: int = 3, max_penalty: float = -1.0)
     """Score each completion between `max_penalty` and 0.0; what is shorter than n units repeats nothing."""
     if n < 1:
         raise ConfigError("reward.repetition.params.n", f"{n} units make no n-gram", "Take 3.")
-    return [max_penalty * _repeated(text, n) for text in completions]
+    return [0.0 + max_penalty * _repeated(text, n) for text in completions]  # 0, not -0
 
 
 def _repeated(text: str, n: int) -> float:

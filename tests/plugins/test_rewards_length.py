@@ -63,3 +63,4 @@ def test_repetition(text: str, n: int, share: float) -> None:
     """Words, and characters of Chinese; case and punctuation left aside."""
     assert reward("repetition")([text], n=n) == [pytest.approx(-share)]
     assert reward("repetition")([text], n=n, max_penalty=-0.5) == [pytest.approx(-share / 2)]
+    assert "-0.0" not in map(str, reward("repetition")(["none of it twice"]))  # tables told -0
