@@ -20,7 +20,7 @@ APART, FAR = 0.05, 0.5  # nats a token below which a mismatch or a divergence is
 SENTENCES = {
     "same": "in {share:.0%} of the last {groups} groups all answers were worth the same, so nothing is learned from "
     "them (mean reward {reward}). Take prompts that are neither too hard nor too easy, a higher num_generations, or "
-    "dynamic_sample=true.",
+    "dynamic_sample=true (where it is on already, a higher max_resample_times).",
     "cut off": "{share:.0%} of the last answers were cut off at {limit} tokens. Raise sampling.max_new_tokens, or take "
     "mask_truncated_completions=true, so that they carry no loss.",
     "unscored": "{share:.0%} of the last answers have no score, so nothing is learned from them: the rewards gave None "
