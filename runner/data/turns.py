@@ -7,6 +7,7 @@ a turn that was rewritten needs a sequence of its own. Refuses what a template w
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +19,9 @@ from runner.data.render import Refused, render
 
 Modes = tuple[bool | None, ...]
 OPENED = re.compile(r"<think>\s*$")
+BLOCK = re.compile(r"<think>\s*(</think>\s*)?$")
 BLANKS = re.compile(r"\s*")
+UNTOLD = "message {} cannot be told within the whole conversation; choose turns: faithful"
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Conversation:
         Raises:
             Refused: the template does not render it so that it continues the inference prompt, or leaves words out.
         """
-        found = self._rendered_turn(index) or self._composed_turn(index)
+        found = self.as_rendered(index) or self._composed_turn(index)
         if found is None:
             raise Refused(f"message {index}, as it renders it, does not go on from the inference prompt")
         self._refuse_losses(index, found.answer)
@@ -98,7 +101,7 @@ class Conversation:
         held = next((message[key] for key in REASONING_KEYS if message.get(key) is not None), None)
         return held.strip() if held is not None else thoughts.split(message["content"])[0]
 
-    def _rendered_turn(self, index: int) -> Turn | None:
+    def as_rendered(self, index: int) -> Turn | None:
         """The turn as the template renders it, in the first mode whose prompt it continues."""
         opened: Turn | None = None
         for mode in self.modes(index):
@@ -136,9 +139,9 @@ class Conversation:
             raise Refused(f"it leaves out the thoughts of message {index}")
         if said not in answer:
             raise Refused(f"it leaves out words of message {index}")
-        for call in message.get("tool_calls", ()):
-            if str((call.get("function") or call).get("name", "")) not in answer:
-                raise Refused(f"it leaves out the tool calls of message {index}")
+        called = Counter(str((call.get("function") or call).get("name", "")) for call in message.get("tool_calls", ()))
+        if any(answer.count(name) < times for name, times in called.items()):
+            raise Refused(f"it leaves out the tool calls of message {index}")
 
 
 def faithful(turns: Sequence[Turn]) -> list[Layout]:
@@ -174,11 +177,26 @@ def within(conversation: Conversation, layout: Layout) -> list[Turn]:
     held: list[Turn] = []
     for index in conversation.assistants[: conversation.assistants.index(layout.last) + 1]:
         start = known[index].start if index in known else _start_within(conversation, index, layout.text, held)
-        end = conversation.dialect.end_of_turn(layout.text, start) if start is not None else None
+        end = _end_within(conversation, index, layout.text, start) if start is not None else None
         if start is None or end is None or end[1] > layout.turns[-1].end:
-            raise Refused(f"message {index} cannot be told within the whole conversation; choose turns: faithful")
+            raise Refused(UNTOLD.format(index))
+        if held and held[-1].end > start:  # its own end is not there: the token found ends a later turn
+            raise Refused(UNTOLD.format(held[-1].index))
         held.append(Turn(index, layout.text, start, *end, layout.thinking))
     return held
+
+
+def _end_within(conversation: Conversation, index: int, text: str, start: int) -> tuple[int, int] | None:
+    """Where a turn ends in a later rendering: as in its own one if that is unchanged, else at the next end of a turn,
+    unless a control token before it is none of the turn's own: then somebody else speaks there."""
+    own = conversation.as_rendered(index)
+    if own is not None and text.startswith(own.text[: own.end]):
+        return own.stop, own.end
+    found = conversation.dialect.end_of_turn(text, start)
+    if own is None or found is None:
+        return found
+    ours = set(conversation.dialect.control.pattern.findall(own.answer))
+    return found if ours.issuperset(conversation.dialect.control.pattern.findall(text, start, found[0])) else None
 
 
 def _start_within(conversation: Conversation, index: int, text: str, before: Sequence[Turn]) -> int | None:
@@ -188,6 +206,9 @@ def _start_within(conversation: Conversation, index: int, text: str, before: Seq
     starts = [len(prompt) for prompt in prompts if text.startswith(prompt)]
     if starts:
         return max(starts)
-    header = prompts[-1].removeprefix(conversation.rendered(index, False, modes[-1]))
-    place = text.find(header, before[-1].end if before else 0) if header.strip() else -1
-    return place + len(header) if place >= 0 else None
+    before_it = [conversation.rendered(index, False, mode) for mode in modes]
+    headers = [prompt.removeprefix(told) for prompt, told in zip(prompts, before_it, strict=True)]
+    bare = BLOCK.sub("", headers[-1])  # an earlier turn may stand without the thought that the prompt opens
+    place = text.find(bare, before[-1].end if before else 0) if bare.strip() else -1
+    rest = text[place:]
+    return place + max(len(header) for header in (bare, *headers) if rest.startswith(header)) if place >= 0 else None

@@ -42,12 +42,28 @@ CALLS = template(
 )
 
 
-def trained(text: str, messages: tuple[Message, ...], notes: dict[str, int] | None = None) -> list[str]:
+OPENS = template(
+    "{{- '<|im_start|>assistant\\n' + ('<think>\\n\\n</think>\\n\\n' if loop.last else '') }}"
+    "{{- m.content + '<|im_end|>\\n' }}",
+    "<|im_start|>assistant\\n<think>\\n",
+)
+LAST_ENDS = template("{{- '<|im_start|>assistant\\n' + m.content + ('<|im_end|>\\n' if loop.last else '\\n') }}")
+GOES_ON = template(
+    "{{- '<|im_start|>assistant\\n' + m.content }}{%- for c in m.tool_calls or [] %}{{- c.function.name }}{% endfor %}"
+    "{{- '<|im_start|>' if m.tool_calls else '<|im_end|>\\n' }}"
+)
+PLAIN = (Message("user", "a"), Message("assistant", "one"), Message("user", "b"), Message("assistant", "two"))
+
+
+def trained(
+    text: str, messages: tuple[Message, ...], notes: dict[str, int] | None = None, turns: str = "faithful"
+) -> list[str]:
     """What is trained of each sequence."""
     tokenizer = tiny_tokenizer(text)
-    encoder = Encoder(tokenizer, Template(), rules.load(["default"]))
+    encoder = Encoder(tokenizer, Template(turns=turns), rules.load(["default"]))  # type: ignore[arg-type]
     made = encoder.encode(Example(messages))
-    assert not isinstance(made, Dropped), made
+    if isinstance(made, Dropped):
+        return [made.detail]
     if notes is not None:
         notes.update(encoder.notes)
     return [tokenizer.decode([t for t, label in _pairs(sequence) if label != UNTRAINED]) for sequence in made]
@@ -97,3 +113,30 @@ def test_arguments_stay_as_written_where_the_template_looks() -> None:
     call = {**CALL, "function": {"name": "look", "arguments": '{"at":1}'}}
     talk = (Message("user", "a"), Message("assistant", "", (call,)))
     assert trained(CALLS.replace("ARGUMENTS", either), talk) == [f'look: {{"at":1}}{END}']
+
+
+def test_all_turns_where_only_the_last_opens_a_thought() -> None:
+    """As those of Qwen3.5: an earlier turn starts after its header, not at the turn that still has the opening."""
+    assert trained(OPENS, PLAIN, turns="all") == [f"one{END}</think>\n\ntwo{END}"]
+
+
+def test_all_turns_where_an_earlier_one_ends_otherwise() -> None:
+    """As those of gpt-oss: what others say up to the next end of a turn would be learned, so the row is refused."""
+    assert trained(LAST_ENDS, PLAIN) == [f"one{END}", f"two{END}"]
+    (why,) = trained(LAST_ENDS, PLAIN, turns="all")
+    assert why == "message 1 cannot be told within the whole conversation; choose turns: faithful"
+
+
+def test_all_turns_where_a_call_has_an_end_of_its_own() -> None:
+    """As those of Gemma 4: what the tool returned is not learned."""
+    talk = (PLAIN[0], Message("assistant", "", (CALL,)), Message("tool", "found"), Message("assistant", "two"))
+    for turns in ("faithful", "all"):
+        assert trained(GOES_ON, talk, turns=turns) == [f"look<|im_start|>two{END}"]
+
+
+def test_a_second_call_of_one_function_is_missed() -> None:
+    """As in those of gpt-oss, which write the first call of a turn alone."""
+    once = CALLS.replace("in m.tool_calls or []", "in (m.tool_calls or [])[:1]").replace("ARGUMENTS", "'x'")
+    assert trained(once, (PLAIN[0], Message("assistant", "", (CALL,)))) == [f"look: x{END}"]
+    why = "it leaves out the tool calls of message 1"
+    assert trained(once, (PLAIN[0], Message("assistant", "", (CALL, CALL)))) == [why]
