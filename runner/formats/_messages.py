@@ -41,7 +41,9 @@ def conversation(held: Any, name: str = "messages") -> tuple[Message, ...]:
         if role == "tool_call":
             calls.extend(message.tool_calls)
             if made and made[-1].tool_calls and _is_call(listed[index - 1]):
-                made.pop()
+                before = made.pop()
+                if (before.loss, before.loss_scale) != (message.loss, message.loss_scale):
+                    raise BadRow("calls of one turn say different things of their training", f"{name}[{index}]")
             message = Message("assistant", "", tuple(calls), loss=message.loss, loss_scale=message.loss_scale)
         else:
             calls = []
@@ -50,16 +52,21 @@ def conversation(held: Any, name: str = "messages") -> tuple[Message, ...]:
 
 
 def _is_call(entry: Mapping[str, Any]) -> bool:
-    return ROLES.get(str(entry.get("role", entry.get("from")))) == "tool_call"
+    return ROLES.get(str(_either(entry, "role", "from")).lower()) == "tool_call"
+
+
+def _either(entry: Mapping[str, Any], key: str, other: str) -> Any:
+    """What stands under one of two names; tables of both kinds of messages have the other one empty."""
+    return entry[key] if entry.get(key) is not None else entry.get(other)
 
 
 def _message(entry: Mapping[str, Any], name: str) -> tuple[str, Message]:
-    said = entry.get("role", entry.get("from"))
+    said = _either(entry, "role", "from")
     role = ROLES.get(str(said).lower()) if said is not None else None
     if role is None:
         problem = "has no role" if said is None else f"has the role {said!r}"
         raise BadRow(f"a message {problem}", f"{name}; roles: system, user, assistant, tool")
-    content = _content(entry.get("content", entry.get("value")), name)
+    content = _content(_either(entry, "content", "value"), name)
     loss, scale = _loss(entry, name)
     if role == "tool_call":
         return role, Message("assistant", "", _calls(parsed(content, "a tool call"), name), loss=loss, loss_scale=scale)

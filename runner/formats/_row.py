@@ -56,12 +56,16 @@ def question(row: Mapping[str, Any]) -> tuple[str, Any]:
             raise Unclear(
                 f"columns instruction and {other} could both be the query. Say which: columns: {{{other}: query}}"
             )
-        parts = [text(row[name], name) for name in ("instruction", "input") if row.get(name)]
+        parts = [text(row[name], name) for name in ("instruction", "input") if not _blank(row.get(name))]
         return "instruction", "\n".join(parts)
     name = column(row, QUERY)
     if name is None:
         raise BadRow("the question is missing", f"columns for it: {', '.join(QUERY)}")
     return name, row[name]
+
+
+def _blank(value: Any) -> bool:
+    return not value or (isinstance(value, str) and not value.strip())
 
 
 def answer(row: Mapping[str, Any]) -> str:

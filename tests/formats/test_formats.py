@@ -31,7 +31,14 @@ def read(row: dict[str, Any], name: str | None = None) -> Example:
     return choose_format.load(chosen, [package_root()])(row)
 
 
+SPOKEN = {"from": "human", "value": "q", "role": None, "content": None}  # in a table of both kinds of messages
+CALLED = {"from": "Function_Call", "value": '{"name": "f"}'}
+
 GOOD: list[tuple[str, dict[str, Any], tuple[Message, ...]]] = [
+    ("messages", {"messages": [SPOKEN, {**GPT, "role": None, "content": None}]}, (U, A)),
+    ("sharegpt", {"conversations": [{"from": "human", "value": "q"}, CALLED, CALLED, GPT]},
+     (U, Message("assistant", "", (BARE, BARE)), A)),
+    ("alpaca", {"instruction": "q", "input": " \n", "output": "r"}, (U, A)),
     ("messages", {"messages": SAID}, (U, A)),
     ("messages", {"messages": json.dumps(SAID)}, (U, A)),
     ("messages", {"messages": SAID, "system": "s"}, (Message("system", "s"), U, A)),
@@ -225,6 +232,10 @@ def test_a_null_is_a_broken_row_and_not_an_unknown_format() -> None:
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
+    (
+        {"conversations": [{"from": "human", "value": "q"}, {**CALLED, "loss": False}, CALLED, GPT]},
+        "calls of one turn say different things of their training",
+    ),
     (
         {"messages": [{"role": "user", "content": [{"type": "text", "content": "q"}]}]},
         "a part of a message has no text",
