@@ -227,8 +227,15 @@ class Weigher:
         trained = [stretch for turn in layout.turns for stretch in self.turn(turn)]
         for turn in layout.turns:
             trained += self._weighed(layout.text, turn.end, turn.after, "template", turn.index)
-        if self.rules.context or any(message.loss and message.role != "assistant" for message in self.messages):
-            for held in context.stretches(conversation, layout, previous):
+        own = [i for i, message in enumerate(self.messages) if message.loss and message.role != "assistant"]
+        if self.rules.context or own:
+            stretches = context.stretches(conversation, layout, previous)
+            first = -1 if previous is None else previous
+            found = {held.turn for held in stretches}
+            lost = [i for i in own if first < i < layout.last and self.messages[i].content and i not in found]
+            if lost:
+                raise Refused(f"message {lost[0]}, which says loss: true, cannot be told in the text")
+            for held in stretches:
                 trained += self._weighed(layout.text, held.start, held.end, held.role, held.turn)
                 trained += self._end(conversation, layout.text, held)
         plain = self.plane is None

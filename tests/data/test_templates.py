@@ -1,5 +1,6 @@
 """The habits of other families' chat templates, each as a small template of its own: turns still come out right."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -140,3 +141,11 @@ def test_a_second_call_of_one_function_is_missed() -> None:
     assert trained(once, (PLAIN[0], Message("assistant", "", (CALL,)))) == [f"look: x{END}"]
     why = "it leaves out the tool calls of message 1"
     assert trained(once, (PLAIN[0], Message("assistant", "", (CALL, CALL)))) == [why]
+
+
+def test_a_question_to_be_learned_that_cannot_be_told_is_missed() -> None:
+    """Where the turn is written after the prompt here, nothing says where the question lies."""
+    asked = replace(PLAIN[0], loss=True)
+    assert trained(CHATML, (asked, PLAIN[1])) == [f"a{END}one{END}"]
+    why = "message 0, which says loss: true, cannot be told in the text"
+    assert trained(STRIPS, (asked, PLAIN[1])) == [why]
