@@ -38,8 +38,9 @@ def shares(sizes: Sequence[int], total: int) -> list[int]:
     """`total` shared out in proportion to sizes, by largest remainders; never more than a size less one."""
     exact = [size * total / sum(sizes) for size in sizes]
     made = [min(int(part), size - 1) for part, size in zip(exact, sizes, strict=True)]
-    for i in sorted(range(len(sizes)), key=lambda i: (int(exact[i]) - exact[i], i)):
-        if sum(made) < total and made[i] < sizes[i] - 1:
+    order = sorted(range(len(sizes)), key=lambda i: (int(exact[i]) - exact[i], i))
+    while room := [i for i in order if made[i] < sizes[i] - 1][: total - sum(made)]:  # again where small sizes are full
+        for i in room:
             made[i] += 1
     return made
 
