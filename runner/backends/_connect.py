@@ -4,8 +4,10 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from runner.backends._endpoint import Endpoint
+from runner.backends._endpoint import ODD, Endpoint
 from runner.core.errors import ConfigError, StageError
+
+OPEN = 1 << 30  # the context of a model whose server does not tell it
 
 
 @dataclass(frozen=True)
@@ -31,26 +33,31 @@ def connect(keys: Endpoint, name: str, at: str, needs: str, named: str) -> Conne
         import openai
     except ImportError:
         raise ConfigError(needs, "openai needs the package openai", "pip install openai") from None
-    client = openai.OpenAI(
-        base_url=keys.base_url,
-        api_key=os.environ.get(keys.key_env) or "none",
-        max_retries=keys.retries,
-        timeout=keys.timeout,
-    )
+    key = os.environ.get(keys.key_env, "").strip()  # a file that it was read from ends with a line's end
+    if not (key.isascii() and key.isprintable()):  # the package's own error would quote it
+        fix = f"Look at the environment variable {keys.key_env}."
+        raise ConfigError(f"{at}.key_env", "the key has characters that no request can carry", fix)
     try:
-        models = list(client.with_options(timeout=20, max_retries=2).models.list())
+        client = openai.OpenAI(
+            base_url=keys.base_url, api_key=key or "none", max_retries=keys.retries, timeout=keys.timeout
+        )
+    except (ImportError, OSError, ValueError) as error:  # of a proxy or certificates that the environment names
+        raise StageError(f"{at}.base_url: no way to {keys.base_url}: {str(error).rstrip('.')}.") from None
+    try:
+        known = {model.id: model for model in client.with_options(timeout=20, max_retries=2).models.list()}
+        has = ", ".join(sorted(known))
     except openai.AuthenticationError:
         fix = f"Put it into the environment variable {keys.key_env}."
         raise ConfigError(f"{at}.key_env", f"{keys.base_url} refuses the key", fix) from None
     except openai.APIConnectionError as error:
-        reason = str(error.__cause__ or error).rstrip(".")
+        reason = keys.without_key(str(error.__cause__ or error)).rstrip(".")
         raise StageError(f"{at}.base_url: no server answers at {keys.base_url} ({reason}).") from None
     except openai.APIStatusError:
-        return Connection(client, openai, 1 << 30)  # a server without a list of models
-    except (ValueError, AttributeError, TypeError):  # what the package makes of a page, or of half a reply
+        return Connection(client, openai, OPEN)  # a server without a list of models
+    except ODD:  # what the package makes of a page, or of half a reply
         fix = "Is it the address of the interface, up to and with /v1?"
         raise ConfigError(f"{at}.base_url", f"{keys.base_url}/models gives no list of models", fix) from None
-    known = {model.id: model for model in models}
     if known and name not in known:
-        raise ConfigError(named, f"the server has no model {name!r}", f"It has: {', '.join(sorted(known))}.")
-    return Connection(client, openai, int(getattr(known.get(name), "max_model_len", None) or 1 << 30))
+        raise ConfigError(named, f"the server has no model {name!r}", f"It has: {has}.")
+    most = getattr(known.get(name), "max_model_len", None)
+    return Connection(client, openai, most if isinstance(most, int) and most > 0 else OPEN)

@@ -22,6 +22,9 @@ from runner.data.render import THINKING, with_system
 
 BYTES = 3  # of a token, where the server has not counted them: most have more
 SAID = 200  # characters of a server's refusal
+CUT = ("length", "max_tokens", "model_length")  # servers' words for an answer that reached its limit
+BROKEN = ("error", "abort", "cancelled")  # and for one that they gave up
+ODD = (AttributeError, LookupError, RecursionError, TypeError, ValueError)  # from a reply of another shape
 READS_ALL = "reasoning_content tool_calls arguments is string"  # a server takes thoughts and calls under their own keys
 
 
@@ -49,8 +52,8 @@ class Endpoint:
         return self.api == "completions" or (self.api == "auto" and self.tokenizer is not None)
 
     def without_key(self, said: str) -> str:
-        """What a server says, which may quote the key that it was sent: it goes into files."""
-        key = os.environ.get(self.key_env)
+        """What a server says, which may quote the key that it was sent: it goes into files. Cut it afterwards."""
+        key = os.environ.get(self.key_env, "").strip()
         return said.replace(key, "(key)") if key else said
 
 
@@ -112,22 +115,23 @@ def size(prompt: str) -> int:
     return words
 
 
-class Unreadable(Exception):
-    """A reply that is no answer, in words for the row."""
-
-
 def choice_of(reply: Any, chat: bool) -> Any:
     """The answer in a reply, which may be anything that a server, a proxy or a login page says with status 200.
 
     Raises:
-        Unreadable: there is none.
+        ValueError: there is none.
     """
     choices = getattr(reply, "choices", None)
     if isinstance(choices, list) and choices and getattr(choices[0], "message" if chat else "text", None) is not None:
         return choices[0]
+    raise ValueError("no choice")
+
+
+def shown(reply: Any) -> str:
+    """A reply that is no answer, in words for the row."""
     error = getattr(reply, "error", None)
-    held = reply.to_dict() if hasattr(reply, "to_dict") else reply
-    raise Unreadable(f"the server's reply is no completion: {str(error or held or 'empty')[:SAID]!r}")
+    held = reply.to_dict(warnings=False) if hasattr(reply, "to_dict") else reply
+    return str(error or held or "empty")
 
 
 def said(message: Any, finish_reason: str | None = None) -> str:
@@ -135,13 +139,13 @@ def said(message: Any, finish_reason: str | None = None) -> str:
 
     Thoughts that were cut off stay open, as they are where nobody sets them apart.
     """
-    thoughts = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
+    thoughts = _words(getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None))
     calls = [
         {"name": call.function.name, "arguments": _parsed(call.function.arguments)}
         for call in getattr(message, "tool_calls", None) or []
     ]
-    content = _words(message.content)
-    end = "" if finish_reason == "length" and not content and not calls else "\n</think>\n\n"
+    content = _words(message.content) or _words(getattr(message, "refusal", None))
+    end = "" if finish_reason in CUT and not content and not calls else "\n</think>\n\n"
     parts = [f"<think>\n{thoughts}{end}"] if thoughts else []
     parts.append(content)
     parts += [f"\n<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>" for call in calls]
@@ -149,15 +153,29 @@ def said(message: Any, finish_reason: str | None = None) -> str:
 
 
 def _words(content: Any) -> str:
-    """Some servers give a text in pieces."""
+    """Some servers give a text in pieces.
+
+    Raises:
+        TypeError: neither a text nor pieces of one.
+    """
     if isinstance(content, list):
-        return "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+        return "".join(_words(part.get("text") if isinstance(part, Mapping) else part) for part in content)
+    if content is not None and not isinstance(content, str):
+        raise TypeError("no text")
     return content or ""
 
 
-def _parsed(arguments: str) -> Any:
+def whole(text: str) -> str:
+    """The text without halves of characters: JSON can spell them, and no file can hold them."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _parsed(arguments: Any) -> Any:
+    """The arguments of a call: JSON, nothing where it has none, or whatever else a server gives."""
+    if not isinstance(arguments, str):
+        return {} if arguments is None else arguments
     try:
-        return json.loads(arguments)
+        return json.loads(arguments) if arguments else {}
     except ValueError:
         return arguments
 
@@ -168,12 +186,20 @@ def completion(
     """An answer, its tokens counted by the server; where prompts are ids the prefix counts as answer."""
     if finish_reason == "content_filter":
         return _completion.failure(prompt, "the server's filter held the answer back", sample)
-    reason = "length" if finish_reason == "length" else "stop"
-    made = getattr(usage, "completion_tokens", None) or 0
+    said = str(finish_reason).lower()
+    if said in BROKEN:
+        return _completion.failure(prompt, f"the server gave the answer up: finish_reason {said}", sample)
+    text, reason = whole(text), "length" if said in CUT else "stop"
     if not prompt.ids:
         text = text if prompt.prefix else opened(text)
-        prompt = _completion.Prompt((), getattr(usage, "prompt_tokens", None) or 0, prompt.prefix)
-    return _completion.counted(prompt, text, made, reason, sample, logprobs)
+        prompt = _completion.Prompt((), _count(usage, "prompt_tokens"), prompt.prefix)
+    return _completion.counted(prompt, text, _count(usage, "completion_tokens"), reason, sample, logprobs)
+
+
+def _count(usage: Any, name: str) -> int:
+    """Tokens as the server counts them, 0 where it does not."""
+    held = getattr(usage, name, None)
+    return held if isinstance(held, int) and held > 0 else 0
 
 
 def opened(text: str) -> str:
@@ -197,11 +223,11 @@ class Pieces:
         """What an event adds to the text."""
         if delta is None:
             return ""
-        thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None) or ""
+        thought = _words(getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None))
         made = "<think>\n" if thought and not self.thinking else ""
         self.thinking = self.thinking or bool(thought)
         made += thought
-        content = _words(delta.content)
+        content = _words(delta.content) or _words(getattr(delta, "refusal", None))
         if content:
             made += "\n</think>\n\n" if self.thinking else ""
             self.thinking = False

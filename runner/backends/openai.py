@@ -5,6 +5,7 @@ repeated with growing waits; a prompt that the server refuses costs that prompt 
 
 import contextlib
 import dataclasses
+import math
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from queue import Empty, SimpleQueue
@@ -23,6 +24,9 @@ from runner.models.load import tokenizer_of
 
 _OPEN = Sampling()
 NOT_JSON = "the server's reply is not JSON"
+NONE = "the server's reply is no completion"
+WHERE = " (is backend.engine.base_url the address up to and with /v1?)"
+BROKE_OFF = "the stream ended before the answer did"
 PATIENCE = 0.2  # seconds between looks at whether the user wants to stop
 NO_ROOM = "context length"  # in a server's words about a prompt and max_tokens that are too many together
 
@@ -116,26 +120,30 @@ class Openai(Engine):
                         f"backend.engine.base_url: no server answers any more at {self.keys.base_url}, after "
                         f"{self.keys.retries} retries. The same command goes on."
                     ) from None
-                made.append(_completion.failure(ask.prompt, self.keys.without_key(_reason(error)), sample))
-            except ValueError:
+                made.append(_completion.failure(ask.prompt, self._reason(error), sample))
+            except (ValueError, RecursionError):
                 made.append(_completion.failure(ask.prompt, NOT_JSON, sample))
             else:
                 made.append(self._read(reply, ask.prompt, sampling, sample))
         return made
 
     def _read(self, reply: Any, prompt: Prompt, sampling: Sampling, sample: int) -> Completion:
+        usage = getattr(reply, "usage", None)
         try:
             choice = _endpoint.choice_of(reply, self.tokenizer is None)
-        except _endpoint.Unreadable as error:
-            return _completion.failure(prompt, self.keys.without_key(str(error)), sample)
-        reason, usage = choice.finish_reason, getattr(reply, "usage", None)
-        text = _endpoint.said(choice.message, reason) if self.tokenizer is None else choice.text
-        logprobs = _logprobs(choice) if sampling.logprobs else None
-        if sampling.logprobs and logprobs is None:
+            reason = choice.finish_reason
+            text = _endpoint.said(choice.message, reason) if self.tokenizer is None else choice.text
+            made = _endpoint.completion(prompt, text, reason, usage, sample, _logprobs(choice, sampling))
+        except _endpoint.ODD:
+            told = self.keys.without_key(_endpoint.shown(reply))[: _endpoint.SAID]
+            return _completion.failure(prompt, f"{NONE}: {told!r}", sample)
+        if made.error:
+            return made
+        if sampling.logprobs and made.logprobs is None:
             self._once("sampling.logprobs: the server gives none, and rows are written without them")
         if usage is None:
             self._once("the server counts no tokens: rows and figures tell 0 of them")
-        return _endpoint.completion(prompt, text, reason, usage, sample, logprobs)
+        return made
 
     def _once(self, told: str) -> None:
         if told not in self._told:
@@ -159,7 +167,7 @@ class Openai(Engine):
         try:
             return self.client.chat.completions.create(**asked, extra_body=body)
         except self.errors.BadRequestError as error:
-            if NO_ROOM not in _reason(error).lower():
+            if NO_ROOM not in self._reason(error).lower():
                 raise
             del asked["max_tokens"]
             return self.client.chat.completions.create(**asked, extra_body=body)
@@ -184,12 +192,15 @@ class Openai(Engine):
                         piece = pieces.add(choice.delta) if self.tokenizer is None else choice.text or ""
                         reason, text = choice.finish_reason or reason, text + piece
                         if piece:
-                            yield piece
+                            yield _endpoint.whole(piece)
         except self.errors.APIError as error:
-            yield _completion.failure(prompt, self.keys.without_key(_reason(error)))
+            yield _completion.failure(prompt, self._reason(error))
             return
-        except ValueError:
-            yield _completion.failure(prompt, NOT_JSON)
+        except _endpoint.ODD as error:
+            yield _completion.failure(prompt, NOT_JSON if isinstance(error, ValueError) else NONE)
+            return
+        if reason is None and usage is None:  # a page with status 200 too
+            yield _completion.failure(prompt, BROKE_OFF if text else NONE)
             return
         made = _endpoint.completion(prompt, text, reason, usage, 0, None)
         if self.tokenizer is None and made.prompt_tokens:
@@ -238,19 +249,22 @@ class Openai(Engine):
         """Close the connections."""
         self.client.close()
 
+    def _reason(self, error: Any) -> str:
+        """What a server says of a request that it refuses, where it does not say it as OpenAI does too."""
+        body = getattr(error, "body", None)
+        said = body.get("detail", body.get("message", "")) if isinstance(body, Mapping) else body
+        told, more = self.keys.without_key(str(error)), self.keys.without_key(str(said or "").strip())
+        more = more[: _endpoint.SAID]
+        told = told if more in told else f"{told} - {more}"
+        return told + WHERE * isinstance(error, self.errors.NotFoundError)
 
-def _reason(error: Any) -> str:
-    """What a server says of a request that it refuses, where it does not say it as OpenAI does too."""
-    body = getattr(error, "body", None)
-    said = body.get("detail", body.get("message", "")) if isinstance(body, Mapping) else body
-    more = str(said or "").strip()[: _endpoint.SAID]
-    return str(error) if more in str(error) else f"{error} - {more}"
 
-
-def _logprobs(choice: Any) -> list[float] | None:
-    held = choice.logprobs
+def _logprobs(choice: Any, sampling: Sampling) -> list[float] | None:
+    """One a token; None where they are not wanted, and where the server does not give each of them."""
+    held = choice.logprobs if sampling.logprobs else None
     if held is None:
         return None
-    if getattr(held, "token_logprobs", None) is not None:
-        return [float(value) for value in held.token_logprobs]
-    return [float(token.logprob) for token in held.content or []]
+    given = getattr(held, "token_logprobs", None)
+    given = [token.logprob for token in getattr(held, "content", None) or []] if given is None else given
+    known = all(isinstance(value, int | float) and math.isfinite(value) for value in given)
+    return [float(value) for value in given] if known and given else None

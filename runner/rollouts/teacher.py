@@ -49,10 +49,13 @@ class TeacherServer:
     retries: Annotated[Annotated[int, Ge(0)], EXECUTION] = 5
     timeout: Annotated[Annotated[float, Gt(0)], EXECUTION] = 600.0
 
+    def endpoint(self) -> Endpoint:
+        """As any other server is met."""
+        return Endpoint(base_url=self.base_url, key_env=self.key_env, retries=self.retries, timeout=self.timeout)
+
     def meet(self, name: str) -> Connection:
         """See `connect`."""
-        keys = Endpoint(base_url=self.base_url, key_env=self.key_env, retries=self.retries, timeout=self.timeout)
-        return connect(keys, name, KEY, KEY, "teacher.id")
+        return connect(self.endpoint(), name, KEY, KEY, "teacher.id")
 
 
 @dataclass
@@ -156,6 +159,7 @@ class Teacher:
             )  # fmt: skip
         except errors.APIStatusError as error:
             said = first_line(error.body.get("message") if isinstance(error.body, dict) else error)
+            said = self.server.endpoint().without_key(said)
             hint = f" Serve it with --max-logprobs {self.server.top_k}, or lower {KEY}.top_k." * ("logprobs" in said)
             raise StageError(f"{at}: refuses a request: {said}.{hint}") from None
         except errors.APIError as error:

@@ -2,7 +2,7 @@
 
 It answers with what it was asked, refuses prompts with the id 7 or the word "refuse", fails the first `failing`
 requests with status 503, and takes the key `secret` when it is told to want one. A `strict` one refuses more max_tokens
-than a context of 100 tokens leaves. What `says` holds it says to every
+than a context of 100 tokens leaves. One that is `missing` has nothing anywhere. What `says` holds it says to every
 request of that method, whatever was asked.
 """
 
@@ -25,6 +25,7 @@ class Server:
     key: str | None = None
     delay: float = 0.0
     strict: bool = False
+    missing: bool = False
     says: dict[str, str] = field(default_factory=dict)
     asked: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
@@ -49,6 +50,11 @@ class Json(BaseHTTPRequestHandler):
             return True
         return False
 
+    def _missing(self) -> bool:
+        if getattr(self.state, "missing", False):
+            self._reply(404, {"detail": "Not Found"})
+        return getattr(self.state, "missing", False)
+
     def _reply(self, status: int, body: dict[str, Any]) -> None:
         self._say(status, json.dumps(body), "application/json")
 
@@ -65,7 +71,7 @@ class Handler(Json):
     """See the module."""
 
     def do_GET(self) -> None:
-        if self._refused():
+        if self._refused() or self._missing():
             return
         if "GET" in self.state.says:
             return self._say(200, self.state.says["GET"], kind_of(self.state.says["GET"]))
@@ -73,7 +79,7 @@ class Handler(Json):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self._refused():
+        if self._refused() or self._missing():
             return
         with self.state.lock:
             self.state.asked.append({"path": self.path, **body})

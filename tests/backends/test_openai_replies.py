@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 
-from runner.core.errors import ConfigError
+from runner.core.errors import ConfigError, StageError
 from runner.core.specs import Sampling, Template
-from runner.core.types import Completion, Message
+from runner.core.types import Completion
 from runner.stages._conversation import Conversation
 from tests.backends.server import serving
 from tests.backends.test_openai import HELLO, client
 
 pytest.importorskip("openai")
+CALL = '\n<tool_call>\n{"name": "f", "arguments": {%s}}\n</tool_call>'
 USAGE = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
 
 
@@ -42,6 +43,15 @@ def asked(says: str) -> Completion:
         ('{"choices": null}', "the server's reply is no completion: "),
         ('{"error": {"message": "overloaded"}}', "overloaded"),
         (reply(None), "the server's reply is no completion: "),
+        (reply("hi"), "the server's reply is no completion: "),
+        (reply({"content": 5}), "the server's reply is no completion: "),
+        (
+            reply({"content": None, "tool_calls": [{"id": "1", "function": None}]}),
+            "the server's reply is no completion",
+        ),
+        ("[" * 100_000, "the server's reply is not JSON"),
+        (reply({"content": "So the"}, "error"), "the server gave the answer up: finish_reason error"),
+        (reply({"content": "So the"}, "abort"), "the server gave the answer up: finish_reason abort"),
     ],
 )
 def test_a_reply_that_is_no_completion_is_an_error_of_its_row(says: str, told: str) -> None:
@@ -50,7 +60,36 @@ def test_a_reply_that_is_no_completion_is_an_error_of_its_row(says: str, told: s
     assert made.finish_reason == "error" and told in str(made.error)
 
 
-@pytest.mark.parametrize("usage", [None, {"prompt_tokens": None, "completion_tokens": None}])
+@pytest.mark.parametrize(
+    ("message", "finish_reason", "text", "ended"),
+    [
+        ({"content": "half \ud83d"}, "stop", "half \ufffd", "stop"),  # a half of a character: no file took the row
+        ({"content": ["a", {"type": "text", "text": None}]}, "stop", "a", "stop"),
+        ({"content": None, "refusal": "I will not."}, "stop", "I will not.", "stop"),
+        ({"content": "So the"}, "max_tokens", "So the", "length"),
+        (
+            {"content": "", "tool_calls": [{"function": {"name": "f", "arguments": ""}}]},
+            "tool_calls",
+            CALL % "",
+            "stop",
+        ),
+        (
+            {"content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]},
+            "tool_calls",
+            CALL % '"a": 1',
+            "stop",
+        ),
+    ],
+)
+def test_answers_in_other_words(message: Any, finish_reason: str, text: str, ended: str) -> None:
+    """They ended the run with a traceback, were empty, or looked whole where they were cut off."""
+    made = asked(reply({"role": "assistant", **message}, finish_reason, usage=USAGE))
+    assert (made.text, made.finish_reason, made.error) == (text, ended, None)
+
+
+@pytest.mark.parametrize(
+    "usage", [None, {"prompt_tokens": None, "completion_tokens": None}, {"completion_tokens": "1"}]
+)
 def test_tokens_that_a_server_does_not_count(usage: Any, capsys: pytest.CaptureFixture[str]) -> None:
     made = asked(reply({"role": "assistant", "content": [{"type": "text", "text": "hi"}]}, usage=usage))
     assert (made.text, made.finish_reason, made.prompt_tokens, made.completion_tokens) == ("hi", "stop", 0, 0)
@@ -97,17 +136,24 @@ def test_an_address_that_is_no_interface_is_told(page: str) -> None:
     assert f"backend.engine.base_url: {server.url}/models gives no list of models. Is it the" in str(error.value)
 
 
-def test_a_stream_that_breaks_is_an_error_of_its_answer() -> None:
-    """Events without choices or words are passed over."""
-    with serving() as server:
+@pytest.mark.parametrize(
+    ("events", "told"),
+    [
+        ('data: {"id": "1", "choi\n\n', "the server's reply is not JSON"),
+        ('data: {"choices": null}\n\n', "the server's reply is no completion"),
+        ("data: [1]\n\n", "the server's reply is no completion"),
+        ('data: {"choices": [{"index": 0, "delta": {"content": 5}}]}\n\n', "the server's reply is no completion"),
+        ('data: {"choices": [{"index": 0, "delta": {"content": "So"}}]}\n\n', "the stream ended before the answer did"),
+        ("", "the server's reply is no completion"),
+        ('data: {"choices": null}\n\ndata: {"choices": [{"index": 0, "finish_reason": "stop"}]}\n\n', None),
+    ],
+)
+def test_a_stream_that_breaks_is_an_error_of_its_answer(events: str, told: str | None) -> None:
+    """Events without choices or words are passed over; a page, or half an answer, was an answer to a chat."""
+    with serving(says={"POST": f"{events}data: [DONE]\n\n"}) as server:
         engine = client(server)
-        for event, told in (('{"id": "1", "choi', "the server's reply is not JSON"), ('{"choices": null}', None)):
-            server.says = {"POST": f"data: {event}\n\ndata: [DONE]\n\n"}
-            *_, made = engine.stream(engine.prompt([Message("user", "hi")], Template()), Sampling())
-            assert made.error == told
-        server.says = {"POST": 'data: {"choices": [{"index": 0, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'}
         *_, made = engine.stream(engine.prompt(HELLO, Template()), Sampling())
-        assert made.error is None and made.text == ""
+    assert made.error == told and made.text == ""
 
 
 def test_a_key_that_a_server_quotes_goes_into_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,3 +167,35 @@ def test_a_key_that_a_server_quotes_goes_into_no_row(monkeypatch: pytest.MonkeyP
         engine.close()
     for row in (*rows, last):
         assert isinstance(row, Completion) and "the key (key) may not ask" in str(row.error)
+
+
+def test_a_key_is_told_by_no_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a server says was cut first, through the key."""
+    monkeypatch.setenv("OPENAI_API_KEY", "very-secret")
+    made = asked(json.dumps({"error": "x" * 195 + "very-secret"}))
+    assert "xx(key)" in str(made.error) and "very" not in str(made.error)
+
+
+def test_a_key_with_a_lines_end_is_the_key_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error that it gave told the key."""
+    monkeypatch.setenv("OPENAI_API_KEY", "very-secret\n")
+    with serving(key="very-secret") as server:
+        client(server).close()
+        monkeypatch.setenv("OPENAI_API_KEY", "very-secr\u00e9t")
+        with pytest.raises(ConfigError) as error:
+            client(server)
+    assert str(error.value).startswith("backend.engine.key_env: the key has characters that no request can carry")
+
+
+def test_a_proxy_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was a traceback."""
+    monkeypatch.setenv("ALL_PROXY", "foo://127.0.0.1:9")
+    with serving() as server, pytest.raises(StageError, match="base_url: no way to .*: Unknown scheme for proxy"):
+        client(server)
+
+
+def test_an_address_without_v1_is_told() -> None:
+    with serving(missing=True) as server:
+        engine = client(server, retries=0)
+        ((made,),) = engine.generate([engine.prompt(HELLO, Template())], Sampling())
+    assert str(made.error).endswith("(is backend.engine.base_url the address up to and with /v1?)")
