@@ -31,16 +31,21 @@ def read(file: Path) -> list[dict[str, Any]]:
 
 
 def check_place(name: str, key: str) -> None:
-    """Refuse a place for answers that is a folder, and a name under which JSON Lines are read as something else.
+    """Refuse a place for answers that no file can be at, and a name under which JSON Lines are read as something else.
 
     Raises:
         ConfigError: with the key.
     """
-    place = Path(name).expanduser()
+    try:
+        place = Path(name).expanduser().resolve()
+    except RuntimeError as error:  # links in a circle, ~ of a user who is not there
+        raise ConfigError(key, f"{name} is no place for a file ({error})", "Name another.") from None
     if place.is_dir():
-        raise ConfigError(key, f"{name} is a folder", f"Name a file in it: {place / FILE}.")
+        raise ConfigError(key, f"{name} is a folder", f"Name a file in it: {Path(name) / FILE}.")
+    if place.exists() and not place.is_file():
+        raise ConfigError(key, f"{name} is a device or a pipe", "Answers are read again: name a file.")
     if place.suffix in OTHERS:
-        fix = f"Name it {place.with_suffix('').with_suffix('.jsonl')}."
+        fix = f"Name it {Path(name).with_suffix('').with_suffix('.jsonl')}."
         raise ConfigError(key, f"answers are written as JSON Lines, and {name} would be read as something else", fix)
 
 

@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from runner.core.artifact import place, write_whole
+from runner.core.artifact import FILE, place, write_whole
 from runner.core.errors import StageError
+from runner.core.job import JOB_FILE
 from runner.core.thoughts import split
 from runner.core.types import Completion
 
 PROGRESS, JOURNAL = "progress.json", "journal.jsonl"
+OWN = {PROGRESS, JOURNAL, JOB_FILE, FILE, "metrics.jsonl", "log.txt"}  # what else the stage's folder holds
 
 
 @dataclass
@@ -207,11 +209,14 @@ class Results:
 
 
 def refuse_foreign(file: Path, folder: Path) -> None:
-    """A file elsewhere that the stage of this folder did not make is somebody's work.
+    """A file elsewhere that the stage of this folder did not make is somebody's work; those by which it works are none
+    for answers.
 
     Raises:
         StageError: such a file.
     """
+    if file.parent == folder and file.name in OWN:
+        raise StageError(f"{file}: the run keeps something else there. Choose another path.")
     ours = file.parent == folder or (
         (folder / PROGRESS).is_file()
         and folder / json.loads((folder / PROGRESS).read_text(encoding="utf-8"))["file"] == file
