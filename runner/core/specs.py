@@ -229,7 +229,7 @@ class Sampling:
     max_new_tokens: Count = 512
     temperature: Annotated[float, Ge(0)] | None = None
     top_p: Annotated[float, Interval(gt=0.0, le=1.0)] | None = None
-    top_k: int | None = None
+    top_k: Annotated[int, Ge(-1)] | None = None
     min_p: Share | None = None
     repetition_penalty: Annotated[float, Gt(0)] | None = None
     presence_penalty: float | None = None

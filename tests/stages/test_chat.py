@@ -116,6 +116,7 @@ def test_a_question_behind_a_mode_is_asked_in_it(engine: Any, line: str, mode: s
     [
         ("/set temperatur 1", "Did you mean sampling.temperature?"),
         ("/set top_p 7", "sampling.top_p"),
+        ("/set top_k -3", "sampling.top_k: should be at least -1"),
         ("/set stop [a", "sampling.stop: '[a' is no value of YAML"),
         ("/set __class__", "sampling.__class__: no such key"),
         ("/set stop 2020-01-01", "sampling.stop: '2020-01-01' is neither text, number, list nor mapping"),
