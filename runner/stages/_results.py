@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from runner.core.artifact import FILE, place, write_whole
+from runner.core.artifact import place, write_whole
 from runner.core.errors import StageError
-from runner.core.job import JOB_FILE
 from runner.core.thoughts import split
 from runner.core.types import Completion
 
 PROGRESS, JOURNAL = "progress.json", "journal.jsonl"
-OWN = {PROGRESS, JOURNAL, JOB_FILE, FILE, "metrics.jsonl", "log.txt"}  # what else the stage's folder holds
+OWN = {JOURNAL, "metrics.jsonl"}  # what else the stage's folder holds
 
 
 @dataclass

@@ -215,9 +215,9 @@ def test_result_path(folder: Path, tmp_path: Path) -> None:
     assert Path(made.path) == tmp_path / "out" / "rows.jsonl" and len(lines(Path(made.path))) == 1
 
 
-@pytest.mark.parametrize("name", ["job.yaml", "journal.jsonl", "log.txt"])
+@pytest.mark.parametrize("name", ["journal.jsonl", "metrics.jsonl"])
 def test_answers_go_into_no_file_by_which_the_run_works(folder: Path, tmp_path: Path, name: str) -> None:
-    """job.yaml was emptied; a journal that is the result removed itself."""
+    """A journal that is the result removed itself."""
     with pytest.raises(StageError, match=f"{name}: the run keeps something else there"):
         infer(folder, questions=["a"], result_path=str(tmp_path / "ask" / name)).run(job(tmp_path))
 
@@ -330,8 +330,9 @@ def test_truncated_and_unrewarded_answers_can_be_left_out(folder: Path, tmp_path
         ({"questions": ["a"], "min_reward": 0.5}, r"stages.ask.min_reward: needs a reward"),
         ({"questions": ["a"], "result_path": "."}, r"stages.ask.result_path: \. is a folder"),
         ({"questions": ["a"], "result_path": "/dev/null"}, r"result_path: /dev/null is a device or a pipe"),
-        ({"questions": ["a"], "result_path": "~nobody-here/x"}, r"result_path: ~nobody-here/x is no place for a file"),
+        ({"questions": ["a"], "result_path": "~nobody-here/x"}, r"path: ~nobody-here/x is no place for a file"),
         ({"questions": ["a"], "result_path": "x.csv"}, r"result_path: answers are .* Name it x.jsonl."),
+        ({"questions": ["a"], "result_path": "job.yaml"}, r"result_path: answers are .* Name it job.jsonl."),
         (
             {"questions": ["a"], "min_reward": 0.5, "reward": {"containz": {}}},
             r"stages.ask.reward.containz: .*mean contains",
