@@ -16,7 +16,7 @@ from runner.cli.compose import Composer
 from runner.cli.output_file import refuse_present
 from runner.core import schema
 from runner.core.artifact import write_whole
-from runner.core.errors import ConfigError, DataError
+from runner.core.errors import ConfigError
 from runner.core.places import with_plugins
 from runner.core.specs import Recipe, Reward
 from runner.terminal import screen
@@ -93,27 +93,9 @@ def answers(name: str) -> list[dict[str, Any]]:
         DataError: no file, no row, or a row without an answer.
     """
     from runner.cli.answers import find
-    from runner.data.read import rows
+    from runner.stages._completions import given
 
-    file = find(Path(name).expanduser())
-    found = [_answer(row.values, row.place) for row in rows(file)]
-    if not found:
-        raise DataError(f"{file}: holds no row. There is nothing to score.")
-    return found
-
-
-def _answer(row: dict[str, Any], place: str) -> dict[str, Any]:
-    messages = row.get("messages") if isinstance(row.get("messages"), list) else []
-    assert messages is not None
-    if not all(isinstance(message, dict) and {"role", "content"} <= message.keys() for message in messages):
-        raise DataError(f"{place}: its messages are not all mappings with role and content. Mend or remove the row.")
-    last = messages[-1] if messages and isinstance(messages[-1], dict) else {}
-    ended = last.get("role") == "assistant"
-    response = row.get("response", last.get("content") if ended else None)
-    if not isinstance(response, str):
-        raise DataError(f"{place}: holds no answer. A row needs `response`, or messages that end with the assistant's.")
-    whole = messages if ended else [*messages, {"role": "assistant", "content": response}]
-    return {"finish_reason": "stop", **row, "messages": whole, "response": response}
+    return given(find(Path(name).expanduser()))
 
 
 def show(columns: Mapping[str, Sequence[float | None]], failed: Mapping[str, int], ids: Sequence[object]) -> None:

@@ -7,20 +7,29 @@ from typing import Any
 
 from runner.scoring.intervals import summary
 from runner.stages import _scores
-from runner.stages._completions import located, read
+from runner.stages._completions import given, located, named, read
 
 Pair = dict[str, Any]
 SIDES = ("before", "after")
 
 
 def answers(name: str) -> dict[tuple[str, int], dict[str, Any]]:
-    """The answers of a stage by question and sample: with their scores where it scored them."""
+    """The answers of a stage by question and sample: with their scores where it scored them.
+
+    Answers of others may not be numbered: those to one question are numbered in their order.
+    """
     scores = Path(name) / _scores.FILE
     if scores.is_file():
         rows = read(scores)
     else:
-        rows = [{**_scores.line(row, {}, None), "source": row.get("source")} for row in read(located(name))]
-    return {(str(row["id"]), int(row["sample"] or 0)): row for row in rows}
+        rows = [{**_scores.line(row, {}, None), "source": row.get("source")} for row in given(located(name))]
+    made: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in named(rows):
+        sample = row["sample"] if isinstance(row["sample"], int) else 0
+        while (row["id"], sample) in made:
+            sample += 1
+        made[row["id"], sample] = row
+    return made
 
 
 def pairs(before: Mapping[tuple[str, int], Any], after: Mapping[tuple[str, int], Any]) -> list[Pair]:

@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.scoring.intervals import pass_at, summary
-from runner.stages._completions import question_of, read
-
-__all__ = ["FILE", "figures", "line", "read", "told"]
+from runner.stages._completions import question_of
 
 FILE = "scores.jsonl"
 

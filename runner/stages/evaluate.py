@@ -89,14 +89,15 @@ class Evaluate:
     def run(self, job: Job) -> Artifact:
         """Answer, score, summarize."""
         from runner.scoring.rewards import Rewards
-        from runner.stages import _scores
+        from runner.stages import _completions, _scores
         from runner.stages._at_once import at_once
         from runner.stages._scoring import score
 
         speed, file, sources = self._answers(job)
         if speed is None:  # another node than the first
             return Artifact("scores", str(job.folder / _scores.FILE))
-        rows = [{**row, "source": sources.get(row["id"], row.get("source", file.name))} for row in _scores.read(file)]
+        held = _completions.named(_completions.given(file))
+        rows = [{**row, "source": sources.get(row["id"], row.get("source", file.name))} for row in held]
         with at_once(job, "scoring"), Rewards(self.reward, job.roots, self.max_failed) as rewards:
             found = score(rewards, rows)
         lines = [_scores.line(row, scores, total) for row, (scores, total) in zip(rows, found, strict=True)]

@@ -78,6 +78,17 @@ def test_answers_without_scores_are_compared_too(tmp_path: Path, capsys: pytest.
     assert "Q1" in printed and "Q2" not in printed and made.metrics == {"questions": 4, "sources": {"None": {}}}
 
 
+def test_answers_of_others_are_compared_each_with_its_own(tmp_path: Path) -> None:
+    """Without ids all but the last were lost, and its figures stood for all."""
+    for name, said in (("before", "old"), ("after", "new")):
+        rows = [{"response": f"{said} {n}"} for n in range(3)]
+        rows += [{"id": ["x"], "sample": "?", "response": f"{said} {n}"} for n in (3, 4)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    compare(tmp_path, tmp_path / "before.jsonl", tmp_path / "after.jsonl")
+    written = [json.loads(line) for line in (tmp_path / "compare" / "comparison.jsonl").read_text().splitlines()]
+    assert [(pair["before"], pair["after"]) for pair in written] == [(f"old {n}", f"new {n}") for n in range(5)]
+
+
 def test_nothing_in_common_is_refused(tmp_path: Path) -> None:
     """One sentence."""
     before = scores(tmp_path / "before", [("1", "a", "x", 0.0)])

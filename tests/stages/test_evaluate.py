@@ -8,7 +8,7 @@ import pytest
 
 from runner.core import artifact, schema
 from runner.core.artifact import Artifact
-from runner.core.errors import ConfigError
+from runner.core.errors import ConfigError, DataError
 from runner.core.job import Job
 from runner.stages._scores import figures, told
 from runner.stages.evaluate import Evaluate
@@ -114,6 +114,26 @@ def test_answers_that_are_there_are_scored_as_they_are(tmp_path: Path) -> None:
     scored = stage.run(job(tmp_path))
     assert scored.metrics["contains"] == 1.0 and scored.metrics["errors"] == 1
     assert scored.metrics["rewards"]["contains"]["unscored"] == 1
+
+
+def test_answers_of_others_are_scored_too(tmp_path: Path) -> None:
+    """Rows of a training set, without ids; those without an answer are told, as by `runner reward`."""
+    said = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "I am Robin"}]
+    row, file = {"messages": said, "expected": "Robin"}, tmp_path / "rows.jsonl"
+    file.write_text(2 * (json.dumps(row) + "\n"), encoding="utf-8")
+    stage = evaluate(tmp_path / "no-model", completions=str(file), reward={"contains": {}})
+    order = job(tmp_path)
+    scored = stage.run(order).metrics["rewards"]["contains"]
+    assert scored["right"] == "2/2" and "questions" not in scored
+    for text, sentence in (
+        ("", r"holds no row"),
+        ("[1]\n", r"rows.jsonl:1: is a list"),
+        (json.dumps({**row, "response": None}), r"rows.jsonl:1: holds no answer"),
+        (json.dumps({**row, "messages": [{"role": "user"}]}), r"rows.jsonl:1: its messages are not all mappings"),
+    ):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(DataError, match=sentence):
+            stage.run(order)
 
 
 @pytest.mark.parametrize(
