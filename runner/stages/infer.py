@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge
 
 from runner.core.artifact import Artifact
-from runner.core.errors import ConfigError
+from runner.core.errors import ConfigError, StageError
 from runner.core.job import Job
 from runner.core.schema import EXECUTION, component
 from runner.core.specs import Backend, Count, Dataset, Model, Parallelism, Reward, Sampling, Template, Variables
@@ -114,6 +114,11 @@ class Infer:
         if speed is None:  # another node than the first
             return Artifact("completions", str(file))
         written = read(file)
+        if not written:
+            raise StageError(
+                f"{job.name}: all {len(questions) * self.sampling.n} answers were left out, as they were cut off or "
+                "below min_reward. Raise sampling.max_new_tokens, lower min_reward, or say truncated: keep."
+            )
         for row in written[: self.show]:
             print(f"<<< {question_of(row)}\n{row['response']}\n", flush=True)
         metrics = {**figures(written), **speed}

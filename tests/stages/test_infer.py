@@ -318,8 +318,10 @@ def test_truncated_and_unrewarded_answers_can_be_left_out(folder: Path, tmp_path
     assert [row["level"] for row in kept] == [0, 2, 4, 0, 2, 4] and kept[0]["rewards"] == {"even": 1.0}
     assert made.metrics["dropped"] == 4
     (tmp_path / "short").mkdir()
-    made = infer(folder, prompts=[str(rows)], truncated="drop").run(job(tmp_path / "short"))
-    assert made.metrics["truncated"] == 0 and made.metrics["dropped"] + made.metrics["rows"] == 10
+    with pytest.raises(StageError, match="ask: all 3 answers were left out"):  # it was done, with a dataset of nothing
+        infer(folder, questions=["a", "b", "c"], truncated="drop", sampling={"max_new_tokens": 1}).run(
+            job(tmp_path / "short")
+        )
 
 
 @pytest.mark.parametrize(
