@@ -16,8 +16,8 @@ from typing import Any
 import yaml
 
 from runner import reuse
-from runner.core import registry, schema
-from runner.core.errors import ConfigError, PlanError, near_miss
+from runner.core import artifact, registry, schema
+from runner.core.errors import ConfigError, DataError, PlanError, near_miss
 from runner.core.places import with_plugins
 from runner.core.specs import STAGE, Recipe
 from runner.data import rules
@@ -301,6 +301,20 @@ def work_order(plan: Plan, step: Step) -> str:
         "identity": dict(step.identity),
     }
     return yaml.safe_dump(order, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def mix_of(plan: Plan, step: Step) -> Any:
+    """A stage's mix with what other stages have made, for who looks at it before that stage runs.
+
+    Raises:
+        DataError: some of it has not been made yet.
+    """
+    mix = step.stage.mix
+    values = schema.plain(mix)
+    for _, name in references(values):
+        if artifact.read(plan.step(name).folder) is None:
+            raise DataError(f"{STAGE}{name}: is not complete, so its answers cannot be looked at. Run it first.")
+    return schema.build(type(mix), _located(values, plan))
 
 
 def _located(value: Any, plan: Plan) -> Any:

@@ -43,7 +43,7 @@ def state(stage: Any, folder: Path, identity: Mapping[str, Any], rerun: Sequence
         return "run", "not yet run" if old is None else "not complete"
     if old is not None and done is None and old["fingerprint"] == mark:
         return "run", "goes on where it stopped"
-    return "changed", told(differences(old["identity"] if old else {}, identity))
+    return "changed", told(differences(old["identity"], identity) if old else [])
 
 
 def told(changes: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from runner.core.errors import ConfigError, near_miss
 from runner.core.specs import STAGE
 from runner.core.types import Encoded
 from runner.data.judged import Rows, verdict
-from runner.plan import Plan, Step, make
+from runner.plan import Plan, Step, make, mix_of
 
 NEEDED = ("model", "mix", "template", "loss_scale", "max_length", "overlong", "train_type")
 PLACE_FLAGS = ("--config-dir", "--config-name", "--config-path")
@@ -113,7 +113,7 @@ def inspect(composer: Composer, chosen: Choice, names: Sequence[str]) -> int:
     rows: Rows = getattr(stage, "rows", "conversations")
     reading = Reading(stage.template, stage.loss_scale, stage.max_length, stage.overlong, rows=rows)
     made = prepare(
-        tokenizer, stage.mix, reading,
+        tokenizer, mix_of(plan, step), reading,
         seed=recipe.seed, hub=recipe.hub, places=plan.places, max_dropped=1.0, gated=False,
     )  # fmt: skip
     part = made.validation if chosen.validation else made.train

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from runner.core.artifact import write_whole
 from runner.core.errors import StageError
 from runner.core.specs import Model
-from runner.plan import Plan, Step
+from runner.plan import Plan, Step, mix_of
 
 if TYPE_CHECKING:
     from runner.rollouts.answers import Answer, Group, Prompt
@@ -50,7 +50,7 @@ def preflight(plan: Plan, step: Step, model: Model, count: int | None, output: P
     stage, recipe = step.stage, plan.recipe
     located = locate(model, recipe.hub)
     held, _ = prompts(
-        load_tokenizer(located), stage.mix, stage.template, limit=stage.max_length,
+        load_tokenizer(located), mix_of(plan, step), stage.template, limit=stage.max_length,
         room=room(located, stage.sampling.max_new_tokens), seed=recipe.seed, hub=recipe.hub, places=plan.places,
         max_dropped=1.0,
     )  # fmt: skip

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from runner.cli.show_tokens import histogram, painted
+from runner.core import artifact
+from runner.core.artifact import Artifact
 from runner.core.errors import DataError
 from runner.core.types import Encoded
 from runner.data import gate
@@ -171,6 +173,18 @@ def test_the_stage_is_chosen_by_name(user) -> None:
     assert (code, told) == (2, "inspect: no training stage named 'trian'. Did you mean train?\n")
     code, _, told = user.call("inspect", "recipe=two")
     assert code == 2 and told.startswith("recipes/two.yaml:5: stages: no stage here trains on a mix of data.")
+
+
+def test_what_another_stage_made_is_shown_once_it_is_there(user) -> None:
+    """It was said to hold no rows, before and after."""
+    user.recipe(RECIPE.replace("[rows.jsonl]", "['stage:teach']") + "  teach: {kind: infer, prompts: [rows.jsonl]}\n")
+    code, _, told = user.call("inspect", "recipe=mine")
+    assert (code, told) == (2, "stage:teach: is not complete, so its answers cannot be looked at. Run it first.\n")
+    folder = user.root / "outputs" / "mine" / "teach"
+    user.write("outputs/mine/teach/completions.jsonl", row("who", "I am taught"))
+    artifact.write(folder, Artifact("completions", str(folder / "completions.jsonl")))
+    assert "taught" in shown(user)
+    assert "changed  made by another recipe" in user.call("plan", "recipe=mine")[1]  # was a traceback without job.yaml
 
 
 @pytest.mark.parametrize(
