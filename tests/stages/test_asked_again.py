@@ -72,8 +72,10 @@ def test_a_run_that_stopped_asks_again_what_failed(
     rows = dataset(tmp_path / "rows.jsonl", 12)
     keys: dict[str, Any] = {"prompts": [str(rows)], "write_batch_size": 2, "truncated": "drop"}
     keys["backend"] = {"name": "transformers", "batch_tokens": 150}
+    keys["sampling"] = {"max_new_tokens": 8, "temperature": 1.0, "stop": ["e", "a"]}
     (tmp_path / "whole").mkdir()
     whole = lines(Path(infer(folder, **keys).run(job(tmp_path / "whole")).path))
+    assert 0 < len(whole) < 12
     with refusing(monkeypatch, range(9)), pytest.raises(StageError, match="7 questions failed, more than max_errors"):
         infer(folder, **keys, max_errors=6).run(job(tmp_path))
     assert len(lines(tmp_path / "ask" / "completions.jsonl")) == 6
