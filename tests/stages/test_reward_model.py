@@ -79,7 +79,7 @@ def test_transformers_reads_the_same_number(base: Path, rows: Path, tmp_path: Pa
     assert reward([row["chosen"]], [row["prompt"]], out.parent) == [pytest.approx(told, abs=1e-6)]  # and its run's
 
 
-@pytest.mark.parametrize("kind", ["lora", "full"])
+@pytest.mark.parametrize("kind", ["full", pytest.param("lora", marks=pytest.mark.slow)])
 def test_killed_and_resumed_is_as_never_stopped(
     base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ):
