@@ -1,6 +1,5 @@
 """The way to an OpenAI-compatible server: is it there, does it take the key, does it know the model?"""
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,13 +32,12 @@ def connect(keys: Endpoint, name: str, at: str, needs: str, named: str) -> Conne
         import openai
     except ImportError:
         raise ConfigError(needs, "openai needs the package openai", "pip install openai") from None
-    key = os.environ.get(keys.key_env, "").strip()  # a file that it was read from ends with a line's end
-    if not (key.isascii() and key.isprintable()):  # the package's own error would quote it
+    if not (keys.key.isascii() and keys.key.isprintable()):  # the package's own error would quote it
         fix = f"Look at the environment variable {keys.key_env}."
         raise ConfigError(f"{at}.key_env", "the key has characters that no request can carry", fix)
     try:
         client = openai.OpenAI(
-            base_url=keys.base_url, api_key=key or "none", max_retries=keys.retries, timeout=keys.timeout
+            base_url=keys.base_url, api_key=keys.key or "none", max_retries=keys.retries, timeout=keys.timeout
         )
     except (ImportError, OSError, ValueError) as error:  # of a proxy or certificates that the environment names
         raise StageError(f"{at}.base_url: no way to {keys.base_url}: {str(error).rstrip('.')}.") from None

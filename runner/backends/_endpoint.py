@@ -51,10 +51,14 @@ class Endpoint:
         """Whether prompts go as token ids."""
         return self.api == "completions" or (self.api == "auto" and self.tokenizer is not None)
 
+    @property
+    def key(self) -> str:
+        """As it is sent, or nothing; a file that it was read from ends with a line's end."""
+        return os.environ.get(self.key_env, "").strip()
+
     def without_key(self, said: str) -> str:
         """What a server says, which may quote the key that it was sent: it goes into files. Cut it afterwards."""
-        key = os.environ.get(self.key_env, "").strip()
-        return said.replace(key, "(key)") if key else said
+        return said.replace(self.key, "(key)") if self.key else said
 
 
 def messages_text(messages: Sequence[Message], template: Template, tools: Sequence[Mapping[str, Any]]) -> str:
