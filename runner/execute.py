@@ -110,7 +110,7 @@ def _order(plan: Plan, step: Step) -> None:
     if step.state == "changed" or _anew(plan, step):  # on_change=replace
         _empty(step.folder)
     made = artifact.read(step.folder)
-    if made is not None and not Path(made.path).exists():
+    if made is not None and made.gone:
         (step.folder / artifact.FILE).unlink()  # else half of what is made again would be taken for the whole
     step.folder.mkdir(parents=True, exist_ok=True)
     artifact.write_whole(step.folder / JOB_FILE, work_order(plan, step))

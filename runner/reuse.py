@@ -35,7 +35,7 @@ def state(stage: Any, folder: Path, identity: Mapping[str, Any], rerun: Sequence
     if done is not None and done.fingerprint == mark:
         if rerun:
             return "run", f"{rerun[0]} runs again"
-        if not Path(done.path).exists():
+        if done.gone:
             return "run", f"what it made, {done.path}, is gone"
         judged: tuple[str, str] = stage.reusable(done, folder.name) if hasattr(stage, "reusable") else USED
         return judged

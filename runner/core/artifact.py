@@ -25,6 +25,11 @@ class Artifact:
     fingerprint: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def gone(self) -> bool:
+        """Whether somebody took away what was made."""
+        return not Path(self.path).exists()
+
 
 def read(folder: Path) -> Artifact | None:
     """The artifact of a stage folder, or None when the stage is not complete.
