@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,11 +53,16 @@ class Transformers(Engine):
         self.context = int(getattr(self.model.config, "max_position_embeddings", 0) or 1 << 30)
 
     @staticmethod
+    def refuse_arguments(given: Mapping[str, Any], key: str = "backend.engine") -> None:
+        """Refuse engine arguments, of which there are none: a ConfigError with the key of the first."""
+        for name in given:
+            fix = "Leave them out: ~backend.engine takes away those of a recipe."
+            raise ConfigError(f"{key}.{name}", "the transformers backend takes no engine arguments", fix)
+
+    @staticmethod
     def check(backend: Backend, sampling: Sampling = _OPEN) -> None:
         """Refuse engine arguments, of which there are none, and guided answers."""
-        for name in backend.engine:
-            fix = "Leave them out: ~backend.engine takes away those of a recipe."
-            raise ConfigError(f"backend.engine.{name}", "the transformers backend takes no engine arguments", fix)
+        Transformers.refuse_arguments(backend.engine)
         for name in ("guided_json", "guided_regex"):
             if getattr(sampling, name) is not None:
                 fix = "Take backend=vllm or an endpoint."

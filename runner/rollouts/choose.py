@@ -24,11 +24,10 @@ def check(
         address.check(server, f"{key}.server")
     if backend.name == "openai":
         raise ConfigError(f"{key}.backend.name", "an endpoint cannot sample from weights that change", "Take vllm.")
-    if backend.name == "transformers" and backend.engine:
-        name = next(iter(backend.engine))
-        fix = "Leave them out: ~backend.engine takes away those of a recipe."
-        raise ConfigError(f"{key}.backend.engine.{name}", "the transformers backend takes no engine arguments", fix)
     if backend.name == "transformers":
+        from runner.backends.transformers import Transformers
+
+        Transformers.refuse_arguments(backend.engine, f"{key}.backend.engine")
         check_whole(preset, f"{key}.parallelism.preset")
     if backend.name == "vllm":
         if importlib.util.find_spec("vllm") is not None:  # where it is planned, it need not be installed
